@@ -1,0 +1,3 @@
+from bb_release.cli import main
+
+main()

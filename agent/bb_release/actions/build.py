@@ -1,0 +1,291 @@
+"""The bodies of the steps that build a release: each changes nothing but the release's own folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from bb_release.errors import (
+    ApplicationNotImportable,
+    CommandFailed,
+    DjangoCheckFailed,
+    MigrationsNotPlanned,
+    NotNow,
+    RehearsalFailed,
+    SharedMissing,
+    StaticNotCollected,
+)
+from bb_release.model import durable
+from bb_release.model.release import State
+from bb_release.model.step import Deployment
+from bb_release.tools import django, environment, host, installers, mirror, process
+from bb_release.tools.process import ProcessFailed
+
+NOT_NOW = 75  # EX_TEMPFAIL of sysexits.h
+
+
+def last_lines(output: str, count: int = 12) -> str:
+    """The end of a program's output: what an error shows of it."""
+    return "\n".join([line for line in output.splitlines() if line.strip()][-count:])
+
+
+def project_of(deployment: Deployment) -> django.Project:
+    """The Django project of the release, with the site's environment."""
+    return django.Project(
+        python=deployment.release.python,
+        folder=deployment.release.tree / deployment.app.subfolder,
+        manage=deployment.app.manage,
+        env=deployment.site_environment,
+        pass_fds=(deployment.lock,),
+        on_line=deployment.reporter.line,
+    )
+
+
+def checkout(deployment: Deployment) -> None:
+    release, app = deployment.release, deployment.app
+    release.tree.mkdir(mode=0o755, exist_ok=True)
+    release.tree.chmod(0o755)
+    mirror.export(
+        app.layout.mirror, release.manifest.revision, release.tree,
+        timeout_seconds=app.timeouts.checkout, pass_fds=(deployment.lock,), on_line=deployment.reporter.line,
+    )  # fmt: skip
+    durable.put(release.folder / "REVISION", f"{release.manifest.revision}\n".encode(), mode=0o644)
+    names = f"BB_RELEASE={release.name}\nBB_REVISION={release.manifest.revision}\n"
+    durable.put(release.folder / "release.env", names.encode(), mode=0o644)
+
+
+def create_environment(deployment: Deployment) -> None:
+    app = deployment.app
+    environment.create(
+        deployment.release.venv, python=app.python, cache=app.cache_folder,
+        seed_pip=app.installer == "pip", on_line=deployment.reporter.line,
+    )  # fmt: skip
+
+
+def install_requirements(deployment: Deployment) -> None:
+    app, release = deployment.app, deployment.release
+    run_commands(deployment, "before-requirements")
+    project = release.tree / app.subfolder
+    installers.install(
+        release.venv, [project / name for name in app.requirements],
+        installer=app.installer, cwd=project, cache=app.cache_folder, env=deployment.build_environment,
+        index_url=app.index_url, timeout_seconds=app.timeouts.requirements or None,
+        on_line=deployment.reporter.line, pass_fds=(deployment.lock,),
+    )  # fmt: skip
+    deployment.release = release.mark(
+        packages=environment.packages(release.venv), python=environment.python_version(release.venv)
+    )
+
+
+def missing_shared(deployment: Deployment) -> list[Path]:
+    app = deployment.app
+    files = [app.layout.shared / name for name in app.shared_files]
+    folders = [app.layout.shared / name for name in app.shared_folders]
+    return [p for p in files if not p.is_file()] + [p for p in folders if not p.is_dir()]
+
+
+def require_shared(deployment: Deployment) -> None:
+    """A shared file that is not there is an error before anything is built."""
+    missing = missing_shared(deployment)
+    if missing:
+        raise SharedMissing(
+            f"{len(missing)} shared file(s) or folder(s) of the configuration are not there",
+            details="\n".join(str(path) for path in missing),
+            remedy="put them there (touch for a file, mkdir for a folder), then run: bb-release deploy",
+        )
+
+
+def link_shared(deployment: Deployment) -> None:
+    """Lead names of the tree to what outlives releases; what the tree has under such a name is moved aside."""
+    app, project = deployment.app, deployment.release.tree / deployment.app.subfolder
+    require_shared(deployment)
+    for name in (*app.shared_files, *app.shared_folders):
+        link = project / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.parent.resolve().is_relative_to(deployment.release.tree.resolve()):
+            raise SharedMissing(
+                f"{name} would be linked outside of the release",
+                remedy="the repository has a link in that path",
+            )
+        if link.is_symlink():
+            link.unlink()
+        elif link.is_dir():
+            aside = deployment.release.folder / "replaced-by-shared" / name
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            link.rename(aside)
+        elif link.exists():
+            link.unlink()
+        target = app.layout.shared / name
+        link.symlink_to(os.path.relpath(target, link.parent))
+
+
+def check_django(deployment: Deployment) -> None:
+    project, app = project_of(deployment), deployment.app
+    words = ["check", "--deploy"] if app.check_deploy else ["check"]
+    try:
+        django.manage(project, *words, timeout_seconds=app.timeouts.check)
+    except ProcessFailed as error:
+        raise DjangoCheckFailed(
+            f"manage.py {' '.join(words)} {error.reason}",
+            details=last_lines(error.output),
+            remedy="correct what it names and push, then run: bb-release deploy",
+        ) from error
+    try:
+        facts = django.ask(
+            project, "facts", deployment.release.answer,
+            timeout_seconds=app.timeouts.check, application=app.application,
+        )  # fmt: skip
+    except ProcessFailed as error:
+        raise ApplicationNotImportable(
+            "the WSGI or ASGI application of the new release cannot be imported",
+            details=last_lines(error.output),
+            remedy="correct it and push, then run: bb-release deploy (application = names it if it is elsewhere)",
+        ) from error
+    deployment.release = deployment.release.mark(facts=facts)
+
+
+def collect_static(deployment: Deployment) -> None:
+    app, release = deployment.app, deployment.release
+    facts = release.manifest.facts
+    if app.collect_static and facts.get("staticfiles"):
+        run_commands(deployment, "before-collect-static")
+        root = Path(str(facts.get("static_root") or ""))
+        refuse_foreign_static_root(deployment, root)
+        try:
+            django.manage(
+                project_of(deployment), "collectstatic", "--noinput", "--verbosity", "1",
+                timeout_seconds=app.timeouts.collect_static,
+            )  # fmt: skip
+        except ProcessFailed as error:
+            raise StaticNotCollected(
+                f"manage.py collectstatic {error.reason}",
+                details=last_lines(error.output),
+                remedy="correct it and push, then run: bb-release deploy",
+            ) from error
+        # current/static always leads to the live set, wherever the settings put it inside the release
+        if root.resolve() != release.static.resolve():
+            release.static.unlink(missing_ok=True)
+            release.static.symlink_to(os.path.relpath(root.resolve(), release.folder))
+    run_commands(deployment, "after-collect-static")
+
+
+def refuse_foreign_static_root(deployment: Deployment, root: Path) -> None:
+    """Collected files belong into this very release, else a build would change the live site."""
+    layout, folder = deployment.layout, deployment.release.folder.resolve()
+    remedy = "in settings.py: STATIC_ROOT = BASE_DIR / 'staticfiles', with BASE_DIR = Path(__file__).resolve().parent.parent"
+    if not root.is_absolute():
+        raise StaticNotCollected(
+            "STATIC_ROOT is not set to an absolute path", remedy=f"{remedy}; or collect_static = false"
+        )
+    resolved = root.resolve()
+    if resolved.is_relative_to(folder) and resolved != folder:
+        return
+    if resolved.is_relative_to(layout.releases.resolve()) or root.is_relative_to(layout.current):
+        raise StaticNotCollected(f"STATIC_ROOT leads into another release: {root}", remedy=remedy)
+    if not deployment.app.static_root_outside:
+        raise StaticNotCollected(
+            f"STATIC_ROOT lies outside of the release: {root}",
+            remedy=f"{remedy}; or allow it: static_root_outside = true",
+        )
+
+
+def ask_migrations(deployment: Deployment) -> dict[str, Any]:
+    """What of this release's migrations is applied and what is pending. Raises MigrationsNotPlanned."""
+    try:
+        return django.ask(
+            project_of(deployment), "migrations", deployment.release.answer,
+            timeout_seconds=deployment.app.timeouts.plan_migrations,
+        )  # fmt: skip
+    except ProcessFailed as error:
+        raise MigrationsNotPlanned(
+            "the database could not be asked which migrations are applied",
+            details=last_lines(error.output),
+            remedy="see that the database is up and the site's environment names it, then run: bb-release deploy",
+        ) from error
+
+
+def plan_migrations(deployment: Deployment) -> None:
+    pending = ask_migrations(deployment)["pending"]
+    facts = {**deployment.release.manifest.facts, "pending": pending}
+    deployment.release = deployment.release.mark(facts=facts)
+    if pending:
+        deployment.reporter.line(f"pending: {', '.join(pending)}")
+
+
+def finish_build(deployment: Deployment) -> None:
+    """Make the whole tree durable, then let the manifest say so: in this order, it is the only proof there is."""
+    size, files = host.tree_size(deployment.release.folder)
+    host.sync_tree(deployment.release.folder)
+    deployment.release = deployment.release.mark(State.READY, size=[size, files])
+
+
+def rehearse(deployment: Deployment) -> None:
+    """The new code answers the health request inside its own environment, before anyone else sees it."""
+    wanted = deployment.app.health
+    if wanted is None or not deployment.app.rehearse:
+        return
+    scheme, path, host_name = request_of(wanted.url)
+    headers = {"host": host_name, **{k.lower(): v for k, v in wanted.headers}}
+    if headers.get("x-forwarded-proto") == "https":
+        scheme = "https"
+    release = deployment.release
+    remedy = "correct it and push, then run: bb-release deploy; rehearse = false skips this step"
+    try:
+        answer = django.ask(
+            project_of(deployment), "rehearse", release.answer, timeout_seconds=deployment.app.timeouts.rehearse,
+            application=deployment.app.application, path=path, headers=headers, scheme=scheme,
+        )  # fmt: skip
+    except ProcessFailed as error:
+        raise RehearsalFailed(
+            f"the new release's health view {error.reason}" if error.returncode != 1 else
+            "the new release's health view raised an exception",
+            details=last_lines(error.output), remedy=remedy,
+        ) from error  # fmt: skip
+    if answer["status"] != wanted.expect or wanted.body not in answer["body"]:
+        location = next((v for k, v in answer["headers"] if k.lower() == "location"), "")
+        raise RehearsalFailed(
+            f"the new release answers {answer['status']}{' to ' + location if location else ''} at {path}, wanted {wanted.expect}",
+            details=last_lines(answer["body"]),
+            remedy=(
+                'give the health table headers = { Host = "…", X-Forwarded-Proto = "https" }'
+                if location.startswith("https:") else remedy
+            ),
+        )  # fmt: skip
+
+
+def request_of(url: str) -> tuple[str, str, str]:
+    """Scheme, path and host of a health URL."""
+    if url.startswith("http+unix://"):
+        _, _, path = url.removeprefix("http+unix://").partition(":")
+        return "http", path or "/", "localhost"
+    scheme, _, rest = url.partition("://")
+    host_name, _, path = rest.partition("/")
+    return scheme, f"/{path}", host_name
+
+
+def run_commands(deployment: Deployment, at: str) -> None:
+    """The site's own commands at one place of the pipeline. Raises CommandFailed, or NotNow on exit code 75."""
+    for wanted in deployment.app.run:
+        if wanted.at != at or (wanted.first_only and deployment.previous is not None):
+            continue
+        before_build_is_done = at in ("before-requirements", "before-collect-static", "after-collect-static")
+        env = deployment.build_environment if before_build_is_done else deployment.site_environment
+        try:
+            process.run(
+                wanted.command, cwd=deployment.release.tree / deployment.app.subfolder / wanted.folder,
+                env=env, timeout_seconds=wanted.timeout_seconds or None,
+                on_line=deployment.reporter.line, pass_fds=(deployment.lock,),
+            )  # fmt: skip
+        except ProcessFailed as error:
+            if error.returncode == NOT_NOW and at.startswith("before-"):
+                raise NotNow(
+                    f"{wanted.command[0]} said: not now",
+                    details=last_lines(error.output),
+                    remedy="run it again later",
+                ) from error
+            raise CommandFailed(
+                f"{' '.join(wanted.command)} ({at}) {error.reason}",
+                details=last_lines(error.output),
+                remedy="correct it, then run: bb-release deploy",
+            ) from error

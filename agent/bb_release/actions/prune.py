@@ -1,0 +1,83 @@
+"""Remove the releases that retention lets go, each with its reason."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+from bb_release.actions.run import Run
+from bb_release.errors import NoSuchRelease
+from bb_release.model import activation, durable, hold
+from bb_release.model import release as releases
+from bb_release.model.app import App
+from bb_release.model.layout import Layout
+from bb_release.model.retention import Verdict, judge
+from bb_release.tools import host
+
+REMOVING = ".removing-"
+UNSEEN_SECONDS = 24 * 3600  # where other users' processes cannot be read, a release rests this long first
+
+
+def verdicts(app: App, keep: int | None = None) -> list[Verdict]:
+    """What prune would do now, with the reason for every keep and every removal. Reads only."""
+    layout = app.layout
+    everything, broken = releases.readable(layout)
+    live = activation.current(layout)
+    before = releases.before_current(everything, live)
+    previous = live.manifest.previous if live and live.manifest.previous else before.name if before else ""
+    in_use, some_unseen = host.releases_in_use(layout.releases)
+    if some_unseen:
+        limit = time.time() - UNSEEN_SECONDS
+        in_use = in_use | {
+            r.name for r in everything
+            if r.activated_sequence and (r.folder / releases.MANIFEST).stat().st_mtime > limit
+        }  # fmt: skip
+    return judge(
+        everything, keep=app.keep if keep is None else keep,
+        current=live.name if live else "", previous=previous,
+        pinned=hold.pins(layout), in_use=in_use, unreadable=list(broken),
+    )  # fmt: skip
+
+
+def prune(run: Run, keep: int | None = None) -> list[Verdict]:
+    """Judge and remove. Works on a full disk: nothing is written before something was removed."""
+    decided = verdicts(run.app, keep)
+    for verdict in decided:
+        if not verdict.keep:
+            remove(run.app.layout, verdict.name)
+            run.log.event("release_pruned", release=verdict.name, reason=verdict.reason)
+    return decided
+
+
+def remove(layout: Layout, name: str) -> None:
+    """Rename to a dot-name first, so that a valid name is never half a release; then remove. Raises OSError."""
+    if activation.current_name(layout) == name:
+        return
+    doomed = layout.releases / f"{REMOVING}{name}"
+    (layout.releases / name).rename(doomed)
+    durable.sync_folder(layout.releases)
+    shutil.rmtree(doomed)  # by folder descriptors: follows no link
+
+
+def remove_leftovers(layout: Layout) -> list[str]:
+    """What a killed prune left."""
+    done = []
+    for entry in os.scandir(layout.releases) if layout.releases.is_dir() else ():
+        if entry.name.startswith(REMOVING) and entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+            done.append(f"{entry.name.removeprefix(REMOVING)}: its removal was finished")
+    return done
+
+
+def pin(run: Run, word: str, *, pinned: bool) -> str:
+    """Protect a release from prune, or no longer."""
+    layout = run.app.layout
+    release = releases.find(layout, word, activation.current(layout))
+    names = set(hold.pins(layout))
+    if not pinned and release.name not in names:
+        raise NoSuchRelease(
+            f"{release.name} is not pinned", remedy=f"pinned: {', '.join(sorted(names)) or 'none'}"
+        )
+    hold.write_pins(layout, names | {release.name} if pinned else names - {release.name})
+    return release.name

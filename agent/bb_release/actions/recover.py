@@ -1,0 +1,69 @@
+"""Finish or undo what a killed run left. A function of the link and the manifests; a second crash is harmless."""
+
+from __future__ import annotations
+
+from bb_release.actions import interruption, prune
+from bb_release.actions.run import Run, environments
+from bb_release.actions.switch import go_back, record_verified, restart_units, undo_announcement, verify
+from bb_release.errors import NotHealthy, ReleaseError
+from bb_release.model import activation
+from bb_release.model import release as releases
+from bb_release.model.durable import STAGING
+from bb_release.model.release import MANIFEST, Release, State
+from bb_release.model.step import Deployment
+
+
+def recover(run: Run) -> list[str]:
+    """Repair, under the lock, whatever an earlier run did not finish; returns what was done, in words."""
+    layout = run.app.layout
+    layout.staged_current.unlink(missing_ok=True)
+    live = activation.current_name(layout)
+    done = prune.remove_leftovers(layout)
+    everything, broken = releases.readable(layout)
+    for name, reason in broken.items():
+        run.log.warn(f"release {name} cannot be used: {reason.message}")
+    for release in everything:
+        (release.folder / f".{MANIFEST}{STAGING}").unlink(missing_ok=True)
+        if release.state is State.BUILDING:
+            failure = {"code": "interrupted", "message": "the run that built it ended before it was done"}
+            release.mark(State.FAILED, failure=failure)
+            done.append(f"{release.name}: was being built, now failed")
+        elif release.state in (State.ACTIVATING, State.RETURNING):
+            done.append(finish_switch(run, release, everything, live))
+    for text in done:
+        run.log.say(f"recovered: {text}")
+    return done
+
+
+def finish_switch(run: Run, release: Release, everything: list[Release], live: str) -> str:
+    """Go on from where the switch was: forward when the link had moved and all is well, else back."""
+    previous = next((r for r in everything if r.name == release.manifest.previous), None)
+    site, build_env, secrets = environments(run.app, release)
+    run.log.add_secrets(secrets)
+    deployment = Deployment(run.app, release, previous, run.log, run.lock, site, build_env)
+    with interruption.policy("defer"):
+        if release.state is State.ACTIVATING and live != release.name:
+            undo_announcement(deployment)
+            return f"{release.name}: the switch to it had not begun, it is {deployment.release.state} again"
+        try:
+            if release.state is State.RETURNING:
+                raise NotHealthy(
+                    f"release {release.name} was being switched back when the run ended",
+                    remedy="see bb-release history for why",
+                )
+            restart_units(deployment)
+            verify(deployment)
+        except ReleaseError as error:
+            return go_on_back(run, deployment, error)
+        record_verified(deployment)
+    return f"{release.name}: the switch to it was finished, it is live and verified"
+
+
+def go_on_back(run: Run, deployment: Deployment, error: ReleaseError) -> str:
+    try:
+        go_back(deployment, run, error)
+    except ReleaseError as outcome:
+        if outcome.exit_code != 20:
+            raise
+        return f"{deployment.release.name}: {outcome.site}"
+    return ""

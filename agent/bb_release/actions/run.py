@@ -1,0 +1,202 @@
+"""What every changing command has in common: the owner, the folders, the lock, the log, the journal, the site line."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bb_release.actions import interruption
+from bb_release.envfile import read as read_envfile
+from bb_release.errors import Interrupted, NotTheOwner, PreflightFailed, ReleaseError, StateUnreadable
+from bb_release.log import RunLog, remove_old
+from bb_release.model import activation, durable, journal
+from bb_release.model.app import App
+from bb_release.model.lock import app_lock
+from bb_release.model.release import NAME, TIME, Release
+from bb_release.tools import health, process
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass
+class Run:
+    """One changing command under way."""
+
+    app: App
+    action: str
+    who: str
+    reason: str
+    lock: int
+    log: RunLog
+    facts: dict[str, object] = field(default_factory=dict)  # what the journal gets to know at the end
+
+
+def who_runs() -> str:
+    """The person behind the command: login user, or who used sudo, and from where."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    user = os.environ.get("SUDO_USER", user)
+    client = os.environ.get("SSH_CLIENT", "").split(" ")[0]
+    return f"{user} from {client}" if client else user
+
+
+def require_owner(app: App) -> None:
+    """Only the owner of the app root runs changing commands, root included. Raises NotTheOwner."""
+    if not app.root.exists():
+        try:
+            app.root.mkdir(mode=0o755)
+            app.root.chmod(0o755)
+        except OSError as error:
+            raise PreflightFailed(
+                f"the app root {app.root} is not there and could not be made: {error.strerror}",
+                remedy=f"as root: install -d -o <deploy user> -m 755 {app.root}",
+            ) from error
+    owner = app.root.stat().st_uid
+    if owner != os.geteuid():
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        command = shlex.join(["sudo", "-u", name, *[Path(sys.argv[0]).name, *sys.argv[1:]]])
+        raise NotTheOwner(f"{app.root} belongs to {name}, who is the one to run this", remedy=command)
+    if app.root.stat().st_mode & 0o022:
+        raise PreflightFailed(
+            f"the app root {app.root} is writable by others", remedy=f"chmod go-w {app.root}"
+        )
+
+
+def make_folders(app: App) -> None:
+    """The folders of an app, with explicit modes whatever the umask is."""
+    layout = app.layout
+    for folder, mode in (
+        (layout.releases, 0o755), (layout.shared, 0o755), (layout.state, 0o700), (layout.logs, 0o700),
+        (app.cache_folder, 0o755),
+    ):  # fmt: skip
+        if not folder.exists():
+            folder.mkdir(mode=mode, parents=folder == app.cache_folder)
+            folder.chmod(mode)
+        if folder.is_symlink() or folder.stat().st_uid != os.geteuid() and folder != app.cache_folder:
+            raise PreflightFailed(
+                f"{folder} is not a folder of our own",
+                remedy=f"see who made it, and move it away: ls -ld {folder}",
+            )
+
+
+@contextmanager
+def changing(
+    app: App, action: str, *, reason: str = "", quiet: bool = False, wait_seconds: float = 0.0
+) -> Iterator[Run]:
+    """Hold the lock, keep a log, note the result; whatever fails inside gets its `site:` and `log:` lines."""
+    require_owner(app)
+    make_folders(app)
+    with app_lock(app.layout, action=action, who=who_runs(), wait_seconds=wait_seconds) as lock:
+        stamp = datetime.now(UTC).strftime(TIME)
+        log = RunLog(app.layout.logs / f"{stamp}-{action}.log", quiet=quiet)
+        run = Run(app, action, who_runs(), reason, lock, log)
+        # a program's stray children become ours, so that none of them keeps the lock unseen
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        began = time.monotonic()
+        try:
+            with interruption.handled(log.say), process.never_left_running():
+                durable.with_reserve(app.layout.reserve, lambda: _note(run, f"{action}_started"))
+                yield run
+            _note(run, f"{action}_finished", seconds=round(time.monotonic() - began, 1))
+            remove_old(app.layout.logs)
+        except ReleaseError as error:
+            _explain(run, error)
+            _note_quietly(run, f"{action}_failed", code=error.code, exit_code=error.exit_code)
+            raise
+        except OSError as error:
+            failed = durable.storage_failed(error)
+            _explain(run, failed)
+            _note_quietly(run, f"{action}_failed", code=failed.code, exit_code=failed.exit_code)
+            raise failed from error
+        finally:
+            log.close()
+
+
+def _note(run: Run, event: str, **facts: object) -> None:
+    reason = {"reason": run.reason} if run.reason else {}
+    run.log.event(event, who=run.who, **reason, **run.facts, **facts)
+    journal.write(run.app.layout.journal, run.app.name, event, who=run.who, **reason, **run.facts, **facts)
+
+
+def _note_quietly(run: Run, event: str, **facts: object) -> None:
+    """A failure is reported even when the history cannot be written (a full disk)."""
+    try:
+        durable.with_reserve(run.app.layout.reserve, lambda: _note(run, event, **facts))
+    except ReleaseError as error:
+        run.log.warn(error.message)
+
+
+def _explain(run: Run, error: ReleaseError) -> None:
+    if not error.site:
+        error.site = f"{site_state(run.app)}; nothing live was changed"
+    if isinstance(error, Interrupted) or not error.log:
+        error.log = f"bb-release log {run.log.path.stem.removesuffix('-' + run.action)}"
+    error.message, error.details = run.log.mask(error.message), run.log.mask(error.details)
+    run.log.event("failed", code=error.code, message=error.message, details=error.details, site=error.site)
+
+
+def site_state(app: App) -> str:
+    """In what state the site is at this moment, seen and not remembered."""
+    try:
+        live = activation.current(app.layout)
+    except StateUnreadable as error:
+        return error.message
+    if live is None:
+        return "nothing is live yet"
+    return f"still on {live.describe()}, {health_now(app)}"
+
+
+def health_now(app: App) -> str:
+    """One question to the site, two seconds at the most."""
+    if app.health is None:
+        return "health not asked (none is configured)"
+    try:
+        answer = health.ask(app.health.url, headers=dict(app.health.headers), timeout_seconds=2.0)
+    except health.NoAnswer as error:
+        return f"not healthy: {error}"
+    if answer.status != app.health.expect:
+        return f"not healthy: it answers {answer.status}"
+    return "healthy"
+
+
+def environments(app: App, release: Release) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """The site's environment, the environment of installers and build commands, and every secret in them.
+
+    Raises ConfigurationInvalid.
+    """
+    site = read_envfile(app.env_file) if app.env_file else {}
+    build = read_envfile(app.build_env_file) if app.build_env_file else {}
+    secrets = [v for env in (site, build) for k, v in env.items() if k not in app.public]
+    facts = {
+        "BB_APP": app.name,
+        "BB_RELEASE": release.name,
+        "BB_REVISION": release.manifest.revision,
+        "BB_ROOT": str(app.root),
+        "BB_RELEASE_FOLDER": str(release.folder),
+    }
+    settings = {"DJANGO_SETTINGS_MODULE": app.settings} if app.settings else {}
+    inline = dict(app.environment)
+    path = {"PATH": f"{release.venv / 'bin'}:{process.PATH}", "VIRTUAL_ENV": str(release.venv)}
+    site_environment = process.environment(
+        {**site, **inline, **settings, **facts, **path}, passed=app.pass_environment
+    )
+    build_environment = process.environment({**build, **facts, **path}, passed=app.pass_environment)
+    return site_environment, build_environment, secrets
+
+
+def is_release_name(text: str) -> bool:
+    return bool(NAME.match(text))

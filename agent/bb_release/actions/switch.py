@@ -1,0 +1,316 @@
+"""The last third of the pipeline: link, restart, verify, and the way back. `switch`, `rollback`, `restart`."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bb_release.actions import build, interruption
+from bb_release.actions.run import Run, environments, health_now
+from bb_release.errors import NoSuchRelease, NotHealthy, ReleaseError, ReleaseNotUsable
+from bb_release.model import activation, durable, hold
+from bb_release.model import release as releases
+from bb_release.model.app import App, Unit
+from bb_release.model.release import Release, State
+from bb_release.model.step import Deployment, Scope, Step, run_steps
+from bb_release.tools import health, host, process
+from bb_release.tools.units import UnitManager, UnitState, manager_of
+
+
+def manager_for(unit: Unit) -> UnitManager:
+    """Who runs this unit."""
+    commands = {
+        "start": unit.start,
+        "restart": unit.restart,
+        "reload": unit.reload,
+        "status": unit.status,
+    }
+    return manager_of(
+        kind=unit.kind, name=unit.name, socket=unit.socket, commands=commands,
+        user=unit.user, stop_seconds=unit.stop_seconds, env=process.environment(),
+    )  # fmt: skip
+
+
+def activate(deployment: Deployment) -> None:
+    """The manifest says what is about to happen; then the link moves, in one rename."""
+    release, layout = deployment.release, deployment.layout
+    previous = deployment.previous.name if deployment.previous else ""
+
+    def announce() -> None:
+        deployment.release = release.mark(
+            State.ACTIVATING, before=str(release.state), previous=previous, makes_bad=deployment.makes_bad
+        )
+
+    durable.with_reserve(layout.reserve, announce)
+    point_current_at(deployment.app, deployment.release)
+
+
+def point_current_at(app: App, release: Release) -> None:
+    def move() -> None:
+        activation.stage_current(app.layout, release)
+        activation.swap_current(app.layout)
+
+    durable.with_reserve(app.layout.reserve, move)
+
+
+def restart_units(deployment: Deployment) -> None:
+    """Restart in the declared order. A reload never gave a whole new release, so only foreign units get one."""
+    for unit in deployment.app.units:
+        manager = manager_for(unit)
+        deployment.reporter.line(f"{'restart' if unit.runs_release else 'reload'} {unit.name}")
+        if unit.runs_release:
+            manager.restart()
+        else:
+            manager.reload()
+
+
+def verify(deployment: Deployment) -> None:
+    """Prove it: each unit runs and stays up, each of its processes is of this release, the site answers."""
+    app, release = deployment.app, deployment.release
+    began = time.monotonic()
+    managers = [(unit, manager_for(unit)) for unit in app.units if unit.runs_release]
+    first = [require_running(unit, manager) for unit, manager in managers]
+    if app.health:
+        wanted = app.health
+        seen = health.wait_healthy(
+            wanted.url, expect=wanted.expect, headers=dict(wanted.headers), body=wanted.body,
+            release_where=wanted.release, release=release.name,
+            timeout_seconds=wanted.timeout_seconds, interval_seconds=wanted.interval_seconds,
+        )  # fmt: skip
+        deployment.reporter.line(f"health: {seen}")
+    settle = max((unit.settle_seconds for unit, _ in managers), default=0.0)
+    time.sleep(max(0.0, settle - (time.monotonic() - began)))
+    for (unit, manager), before in zip(managers, first, strict=True):
+        require_stable(unit, manager, before)
+        require_release(unit, manager, release, app.layout.releases)
+
+
+def not_running(unit: Unit, manager: UnitManager, message: str) -> NotHealthy:
+    return NotHealthy(
+        message,
+        details="\n".join(manager.log_lines()),
+        remedy=f"read the unit's own lines above; {unit.name} ends when it is started from the new release",
+    )
+
+
+def require_running(unit: Unit, manager: UnitManager) -> UnitState:
+    state = manager.state()
+    if not state.running:
+        raise not_running(unit, manager, f"{unit.name} does not run: {state.summary}")
+    return state
+
+
+def require_stable(unit: Unit, manager: UnitManager, before: UnitState) -> None:
+    now = require_running(unit, manager)
+    same = (before.main_pid, before.restarts, before.invocation) == (
+        now.main_pid,
+        now.restarts,
+        now.invocation,
+    )
+    if not same:
+        raise not_running(unit, manager, f"{unit.name} did not stay up: it was started again by its manager")
+
+
+def require_release(unit: Unit, manager: UnitManager, release: Release, folder: Path) -> None:
+    for pid in manager.processes():
+        used, _ = host.release_of(pid, folder)
+        foreign = used - {release.name}
+        if foreign and host.alive(pid):
+            raise NotHealthy(
+                f"process {pid} of {unit.name} runs from release {min(foreign)}, not from {release.name}",
+                remedy=f"start {unit.name} through {folder.parent}/current/venv/bin/…, without --chdir or python -m",
+            )
+
+
+SWITCH = (
+    Step("activate", "point current at the release", Scope.SITE, activate),
+    Step("restart-units", "restart the units of the app", Scope.SITE, restart_units),
+    Step("verify", "prove that the site runs from the release", Scope.SITE, verify),
+)
+
+
+def make_live(deployment: Deployment, run: Run) -> None:
+    """Switch to the release, prove it, and go back by oneself when it is not well.
+
+    Raises ReleaseError: exit code 1 when the link never moved, 20 when switched back, 21 when a person is needed.
+    """
+    with interruption.policy("defer"):
+        try:
+            run_steps(SWITCH, deployment)
+        except ReleaseError as error:
+            if activation.current_name(deployment.layout) != deployment.release.name:
+                undo_announcement(deployment)
+                raise
+            go_back(deployment, run, error)
+        record_verified(deployment)
+
+
+def undo_announcement(deployment: Deployment) -> None:
+    """The link never moved: the release is again what it was."""
+    release = releases.read(deployment.release.folder)
+    if release.state is State.ACTIVATING:
+        back = State(release.manifest.before or State.READY)
+        durable.with_reserve(
+            deployment.layout.reserve,
+            lambda: deployment.__setattr__(
+                "release", release.mark(back, before="", previous="", makes_bad="")
+            ),
+        )
+
+
+def record_verified(deployment: Deployment) -> None:
+    """The release is live and good; a rollback's left release becomes bad."""
+    release, layout = deployment.release, deployment.layout
+    everything, _ = releases.readable(layout)
+    activated = {
+        "sequence": releases.next_sequence(everything),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "previous": release.manifest.previous,
+    }
+
+    def write() -> None:
+        deployment.release = release.mark(
+            State.VERIFIED, before="", previous="", makes_bad="", failure={},
+            activations=[*release.manifest.activations, activated],
+        )  # fmt: skip
+        if release.manifest.makes_bad:
+            releases.read(layout.releases / release.manifest.makes_bad).mark(State.BAD)
+
+    durable.with_reserve(layout.reserve, write)
+
+
+def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
+    """Switch back to what was live and good, restart, verify that; then raise `error` with what became of it."""
+    bad, previous = deployment.release, deployment.previous
+    step = deployment.failed_step.name if deployment.failed_step else "verify"
+    failure = {"code": error.code, "step": step, "message": run.log.mask(error.message)}
+    layout = deployment.layout
+    if previous is None or not deployment.switch_back:
+        durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
+        error.exit_code = 21
+        why = "there is nothing to go back to" if previous is None else "told not to switch back"
+        error.site = f"live on {bad.describe()}, {health_now(deployment.app)}; {why}"
+        raise error
+    deployment.reporter.say(f"{error.message}: going back to {previous.describe()}")
+    durable.with_reserve(layout.reserve, lambda: _mark(bad, State.RETURNING, failure))
+    point_current_at(deployment.app, previous)
+    site, build_env, _ = environments(deployment.app, previous)
+    back = Deployment(deployment.app, previous, None, deployment.reporter, deployment.lock, site, build_env)
+    try:
+        restart_units(back)
+        verify(back)
+    except ReleaseError as second:
+        durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
+        error.exit_code = 21
+        error.site = f"switched back to {previous.describe()}, but it is not well either: {second.message}"
+        raise error from second
+    durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
+    reason = f"release {bad.name} was switched back: {failure['message']}"
+    durable.with_reserve(
+        layout.reserve, lambda: hold.place(layout, who=run.who, reason=reason, by_hand=False)
+    )
+    error.exit_code = 20
+    error.site = f"switched back to {previous.describe()}, {health_now(deployment.app)}{database_ahead(bad)}"
+    run.facts.update(switched_back_to=previous.name)
+    build.run_commands(back, "after-rollback")
+    raise error
+
+
+def _mark(release: Release, state: State, failure: dict[str, str]) -> None:
+    releases.read(release.folder).mark(state, failure=failure, before="", makes_bad="")
+
+
+def database_ahead(release: Release) -> str:
+    """What the way back did not take with it."""
+    applied = release.manifest.migrations
+    return f"; the database keeps {', '.join(applied)}" if applied else ""
+
+
+def switch(run: Run, word: str, *, force: bool = False) -> Release:
+    """Make an existing release live. Raises ReleaseError."""
+    live = activation.current(run.app.layout)
+    target = releases.find(run.app.layout, word, live)
+    return switch_to(run, target, live, force=force, makes_bad="")
+
+
+def rollback(run: Run, *, force: bool = False) -> Release:
+    """Switch to the last good release before the current one, and mark the current one bad."""
+    live = activation.current(run.app.layout)
+    everything, _ = releases.readable(run.app.layout)
+    target = releases.last_good_before(everything, live) if live else None
+    if live is None or target is None:
+        raise NoSuchRelease(
+            "there is no good release to go back to",
+            remedy="bb-release list shows what there is; bb-release switch <release> goes to any of them",
+        )
+    return switch_to(run, target, live, force=force, makes_bad=live.name)
+
+
+def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, makes_bad: str) -> Release:
+    if live and target.name == live.name and live.state is State.VERIFIED:
+        run.log.say(f"{target.describe()} is live already")
+        return target
+    usable = (State.READY, State.VERIFIED, State.ADOPTED)
+    if target.state not in usable and not (force and target.state is State.BAD):
+        raise ReleaseNotUsable(
+            f"release {target.describe()} is {target.state}",
+            remedy="choose another one (bb-release list)"
+            + ("; --force takes it all the same" if target.state is State.BAD else ""),
+        )
+    site, build_env, secrets = environments(run.app, target)
+    run.log.add_secrets(secrets)
+    run.facts.update({"from": live.name if live else "", "to": target.name})
+    deployment = Deployment(run.app, target, live, run.log, run.lock, site, build_env, makes_bad=makes_bad)
+    run.log.say(f"switch to {target.describe()}")
+    run_steps(REHEARSE_TARGET, deployment)
+    make_live(deployment, run)
+    if live and target.manifest.sequence < live.manifest.sequence:
+        reason = f"{run.action} to {target.name}" + (f": {run.reason}" if run.reason else "")
+        hold.place(run.app.layout, who=run.who, reason=reason, by_hand=False)
+    return deployment.release
+
+
+def require_migrated(deployment: Deployment) -> None:
+    """A release whose migrations are not applied is refused; what the database has beyond it is said."""
+    answer = build.ask_migrations(deployment)
+    if answer["pending"]:
+        raise ReleaseNotUsable(
+            f"release {deployment.release.describe()} has migrations that are not applied",
+            details="\n".join(answer["pending"]),
+            remedy="deploy its revision instead: bb-release deploy <revision>",
+        )
+    if answer["unknown"]:
+        deployment.reporter.warn(f"the database is ahead of this release by {', '.join(answer['unknown'])}")
+
+
+REHEARSE_TARGET = (
+    Step("plan-migrations", "are its migrations applied?", Scope.SITE, require_migrated),
+    Step("rehearse", "the release answers the health request", Scope.SITE, build.rehearse),
+)
+
+
+def restart(run: Run, name: str = "") -> Release:
+    """Restart and verify the live release, or one unit of it."""
+    live = activation.current(run.app.layout)
+    if live is None:
+        raise NoSuchRelease("nothing is live yet", remedy="bb-release deploy")
+    units = [unit for unit in run.app.units if not name or unit.name == name]
+    if name and not units:
+        raise NoSuchRelease(
+            f"there is no unit {name!r}", remedy=f"one of: {', '.join(u.name for u in run.app.units)}"
+        )
+    site, build_env, secrets = environments(run.app, live)
+    run.log.add_secrets(secrets)
+    deployment = Deployment(run.app, live, None, run.log, run.lock, site, build_env)
+    try:
+        for unit in units:
+            run.log.say(f"restart {unit.name}")
+            manager = manager_for(unit)
+            manager.restart() if unit.runs_release else manager.reload()
+        verify(deployment)
+    except ReleaseError as error:
+        error.exit_code = 21
+        error.site = f"live on {live.describe()}, {health_now(run.app)}"
+        raise
+    return live

@@ -1,0 +1,59 @@
+"""What a timer's `deploy --if-changed` does before it takes the lock: as little as possible, and in silence."""
+
+from __future__ import annotations
+
+import time
+
+from bb_release.actions.run import require_owner
+from bb_release.actions.source import access_of
+from bb_release.model import activation, durable, hold, lock
+from bb_release.model import release as releases
+from bb_release.model.app import App
+from bb_release.model.release import State
+from bb_release.tools import mirror
+
+FIRST_PAUSE_SECONDS = 300
+LONGEST_PAUSE_SECONDS = 86_400
+
+
+def nothing_to_do(app: App) -> str:
+    """Why a timer has nothing to do now, or "" when it has: one `git ls-remote`, no lock. Raises ReleaseError."""
+    require_owner(app)
+    layout = app.layout
+    if hold.read(layout):
+        return "held"
+    if layout.lock.exists() and lock.is_held(layout):
+        return "a run is under way"
+    wanted = mirror.remote_revision(
+        app.repository, app.branch, access_of(app), timeout_seconds=app.timeouts.fetch
+    )
+    live = activation.current(layout)
+    if wanted is None:
+        return ""
+    if live and live.is_verified_for(wanted, app.shape):
+        return "the wanted revision is live"
+    everything, _ = releases.readable(layout)
+    same = [r for r in everything if (r.manifest.revision, r.manifest.shape) == (wanted, app.shape)]
+    if any(r.state is State.BAD for r in same):
+        return "that revision was live and found wanting"
+    tries = durable.read_json(layout.tries) or {}
+    if tries.get("revision") == wanted and tries.get("next_at", 0) > time.time():
+        return "that revision failed, and is tried again later"
+    return ""
+
+
+def note_failure(app: App, revision: str) -> None:
+    """The same revision is tried again with growing pauses, up to a day."""
+    tries = durable.read_json(app.layout.tries) or {}
+    count = tries.get("count", 0) + 1 if tries.get("revision") == revision else 1
+    pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (count - 1))
+    durable.with_reserve(
+        app.layout.reserve,
+        lambda: durable.put_json(
+            app.layout.tries, {"revision": revision, "count": count, "next_at": time.time() + pause}
+        ),
+    )
+
+
+def forget(app: App) -> None:
+    app.layout.tries.unlink(missing_ok=True)

@@ -1,0 +1,113 @@
+"""How things look to a person. Everything can be read without colour; data to stdout, errors to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from bb_release.errors import ReleaseError
+
+
+def print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, default=str))
+
+
+def print_line(text: str) -> None:
+    print(text)
+
+
+def bold_red(text: str) -> str:
+    """Colour for a terminal that wants it (NO_COLOR is honoured)."""
+    wanted = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    return f"\033[1;31m{text}\033[0m" if wanted else text
+
+
+def print_error(error: ReleaseError) -> None:
+    """The error block: what failed, in what state the site is, what to do, where the log is."""
+    lines = [bold_red(f"error: {error.code}"), f"  {error.message}"]
+    lines += [f"    {line}" for line in error.details.splitlines()]
+    for name, text in (("site", error.site), ("remedy", error.remedy), ("log", error.log)):
+        if text:
+            lines.append(f"  {name + ':':<8} {text}")
+    try:
+        print("\n".join(lines), file=sys.stderr)
+    except OSError:  # the terminal is gone; the log has it all
+        return
+
+
+def error_facts(error: ReleaseError) -> dict[str, Any]:
+    return {
+        "error": error.code, "message": error.message, "details": error.details, "site": error.site,
+        "remedy": error.remedy, "log": error.log, "exit_code": error.exit_code,
+    }  # fmt: skip
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as what is in them."""
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+    for row in [heads, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def local_time(text: str | None) -> str:
+    """A moment in the local zone and in UTC."""
+    if not text:
+        return "-"
+    moment = datetime.fromisoformat(text)
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z} ({moment:%H:%M:%S} UTC)"
+
+
+def print_status(facts: dict[str, Any]) -> None:
+    print(f"{facts['app']} in {facts['root']}")
+    if facts["release"] is None:
+        print("  nothing is live yet: bb-release deploy")
+    else:
+        print(f"  live:     {facts['release']} ({facts['revision'][:7]}, {facts['ref']}), {facts['state']}")
+        print(f"  since:    {local_time(facts['since'])}")
+        print(f"  health:   {facts['health']}")
+        for unit in facts["units"]:
+            pid = f", process {unit['pid']}" if unit["pid"] else ""
+            print(f"  unit:     {unit['name']}: {unit['summary']}{pid}")
+    if facts["hold"]:
+        held = facts["hold"]
+        print(f"  hold:     by {held['who']} since {held['since']}: {held['reason']} (bb-release unhold)")
+    if facts["run"]:
+        run = facts["run"]
+        print(f"  running:  {run.get('action')} by {run.get('who')} since {run.get('since')}")
+
+
+def print_releases(rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        print("no release yet: bb-release deploy")
+        return
+    table = []
+    for row in rows:
+        marks = " ".join(["live"] * row["live"] + ["pinned"] * row["pinned"])
+        migrations = ", ".join(row["migrations"]) or "-"
+        if len(row["migrations"]) > 2:
+            migrations = f"{len(row['migrations'])} applied"
+        table.append([row["name"], row["revision"][:7], row["ref"], row["state"], marks, migrations])
+    print_table(["release", "revision", "ref", "state", "", "migrations"], table)
+
+
+def print_history(lines: Sequence[dict[str, Any]]) -> None:
+    for line in lines:
+        rest = "  ".join(f"{k}={v}" for k, v in line.items() if k not in ("at", "event") and v != "")
+        print(f"{local_time(str(line.get('at', '')) or None)}  {line.get('event')}  {rest}")
+
+
+def print_log(path: str) -> None:
+    """A run's log as a person wants it: the programs' lines, the steps, the failure."""
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - a stream, read line by line
+        for raw in file:
+            try:
+                line = json.loads(raw)
+            except ValueError:
+                continue
+            event, at = line.pop("event"), line.pop("timestamp", "")[11:19]
+            text = line.get("line") or line.get("text") or "  ".join(f"{k}={v}" for k, v in line.items())
+            print(f"{at} {text}" if event in ("output", "said") else f"{at} {event} {text}")

@@ -1,0 +1,156 @@
+"""Every failure that is expected: a stable code, what failed, a remedy, an exit code.
+
+Imports nothing of ours, so that every room may raise them. The README lists each code; a test walks them.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ReleaseError(Exception):
+    """An expected failure. Says what happened and what to do about it.
+
+    The action that was running adds `site` (in what state the site is now), `log` (where to read more)
+    and, where the failed step could have changed more than a release, another `exit_code`.
+    """
+
+    code: ClassVar[str] = ""
+    exit_code: int = 1
+
+    def __init__(self, message: str, *, remedy: str, details: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.details = details
+        self.site = ""
+        self.log = ""
+
+
+class UsageInvalid(ReleaseError):
+    code = "usage-invalid"
+    exit_code = 2
+
+
+class ConfigurationInvalid(ReleaseError):
+    code = "configuration-invalid"
+    exit_code = 2
+
+
+class NotTheOwner(ReleaseError):
+    code = "not-the-owner"
+    exit_code = 2
+
+
+class RefInvalid(ReleaseError):
+    code = "ref-invalid"
+    exit_code = 2
+
+
+class PreflightFailed(ReleaseError):
+    code = "preflight-failed"
+
+
+class MirrorNotUpdated(ReleaseError):
+    code = "mirror-not-updated"
+
+
+class RefNotFound(ReleaseError):
+    code = "ref-not-found"
+
+
+class TreeNotExported(ReleaseError):
+    code = "tree-not-exported"
+
+
+class EnvironmentNotCreated(ReleaseError):
+    code = "environment-not-created"
+
+
+class RequirementsNotInstalled(ReleaseError):
+    code = "requirements-not-installed"
+
+
+class SharedMissing(ReleaseError):
+    code = "shared-missing"
+
+
+class CommandFailed(ReleaseError):
+    code = "command-failed"
+
+
+class DjangoCheckFailed(ReleaseError):
+    code = "django-check-failed"
+
+
+class ApplicationNotImportable(ReleaseError):
+    code = "application-not-importable"
+
+
+class StaticNotCollected(ReleaseError):
+    code = "static-not-collected"
+
+
+class MigrationsNotPlanned(ReleaseError):
+    code = "migrations-not-planned"
+
+
+class MigrateFailed(ReleaseError):
+    code = "migrate-failed"
+
+
+class RehearsalFailed(ReleaseError):
+    code = "rehearsal-failed"
+
+
+class ActivationFailed(ReleaseError):
+    code = "activation-failed"
+
+
+class UnitsNotRestarted(ReleaseError):
+    code = "units-not-restarted"
+
+
+class NotHealthy(ReleaseError):
+    code = "not-healthy"
+
+
+class LockHeld(ReleaseError):
+    code = "another-run-holds-the-lock"
+    exit_code = 10
+
+
+class NoSuchRelease(ReleaseError):
+    code = "no-such-release"
+    exit_code = 11
+
+
+class ReleaseNotUsable(ReleaseError):
+    code = "release-not-usable"
+    exit_code = 11
+
+
+class Held(ReleaseError):
+    code = "held"
+    exit_code = 12
+
+
+class NotNow(ReleaseError):
+    code = "not-now"
+    exit_code = 12
+
+
+class StateUnreadable(ReleaseError):
+    code = "state-unreadable"
+    exit_code = 21
+
+
+class StorageFailed(ReleaseError):
+    """The operating system refused to write: disk or inodes full, read-only, an input or output error."""
+
+    code = "storage-failed"
+
+
+class Interrupted(ReleaseError):
+    code = "interrupted"
+    exit_code = 130

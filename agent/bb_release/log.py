@@ -1,0 +1,92 @@
+"""Where a run tells what it does: lines for a person, JSON lines (structlog) in the run's log file."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from bb_release.model.step import Step
+from bb_release.tools.process import Mask
+
+KEEP_DAYS = 90
+
+
+class RunLog:
+    """A Reporter. The file first, then the terminal; a terminal that is gone is dropped, the run goes on."""
+
+    def __init__(self, path: Path, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+        import structlog
+
+        self.path = path
+        self.mask = Mask()
+        descriptor = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        self._file = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
+        self._log: Any = structlog.wrap_logger(
+            structlog.PrintLogger(self._file),
+            processors=[
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+        self._stream: TextIO | None = None if quiet else (stream or sys.stdout)
+
+    def add_secrets(self, values: list[str]) -> None:
+        """Values that must never be written anywhere from now on."""
+        self.mask = Mask(values)
+
+    def event(self, name: str, **facts: Any) -> None:
+        cleaned = {key: self.mask(value) if isinstance(value, str) else value for key, value in facts.items()}
+        self._log.msg(name, **cleaned)
+
+    def step_started(self, step: Step) -> None:
+        self.event("step_started", step=step.name)
+        if self._stream is not None and self._stream.isatty():
+            self._show(f"  {step.name:<22}  …\r", end="")
+
+    def step_finished(self, step: Step, seconds: float) -> None:
+        self.event("step_finished", step=step.name, seconds=seconds)
+        self._show(f"  {step.name:<22}{seconds:6.1f} s")
+
+    def step_skipped(self, step: Step) -> None:
+        self.event("step_skipped", step=step.name)
+        self._show(f"  {step.name:<22}  done before")
+
+    def line(self, text: str) -> None:
+        """One line of a program's output: for the log only."""
+        self.event("output", line=text)
+
+    def say(self, text: str) -> None:
+        self.event("said", text=text)
+        self._show(self.mask(text))
+
+    def warn(self, text: str) -> None:
+        self.event("warned", text=text)
+        self._show(f"warning: {self.mask(text)}")
+
+    def step_failed(self, step: Step) -> None:
+        self.event("step_failed", step=step.name)
+        self._show(f"  {step.name:<22}  failed")
+
+    def _show(self, text: str, end: str = "\n") -> None:
+        if self._stream is None:
+            return
+        try:
+            print(text, end=end, file=self._stream, flush=True)  # noqa: T201 - the run's own voice
+        except (OSError, ValueError):  # a dead terminal (EIO) or a closed pipe
+            self._stream = None
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def remove_old(folder: Path, days: int = KEEP_DAYS) -> None:
+    """Logs are kept 90 days, whatever happens to the releases."""
+    limit = time.time() - days * 86400
+    for path in folder.glob("*.log"):
+        if path.stat().st_mtime < limit:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,49 @@
+"""Hold: timers then do nothing, until a person lifts it. Pins: releases that prune leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from bb_release.model import durable
+from bb_release.model.layout import Layout
+
+
+def place(layout: Layout, *, who: str, reason: str, by_hand: bool) -> None:
+    """Put the app on hold. A hold that a person typed stops everyone, one that a run placed stops timers."""
+    durable.put_json(
+        layout.hold,
+        {
+            "who": who,
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "reason": reason,
+            "by_hand": by_hand,
+        },
+    )
+
+
+def read(layout: Layout) -> dict[str, Any] | None:
+    """Who holds the app, since when and why; None when nobody does. Raises StateUnreadable."""
+    facts = durable.read_json(layout.hold)
+    return facts if isinstance(facts, dict) else None
+
+
+def lift(layout: Layout) -> bool:
+    """Lift the hold; False when there was none."""
+    try:
+        layout.hold.unlink()
+    except FileNotFoundError:
+        return False
+    durable.sync_folder(layout.state)
+    return True
+
+
+def pins(layout: Layout) -> list[str]:
+    """The names of pinned releases. Raises StateUnreadable."""
+    facts = durable.read_json(layout.pins)
+    return [str(name) for name in facts] if isinstance(facts, list) else []
+
+
+def write_pins(layout: Layout, names: Iterable[str]) -> None:
+    durable.put_json(layout.pins, sorted(set(names)))

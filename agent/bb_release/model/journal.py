@@ -1,0 +1,39 @@
+"""Append-only history, one JSON object a line. Written, and read by people; never read to decide."""
+
+from __future__ import annotations
+
+import json
+import os
+import syslog
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+def write(path: Path, app: str, event: str, **facts: Any) -> None:
+    """Add one line, flushed to disk, and the same to the system log. Raises OSError."""
+    line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
+    text = json.dumps(line, sort_keys=False, default=str)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, (text + "\n").encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    syslog.openlog("bb-release", syslog.LOG_PID, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_NOTICE, f"{app}: {text}")
+
+
+def read(path: Path, count: int) -> list[dict[str, Any]]:
+    """The last lines, oldest first. A torn line (a crash in the middle of a write) is left out."""
+    try:
+        raw = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    lines = []
+    for text in raw[-count:]:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue
+    return [line for line in lines if isinstance(line, dict)]

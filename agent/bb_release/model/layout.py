@@ -1,0 +1,67 @@
+"""Every path of an app, from its root. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders and files of one app. The only place that knows their names."""
+
+    root: Path
+
+    @property
+    def current(self) -> Path:
+        return self.root / "current"
+
+    @property
+    def staged_current(self) -> Path:
+        """Where the next `current` is prepared before it is renamed into place."""
+        return self.root / ".current.new"
+
+    @property
+    def releases(self) -> Path:
+        return self.root / "releases"
+
+    @property
+    def mirror(self) -> Path:
+        return self.root / "mirror.git"
+
+    @property
+    def shared(self) -> Path:
+        return self.root / "shared"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state"
+
+    @property
+    def lock(self) -> Path:
+        return self.state / "lock"
+
+    @property
+    def journal(self) -> Path:
+        return self.state / "journal.jsonl"
+
+    @property
+    def hold(self) -> Path:
+        return self.state / "hold.json"
+
+    @property
+    def pins(self) -> Path:
+        return self.state / "pins.json"
+
+    @property
+    def tries(self) -> Path:
+        """What timers tried and failed, so that they try again with growing pauses."""
+        return self.state / "tries.json"
+
+    @property
+    def reserve(self) -> Path:
+        return self.root / "reserve"

@@ -1,0 +1,86 @@
+"""One run at a time: a lock of the kernel's, freed when its holders are gone. Nobody ever removes it by hand."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from bb_release.errors import LockHeld
+from bb_release.model.layout import Layout
+
+
+@contextmanager
+def app_lock(layout: Layout, *, action: str, who: str, wait_seconds: float = 0.0) -> Iterator[int]:
+    """Hold the app's lock; yields its descriptor, for the programs of this run that write.
+
+    A killed agent's children that inherited the descriptor keep the lock until they have ended.
+    Raises LockHeld, naming who has it.
+    """
+    descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        _take(descriptor, layout, wait_seconds)
+        facts = {"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({**facts, "action": action, "who": who}).encode(), 0)
+        yield descriptor
+        os.truncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, layout: Layout, wait_seconds: float) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise _held(layout) from None
+            time.sleep(0.2)
+        else:
+            return
+
+
+def is_held(layout: Layout) -> bool:
+    """Is a run under way? Looks without waiting, and without taking it from anyone for longer than the look."""
+    try:
+        descriptor = os.open(layout.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def holder(layout: Layout) -> dict[str, Any]:
+    """What the holder wrote of itself; only information, nothing is decided from it."""
+    try:
+        facts = json.loads(layout.lock.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _held(layout: Layout) -> LockHeld:
+    facts = holder(layout)
+    pid = facts.get("pid")
+    who = f"{facts.get('action', 'a run')} by {facts.get('who', 'someone')} since {facts.get('since', '?')} (process {pid})"
+    if isinstance(pid, int) and not os.path.exists(f"/proc/{pid}"):  # noqa: PTH110 - a look at the process table
+        return LockHeld(
+            f"a program that a killed run left behind still writes; the run was: {who}",
+            remedy=f"wait for it to end (fuser {layout.lock} names it); the lock frees itself",
+        )
+    return LockHeld(
+        f"another run is under way: {who}",
+        remedy="wait for it (bb-release log -f follows it), or use: bb-release deploy --wait 600",
+    )

@@ -1,0 +1,258 @@
+"""One release: its name, its state, its manifest on disk."""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from bb_release.errors import NoSuchRelease, StateUnreadable
+from bb_release.model import durable
+from bb_release.model.layout import Layout
+
+FORMAT = 1
+NAME = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}\Z")
+TIME = "%Y-%m-%d-%H-%M-%S"
+MANIFEST = "release.json"
+
+
+class State(enum.StrEnum):
+    """Where a release is in its life. None of them says "live": only the link does."""
+
+    BUILDING = "building"
+    READY = "ready"
+    ACTIVATING = "activating"
+    VERIFIED = "verified"
+    RETURNING = "returning"
+    FAILED = "failed"
+    BAD = "bad"
+    ADOPTED = "adopted"
+
+
+GOOD = (State.VERIFIED, State.ADOPTED)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The facts and the state of one release, as `release.json` has them."""
+
+    name: str
+    state: State
+    ref: str = ""
+    revision: str = ""
+    shape: str = ""
+    sequence: int = 0
+    activations: tuple[dict[str, Any], ...] = ()
+    before: str = ""  # while activating: the state to return to if the link has not moved
+    previous: str = ""  # while activating: what was live
+    makes_bad: str = ""  # a rollback: the release that becomes bad when this one is verified
+    began_at: str = ""
+    agent: str = ""
+    python: str = ""
+    reason: str = ""
+    steps: dict[str, float] = field(default_factory=dict)  # finished steps and their seconds
+    facts: dict[str, Any] = field(default_factory=dict)  # what Django said of itself
+    migrations: tuple[str, ...] = ()  # applied by this release's deploy
+    packages: dict[str, str] = field(default_factory=dict)
+    failure: dict[str, str] = field(default_factory=dict)
+    size: tuple[int, int] = (0, 0)  # bytes and files
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Release:
+    """A folder below `releases/`, and what its manifest said when it was read."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def state(self) -> State:
+        return self.manifest.state
+
+    @property
+    def short(self) -> str:
+        """The revision as people write it."""
+        return self.manifest.revision[:7]
+
+    @property
+    def tree(self) -> Path:
+        return self.folder / "app"
+
+    @property
+    def venv(self) -> Path:
+        return self.folder / "venv"
+
+    @property
+    def python(self) -> Path:
+        return self.venv / "bin" / "python"
+
+    @property
+    def static(self) -> Path:
+        return self.folder / "static"
+
+    @property
+    def answer(self) -> Path:
+        """Where a program inside the release leaves its answer."""
+        return self.folder / ".answer.json"
+
+    @property
+    def is_good(self) -> bool:
+        """Was it live and found well? Only such releases count for retention and as targets of a rollback."""
+        return self.state in GOOD
+
+    @property
+    def activated_sequence(self) -> int:
+        """When it last went live, as a number that rises with each activation; 0 for never."""
+        return max((int(a["sequence"]) for a in self.manifest.activations), default=0)
+
+    def is_verified_for(self, revision: str, shape: str) -> bool:
+        """Is there nothing left to do for this revision with this configuration?"""
+        return (self.manifest.revision, self.manifest.shape, self.state) == (revision, shape, State.VERIFIED)
+
+    def describe(self) -> str:
+        return f"{self.name} ({self.short})"
+
+    def mark(self, state: State | None = None, **changes: Any) -> Release:
+        """Write a changed manifest and return the release as it is now. Raises OSError."""
+        if state is not None:
+            changes["state"] = state
+        manifest = replace(self.manifest, **changes)
+        durable.put_json(self.folder / MANIFEST, asdict(manifest), mode=0o644)
+        return Release(self.folder, manifest)
+
+
+def read(folder: Path) -> Release:
+    """Read one release. Raises StateUnreadable when its manifest is missing, broken or of a newer agent."""
+    path = folder / MANIFEST
+    try:
+        facts = json.loads(path.read_bytes())
+        if not isinstance(facts, dict):
+            raise TypeError("not an object")
+        if facts.get("format") != FORMAT:
+            raise ValueError(f"format {facts.get('format')!r}, this bb-release reads {FORMAT}")
+        known = {f.name for f in fields(Manifest)}
+        manifest = Manifest(**{key: _thawed(value) for key, value in facts.items() if key in known})
+        manifest = replace(manifest, state=State(manifest.state))
+        if manifest.name != folder.name:
+            raise ValueError(f"it is the manifest of {manifest.name}")
+    except (OSError, ValueError, TypeError) as error:
+        raise StateUnreadable(
+            f"the manifest of release {folder.name} cannot be read: {error}",
+            remedy=f"look at {path}; nothing was touched. A release that is not live may be removed by hand",
+        ) from error
+    return Release(folder, manifest)
+
+
+def _thawed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def names(layout: Layout) -> list[str]:
+    """Every folder that bears a release's name, oldest first. Strangers are neither counted nor touched."""
+    if not layout.releases.is_dir():
+        return []
+    return sorted(p.name for p in layout.releases.iterdir() if NAME.match(p.name) and not p.is_symlink())
+
+
+def readable(layout: Layout) -> tuple[list[Release], dict[str, StateUnreadable]]:
+    """All releases oldest first, and those whose manifest cannot be read with the reason."""
+    good: list[Release] = []
+    broken: dict[str, StateUnreadable] = {}
+    for name in names(layout):
+        try:
+            good.append(read(layout.releases / name))
+        except StateUnreadable as error:
+            broken[name] = error
+    return good, broken
+
+
+def next_name(layout: Layout, now: datetime) -> str:
+    """The name for a release begun now: always unique and rising, whatever the clock did."""
+    moment = now.astimezone(UTC).replace(microsecond=0)
+    existing = names(layout)
+    if existing:
+        latest = datetime.strptime(existing[-1], TIME).replace(tzinfo=UTC)
+        moment = max(moment, latest + timedelta(seconds=1))
+    return moment.strftime(TIME)
+
+
+def next_sequence(releases: list[Release]) -> int:
+    """Greatest number given so far, plus one. Clocks decide nothing."""
+    return 1 + max((max(r.manifest.sequence, r.activated_sequence) for r in releases), default=0)
+
+
+def begin(layout: Layout, **facts: Any) -> Release:
+    """Make the folder of a new release, with a manifest that says `building`."""
+    now = datetime.now(UTC)
+    releases, _ = readable(layout)
+    folder = layout.releases / next_name(layout, now)
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    durable.sync_folder(layout.releases)
+    manifest = Manifest(
+        name=folder.name,
+        state=State.BUILDING,
+        sequence=next_sequence(releases),
+        began_at=now.isoformat(timespec="seconds"),
+        **facts,
+    )
+    return Release(folder, manifest).mark()
+
+
+def find(layout: Layout, word: str, current: Release | None) -> Release:
+    """The release an operator means: a name, a unique prefix of one, a revision or a prefix of it, `previous`.
+
+    A word of digits and dashes is always a name. Raises NoSuchRelease, listing candidates when ambiguous.
+    """
+    releases, broken = readable(layout)
+    if word == "previous":
+        target = before_current(releases, current)
+        if target is None:
+            raise NoSuchRelease("there is no earlier release", remedy="bb-release list shows what there is")
+        return target
+    if re.fullmatch(r"[0-9-]+", word):
+        found = [r for r in releases if r.name.startswith(word)]
+        for name, reason in broken.items():
+            if name == word:
+                raise reason
+    elif re.fullmatch(r"[0-9a-f]{4,64}", word):
+        found = [r for r in releases if r.manifest.revision.startswith(word)]
+        good = [r for r in found if r.is_good]
+        found = good[-1:] if good and len({r.manifest.revision for r in found}) == 1 else found
+    else:
+        found = []
+    exact = [r for r in found if r.name == word]
+    found = exact or found
+    if not found:
+        raise NoSuchRelease(f"there is no release {word!r}", remedy="bb-release list shows what there is")
+    if len(found) > 1:
+        raise NoSuchRelease(
+            f"{word!r} could be any of {len(found)} releases",
+            details="\n".join(r.describe() for r in found),
+            remedy="give more of the name",
+        )
+    return found[0]
+
+
+def before_current(releases: list[Release], current: Release | None) -> Release | None:
+    """What was live before the current release's last activation; for a current one never activated: none."""
+    if current is None or not current.manifest.activations:
+        return None
+    last = max(current.manifest.activations, key=lambda a: int(a["sequence"]))
+    return next((r for r in releases if r.name == last.get("previous")), None)
+
+
+def last_good_before(releases: list[Release], current: Release) -> Release | None:
+    """Where a rollback goes: the good release that was live most recently before the current one."""
+    limit = current.activated_sequence or float("inf")
+    good = [r for r in releases if r.is_good and r.name != current.name and 0 < r.activated_sequence < limit]
+    return max(good, key=lambda r: r.activated_sequence, default=None)

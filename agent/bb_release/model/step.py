@@ -1,0 +1,87 @@
+"""A step: a name, a summary, a scope, a plain function. No class per step, no undo per step."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bb_release.errors import ReleaseError
+from bb_release.model.app import App
+from bb_release.model.durable import storage_failed
+from bb_release.model.layout import Layout
+from bb_release.model.release import Release
+
+
+class Scope(enum.Enum):
+    """What a step can change; so also what a failure in it may have changed."""
+
+    RELEASE = "only the new release's folder"
+    DATABASE = "the database, forward only"
+    SITE = "the live site"
+
+
+class Reporter(Protocol):
+    """Where a run tells what it does."""
+
+    def step_started(self, step: Step) -> None: ...
+    def step_finished(self, step: Step, seconds: float) -> None: ...
+    def step_failed(self, step: Step) -> None: ...
+    def step_skipped(self, step: Step) -> None: ...
+    def line(self, text: str) -> None: ...
+    def say(self, text: str) -> None: ...
+    def warn(self, text: str) -> None: ...
+
+
+@dataclass
+class Deployment:
+    """One run, in memory. What a step needs is here, or can be read from the release's folder."""
+
+    app: App
+    release: Release
+    previous: Release | None  # what is live, and what a failed switch goes back to
+    reporter: Reporter
+    lock: int  # the lock's descriptor, for programs that write
+    site_environment: dict[str, str] = field(repr=False)
+    build_environment: dict[str, str] = field(repr=False)
+    switch_back: bool = True
+    makes_bad: str = ""
+    failed_step: Step | None = None
+    scope: Scope = Scope.RELEASE
+
+    @property
+    def layout(self) -> Layout:
+        return self.app.layout
+
+
+@dataclass(frozen=True)
+class Step:
+    """One named act of a deployment."""
+
+    name: str
+    summary: str
+    scope: Scope
+    run: Callable[[Deployment], None]
+
+
+def run_steps(steps: Iterable[Step], deployment: Deployment) -> None:
+    """Run each step in order and record each that finished; a finished RELEASE step is not done again."""
+    for step in steps:
+        if step.scope is Scope.RELEASE and step.name in deployment.release.manifest.steps:
+            deployment.reporter.step_skipped(step)
+            continue
+        deployment.reporter.step_started(step)
+        began = time.monotonic()
+        try:
+            step.run(deployment)
+        except (OSError, ReleaseError) as error:
+            deployment.failed_step = step
+            deployment.reporter.step_failed(step)
+            raise storage_failed(error) if isinstance(error, OSError) else error from error.__cause__
+        seconds = round(time.monotonic() - began, 3)
+        if step.scope is Scope.RELEASE:
+            finished = {**deployment.release.manifest.steps, step.name: seconds}
+            deployment.release = deployment.release.mark(steps=finished)
+        deployment.reporter.step_finished(step, seconds)

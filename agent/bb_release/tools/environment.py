@@ -1,0 +1,214 @@
+"""A release's virtual environment: made, and read without starting it. The only importer of virtualenv."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import io
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bb_release.errors import EnvironmentNotCreated, StorageFailed
+from bb_release.tools import process
+
+MOST_PROBLEMS = 20
+STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+
+
+def create(
+    folder: Path,
+    *,
+    python: str,
+    cache: Path,
+    seed_pip: bool,
+    on_line: Callable[[str], None] | None = None,
+) -> None:
+    """Make a fresh virtual environment in `folder`, its final path (scripts in it name that path).
+
+    `python` is "" (the interpreter that runs the agent), a version such as "3.12", or a path. Nothing is
+    downloaded; `seed_pip` puts pip in, else the environment is empty. Our own environment variables and
+    virtualenv's configuration file have no say. `on_line` gets virtualenv's warnings, after the call.
+    Raises EnvironmentNotCreated: `folder` is not empty, no such interpreter, virtualenv failed.
+    Raises StorageFailed: the disk is full, read-only, or failing.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise EnvironmentNotCreated(
+            f"{folder} is not empty, so that no fresh environment can be made there",
+            remedy="remove that folder if nothing uses it, then deploy again",
+        )
+    if "/" in python and not os.access(python, os.X_OK):
+        raise _no_interpreter(python)
+    words = [
+        str(folder),
+        "--python",
+        python or getattr(sys, "_base_executable", sys.executable),
+        "--app-data",
+        str(cache / "virtualenv"),
+    ]
+    words += ["--no-vcs-ignore", "--no-periodic-update", "--no-download", "--symlinks"]
+    words += ["--no-setuptools"] if seed_pip else ["--no-seed"]
+    lines: list[str] = []
+    try:
+        _run_virtualenv(words, lines)
+    except (RuntimeError, ValueError, OSError, SystemExit) as error:
+        if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
+            raise StorageFailed(
+                f"the environment could not be written: {error}",
+                remedy="free space (or repair the file system), then deploy again",
+            ) from error
+        if "failed to find interpreter" in str(error):
+            raise _no_interpreter(python) from error
+        raise EnvironmentNotCreated(
+            f"virtualenv could not create {folder}",
+            remedy="correct what the details say (often the interpreter named as python), then deploy again",
+            details="\n".join([*lines, f"{type(error).__name__}: {error}"][-15:]),
+        ) from error
+    finally:
+        if on_line is not None:
+            for line in lines:
+                on_line(line)
+    if not (folder / "bin" / "python").exists():
+        raise EnvironmentNotCreated(
+            f"virtualenv ended without an error, but {folder}/bin/python is not there",
+            remedy="name another interpreter as python, then deploy again",
+            details="\n".join(lines[-15:]),
+        )
+
+
+class _Lines(logging.Handler):
+    """Keeps messages as lines, so that none reaches the terminal."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.extend(record.getMessage().splitlines())
+
+
+def _run_virtualenv(words: list[str], lines: list[str]) -> None:
+    """Run virtualenv in this process (faster than as a program), cut off from our surroundings."""
+    import virtualenv
+
+    env = process.environment(
+        {
+            # an empty file instead of the user's own virtualenv.ini
+            "VIRTUALENV_CONFIG_FILE": os.devnull,
+            # by variable, not by option: versions that do not know the option would refuse it
+            "VIRTUALENV_NO_WHEEL": "1",
+            "VIRTUALENV_NO_VENV_REDIRECT": "1",
+        }
+    )
+    said = io.StringIO()  # argparse explains itself on stderr before it raises SystemExit
+    with _logging_into(lines), contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        try:
+            virtualenv.cli_run(words, setup_logging=False, env=env)
+        finally:
+            lines.extend(line for line in said.getvalue().splitlines() if line.strip())
+
+
+@contextlib.contextmanager
+def _logging_into(lines: list[str]) -> Iterator[None]:
+    """Send all logging into `lines` meanwhile: without a handler, Python prints warnings on stderr."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    root.handlers[:] = [_Lines(lines)]
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
+
+
+def _no_interpreter(python: str) -> EnvironmentNotCreated:
+    """The error for an interpreter that is not there, with those that are."""
+    found: set[str] = set()
+    for part in process.PATH.split(":"):
+        # a folder of PATH that does not exist simply has no Python in it
+        with contextlib.suppress(OSError):
+            found.update(str(p) for p in Path(part).iterdir() if re.fullmatch(r"python3\.\d+", p.name))
+    listed = ", ".join(sorted(found)) or "none on " + process.PATH
+    return EnvironmentNotCreated(
+        f'there is no Python interpreter "{python}" on this host',
+        remedy=f"install it, or name one of those found ({listed}), then deploy again",
+    )
+
+
+def python_version(folder: Path) -> str:
+    """The version of an environment's Python ("3.11.2"), read from pyvenv.cfg without starting it.
+
+    Raises EnvironmentNotCreated: the file is missing or names no version.
+    """
+    values: dict[str, str] = {}
+    try:
+        for line in (folder / "pyvenv.cfg").read_text("utf-8", "replace").splitlines():
+            key, _, value = line.partition("=")
+            values[key.strip().lower()] = value.strip()
+    except OSError:
+        values = {}
+    # virtualenv and uv write version_info, the standard library's venv writes version
+    match = re.match(r"\d+\.\d+\.\d+", values.get("version_info") or values.get("version", ""))
+    if match is None:
+        raise EnvironmentNotCreated(
+            f"{folder}/pyvenv.cfg is missing or names no Python version",
+            remedy="deploy again, which makes a new environment",
+        )
+    return match.group()
+
+
+def packages(folder: Path) -> dict[str, str]:
+    """Installed names (normalised: lower case, dashes) and versions, from the folder names; no process."""
+    found: dict[str, str] = {}
+    for info in _dist_infos(folder):
+        name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
+        if name:
+            found[re.sub(r"[-_.]+", "-", name).lower()] = version
+    return found
+
+
+def check_installed(folder: Path) -> list[str]:
+    """Compare every installed file's size with the RECORD of its package.
+
+    Returns the paths, relative to `folder`, of what is missing or of another size: at most 20, none when all
+    is well. Entries without a size (compiled files, RECORD itself) are not looked at. Raises nothing.
+    """
+    problems: list[str] = []
+    for info in _dist_infos(folder):
+        site = info.parent
+        try:
+            with (info / "RECORD").open(encoding="utf-8", newline="") as file:
+                rows = list(csv.reader(file))
+        except (OSError, UnicodeError, csv.Error):
+            rows = [["", "", "0"]]  # stands for the RECORD itself: what cannot be read is not well
+        for row in rows:
+            if len(row) < 3 or not row[2].strip():
+                continue
+            path = str(site / row[0]) if row[0] else str(info / "RECORD")
+            if row[0] and _size(path) == row[2].strip():
+                continue
+            problems.append(os.path.relpath(path, folder))
+            if len(problems) == MOST_PROBLEMS:
+                return problems
+    return problems
+
+
+def _dist_infos(folder: Path) -> list[Path]:
+    """The *.dist-info folders; lib64 is a link to lib on some systems and a folder of its own on others."""
+    sites = {
+        site.resolve(): site
+        for lib in ("lib64", "lib")
+        for site in folder.glob(f"{lib}/python3*/site-packages")
+    }
+    return sorted(info for site in sites.values() for info in site.glob("*.dist-info"))
+
+
+def _size(path: str) -> str:
+    """A file's size as RECORD writes it; "" when there is none."""
+    try:
+        return str(Path(path).stat().st_size)
+    except OSError:
+        return ""

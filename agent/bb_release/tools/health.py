@@ -1,0 +1,197 @@
+"""Asks the site whether it is well, over http, https or http on a unix socket. Follows no redirect."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from bb_release.errors import ConfigurationInvalid, NotHealthy
+
+BODY_BYTES = 64 * 1024
+UNIX = "http+unix://"
+REDIRECTS = (301, 302, 303, 307, 308)
+SHOWN_LINES = 10
+SHOWN_COLUMNS = 300
+
+
+class NoAnswer(OSError):
+    """The site gave no answer that can be read; the text says why."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the site answered. `body` is at most its first 64 KB; names in `headers` are in lower case."""
+
+    status: int
+    body: str
+    headers: dict[str, str]
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def check_url(url: str) -> None:
+    """Raise ConfigurationInvalid for an address that `ask` cannot ask."""
+    try:
+        _connection(url, 1.0)
+    except ValueError as error:
+        raise ConfigurationInvalid(
+            f'the health address "{url}" cannot be used: {error}',
+            remedy="write http://HOST[:PORT]/PATH, https://HOST[:PORT]/PATH or http+unix:///SOCKET:/PATH",
+        ) from error
+
+
+def ask(url: str, *, headers: Mapping[str, str], timeout_seconds: float) -> Answer:
+    """Send one GET. `timeout_seconds` is for the whole of it, also when bytes come slowly.
+
+    Raises NoAnswer: a bad address, refused, not in time, a bad certificate, or no HTTP.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    late = f"no answer within {timeout_seconds:g} s"
+    expired = threading.Event()
+    timer: threading.Timer | None = None
+    connection: http.client.HTTPConnection | None = None
+    try:
+        connection, target = _connection(url, timeout_seconds)
+        connection.connect()
+        line = connection.sock
+
+        def expire() -> None:
+            expired.set()
+            with suppress(OSError):
+                socket.socket.shutdown(line, socket.SHUT_RDWR)  # not TLS's own, which is not safe from here
+
+        # a socket's time limit is per read: a site that sends a byte now and then would never reach it
+        timer = threading.Timer(max(0.0, deadline - time.monotonic()), expire)
+        timer.daemon = True
+        timer.start()
+        sent = {"User-Agent": "bb-release", "Connection": "close", **headers}
+        connection.request("GET", target, headers=sent)
+        response = connection.getresponse()
+        body = response.read(BODY_BYTES)
+        named = {name.lower(): value for name, value in response.getheaders()}
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if expired.is_set() or isinstance(error, TimeoutError):
+            raise NoAnswer(late) from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise NoAnswer(reason) from error
+    finally:
+        if timer is not None:
+            timer.cancel()
+        if connection is not None:
+            connection.close()
+    if expired.is_set():
+        raise NoAnswer(late)
+    return Answer(response.status, body.decode("utf-8", "replace"), named)
+
+
+def wait_healthy(
+    url: str,
+    *,
+    expect: int,
+    headers: Mapping[str, str],
+    body: str,
+    release_where: str,
+    release: str,
+    timeout_seconds: float,
+    interval_seconds: float,
+) -> str:
+    """Ask until the site is well, and return one line such as "200 in 12 ms".
+
+    Well is: status `expect`, `body` contained (empty: any), and, when `release_where` is "header:NAME" or
+    "body", the name of the release there. `timeout_seconds` is for all attempts, `interval_seconds` between.
+    Raises NotHealthy with the last answer.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        began = time.monotonic()
+        try:
+            answer = ask(url, headers=headers, timeout_seconds=max(0.1, deadline - began))
+        except NoAnswer as error:
+            failure = NotHealthy(
+                f"the site gave no answer at {url}: {error}",
+                remedy="does the unit run, and does it listen at this address? See the unit's log",
+            )
+        else:
+            took = time.monotonic() - began
+            problem = _problem(answer, url, expect, body, release_where, release)
+            if problem is None:
+                return f"{answer.status} in {took * 1000:.0f} ms"
+            failure = problem
+        if time.monotonic() + interval_seconds >= deadline:
+            raise failure
+        time.sleep(interval_seconds)
+
+
+def _problem(
+    answer: Answer, url: str, expect: int, body: str, release_where: str, release: str
+) -> NotHealthy | None:
+    """What is wrong with an answer, or None."""
+    shown = "\n".join(line[:SHOWN_COLUMNS] for line in answer.body.splitlines()[:SHOWN_LINES])
+    if answer.status != expect:
+        message = f"the site answered {answer.status} at {url} (wanted {expect})"
+        remedy = "see the site's own log for the error behind this answer"
+        if answer.status in REDIRECTS:
+            message += f", a redirect to {answer.headers.get('location', 'nowhere')}"
+            remedy = 'add to the health headers X-Forwarded-Proto = "https" and Host = the site\'s own name'
+        elif answer.status == 400:
+            remedy = "add to the health headers Host = a name that is in the site's ALLOWED_HOSTS"
+        return NotHealthy(message, remedy=remedy, details=shown)
+    if body and body not in answer.body:
+        return NotHealthy(
+            f'the site answered {answer.status} at {url}, but without the text "{body}"',
+            remedy="see the first lines of the answer; is `body` of the health check still right?",
+            details=shown,
+        )
+    kind, _, name = release_where.partition(":")
+    if not kind:
+        return None
+    where = answer.body if kind == "body" else answer.headers.get(name.lower(), "")
+    # as a whole word: the name of one release may be the beginning of another's
+    if re.search(rf"(?<![\w-]){re.escape(release)}(?![\w-])", where):
+        return None
+    found = "in its body" if kind == "body" else f'in its header {name} ("{where}")'
+    return NotHealthy(
+        f"the site answered {answer.status} at {url}, but does not name the release {release} {found}",
+        remedy="an older process still answers, or the site does not say its release (BB_RELEASE) there",
+        details=shown,
+    )
+
+
+def _connection(url: str, timeout: float) -> tuple[http.client.HTTPConnection, str]:
+    """Return a connection, not opened yet, and what to ask it for. Raises ValueError for a bad address."""
+    if not url.isprintable() or not url.isascii() or " " in url:
+        raise ValueError("it holds a space or a letter that an address must not have")
+    if url.startswith(UNIX):
+        path, _, target = url.removeprefix(UNIX).partition(":/")
+        if not path.startswith("/"):
+            raise ValueError("the socket's path must be absolute")
+        return _UnixConnection(path, timeout), f"/{target}"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("it begins with none of http://, https://, http+unix://")
+    if not parts.hostname:
+        raise ValueError("it names no host")
+    if parts.username is not None:
+        raise ValueError("it holds a user's name; use the header Authorization")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout), target
+    context = ssl.create_default_context()
+    return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=context), target

@@ -1,0 +1,218 @@
+"""A program or group of Supervisor, over its XML-RPC on a unix socket or on this host's loopback."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+import xmlrpc.client
+from typing import Any
+from urllib.parse import urlsplit
+from xml.parsers.expat import ExpatError
+
+from bb_release.errors import ConfigurationInvalid, UnitsNotRestarted
+from bb_release.tools import host
+from bb_release.tools.units import UnitSettings, UnitState
+
+ASK_SECONDS = 10.0
+LOG_BYTES = 16384
+STARTS = 3
+# supervisor/xmlrpc.py, Faults
+BAD_NAME, NO_FILE, NOT_EXECUTABLE, ABNORMAL_TERMINATION, SPAWN_ERROR = 10, 20, 21, 40, 50
+ALREADY_STARTED, NOT_RUNNING, SUCCESS = 60, 70, 80
+SEE_LOG = "see the program's log (stderr_logfile) and supervisorctl status"
+REMEDIES = {
+    BAD_NAME: "give the name as `supervisorctl status` shows it: program, group:program or group:*; "
+    "after a change of its configuration run supervisorctl update",
+    NO_FILE: "the program's command does not exist: correct `command` in Supervisor's configuration",
+    NOT_EXECUTABLE: "the program's command is not executable: correct `command` or its mode",
+}
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class _Transport(xmlrpc.client.Transport):
+    """Connects to a unix socket (`path`), or, where it is empty, to the address itself; with a time limit."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__()
+        self._path = path
+        self._timeout = timeout
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        # get_host_info takes a name and password out of the address and makes them a header
+        address, self._extra_headers, _ = self.get_host_info(host)
+        if self._path:
+            return _UnixConnection(self._path, self._timeout)
+        return http.client.HTTPConnection(address, timeout=self._timeout)
+
+
+class SupervisorUnit:
+    """`name` is "program", "group:program" or "group:*"."""
+
+    def __init__(self, settings: UnitSettings) -> None:
+        """Raises ConfigurationInvalid when `socket` is no unix socket's path and not on this host."""
+        self._settings = settings
+        address = settings.socket.removeprefix("unix://")
+        self._path, self._url = address, "http://localhost/RPC2"
+        if address.startswith("http://"):
+            if urlsplit(address).hostname not in ("127.0.0.1", "localhost", "::1"):
+                raise ConfigurationInvalid(
+                    f"the supervisord of the unit {settings.name} is not on this host",
+                    remedy="use its unix socket, or http://127.0.0.1:PORT",
+                )
+            self._path, self._url = "", f"{address.rstrip('/').removesuffix('/RPC2')}/RPC2"
+        elif not address.startswith("/"):
+            raise ConfigurationInvalid(
+                f'the unit {settings.name} has no supervisord to ask: socket is "{settings.socket}"',
+                remedy="set socket to `file` of [unix_http_server] (an absolute path), or http://127.0.0.1:PORT",
+            )
+        self._group = settings.name.removesuffix(":*") if settings.name.endswith(":*") else ""
+
+    def state(self) -> UnitState:
+        """Ask supervisord. A group runs when all its programs run; its main process is the first one's."""
+        infos = self._infos()
+        pids = [int(info["pid"]) for info in infos if info["pid"]]
+        main = pids[0] if pids else 0
+        words = sorted({f"{info['statename']} {info['spawnerr']}".strip() for info in infos})
+        return UnitState(
+            running=all(info["statename"] == "RUNNING" for info in infos),
+            main_pid=main,
+            summary=", ".join(words),
+            started=host.started_at(main) if main else None,
+            invocation=" ".join(f"{info['pid']}:{info['start']}" for info in infos),
+        )
+
+    def start(self) -> None:
+        """Start what does not run yet, and wait until it has been up for its startsecs."""
+        self._start(time.monotonic() + self._settings.stop_seconds)
+
+    def restart(self) -> None:
+        """Stop and start. Both together may take stop_seconds."""
+        deadline = time.monotonic() + self._settings.stop_seconds
+        for _ in range(STARTS):
+            self._stop(deadline)
+            if self._start(deadline):
+                return
+            # autorestart was faster than we: it may have started before the stop, so it is stopped once more
+        raise UnitsNotRestarted(
+            f"the unit {self._settings.name} starts again by itself faster than it can be restarted",
+            remedy=SEE_LOG,
+            details="\n".join(self.log_lines()),
+        )
+
+    def reload(self) -> None:
+        """Send HUP: Supervisor knows no other reload of a program."""
+        if self._group:
+            self._judge(self._call("signalProcessGroup", self._group, "HUP"), (SUCCESS,))
+        else:
+            self._call("signalProcess", self._settings.name, "HUP")
+
+    def log_lines(self, count: int = 20) -> list[str]:
+        """Return the last lines of stderr, or of stdout where stderr is empty; none where unreadable."""
+        lines: list[str] = []
+        try:
+            for info in self._infos():
+                name = f"{info['group']}:{info['name']}"
+                for method in ("tailProcessStderrLog", "tailProcessStdoutLog"):
+                    text = str(self._call(method, name, 0, LOG_BYTES)[0])
+                    if text.strip():
+                        lines += text.splitlines()[-count:] if count > 0 else []
+                        break
+        except UnitsNotRestarted:
+            return lines
+        return lines[-count:] if count > 0 else []
+
+    def processes(self) -> list[int]:
+        """Return the programs' processes and all that descend from them."""
+        pids = {pid for info in self._infos() if info["pid"] for pid in host.process_tree(int(info["pid"]))}
+        return sorted(pids)
+
+    def _infos(self) -> list[dict[str, Any]]:
+        """Return supervisord's facts of each program of the unit; never none."""
+        if not self._group:
+            return [self._call("getProcessInfo", self._settings.name)]
+        infos = [info for info in self._call("getAllProcessInfo") if info["group"] == self._group]
+        if not infos:
+            raise UnitsNotRestarted(
+                f"supervisord knows no group {self._group}, or it has no programs", remedy=REMEDIES[BAD_NAME]
+            )
+        return infos
+
+    def _stop(self, deadline: float) -> None:
+        if self._group:
+            results = self._call("stopProcessGroup", self._group, True, deadline=deadline)
+            self._judge(results, (SUCCESS, NOT_RUNNING))
+        else:
+            self._call("stopProcess", self._settings.name, True, deadline=deadline, accepted=NOT_RUNNING)
+
+    def _start(self, deadline: float) -> bool:
+        """Start all; False when something ran already."""
+        if not self._group:
+            name = self._settings.name
+            done = self._call("startProcess", name, True, deadline=deadline, accepted=ALREADY_STARTED)
+            return done is not None
+        # startProcessGroup passes silently over programs that run, also those that supervisord brought back
+        ran = any(info["pid"] for info in self._infos())
+        self._judge(self._call("startProcessGroup", self._group, True, deadline=deadline), (SUCCESS,))
+        return not ran
+
+    def _judge(self, results: Any, accepted: tuple[int, ...]) -> None:
+        """Raise UnitsNotRestarted for the first program of a group whose status is not accepted."""
+        for result in results:
+            if result["status"] not in accepted:
+                name = f"{result['group']}:{result['name']}"
+                raise self._failure(name, int(result["status"]), str(result["description"]))
+
+    def _call(self, method: str, *args: Any, deadline: float | None = None, accepted: int = 0) -> Any:
+        """Call supervisord; None when it refused with the `accepted` fault. Raises UnitsNotRestarted."""
+        seconds = ASK_SECONDS if deadline is None else max(0.1, deadline - time.monotonic())
+        proxy = xmlrpc.client.ServerProxy(self._url, transport=_Transport(self._path, seconds))
+        name, where = self._settings.name, self._path or "its port"
+        try:
+            with proxy:
+                return getattr(proxy.supervisor, method)(*args)
+        except xmlrpc.client.Fault as fault:
+            if accepted and fault.faultCode == accepted:
+                return None
+            raise self._failure(name, fault.faultCode, fault.faultString) from fault
+        except TimeoutError as error:
+            raise UnitsNotRestarted(
+                f"supervisord did not finish {method} of the unit {name} within {seconds:.0f} s",
+                remedy="raise stop_seconds of this unit above its stopwaitsecs and startsecs together",
+            ) from error
+        except xmlrpc.client.ProtocolError as error:  # its own text would show a password in the address
+            raise UnitsNotRestarted(
+                f"supervisord at {where} answered {error.errcode} {error.errmsg}",
+                remedy="401: a name and password are needed: socket = http://NAME:PASSWORD@127.0.0.1:PORT",
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise UnitsNotRestarted(
+                f"supervisord of the unit {name} cannot be asked at {where}: {error}",
+                remedy="is supervisord running, is `socket` its [unix_http_server] file, and may this user "
+                "write to it (chown= and chmod= there)?",
+            ) from error
+        except (ExpatError, xmlrpc.client.Error) as error:
+            raise UnitsNotRestarted(
+                f"supervisord at {where} gave an answer that cannot be read: {error}",
+                remedy="is `socket` really supervisord's?",
+            ) from error
+
+    def _failure(self, name: str, code: int, text: str) -> UnitsNotRestarted:
+        details = ""
+        if code in (ABNORMAL_TERMINATION, SPAWN_ERROR):  # the program's own words say why
+            details = "\n".join(self.log_lines())
+        return UnitsNotRestarted(
+            f"supervisord could not do this with the unit {name}: {text}",
+            remedy=REMEDIES.get(code, SEE_LOG),
+            details=details,
+        )

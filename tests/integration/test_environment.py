@@ -1,0 +1,252 @@
+"""Real virtualenv, uv and pip, with small wheels made here; nothing needs a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bb_release.errors import EnvironmentNotCreated, RequirementsNotInstalled
+from bb_release.tools import environment, installers, process
+
+BOTH = pytest.mark.parametrize("installer", ["uv", "pip"])
+
+
+def wheel(folder: Path, name: str, version: str, content: str = "VALUE = 1\n", lie: int = 0) -> Path:
+    """A wheel with a correct RECORD, or with one whose size of the module is wrong by `lie`."""
+    info = f"{name}-{version}.dist-info"
+    inside = {
+        f"{name}/__init__.py": content,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": f"[console_scripts]\n{name}-tool = {name}:main\n",
+    }
+    record = ""
+    for path, text in inside.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        size = len(text) + (lie if path.endswith("__init__.py") else 0)
+        record += f"{path},sha256={digest},{size}\n"
+    inside[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n"
+    folder.mkdir(exist_ok=True)
+    target = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(target, "w") as archive:
+        for path, text in inside.items():
+            archive.writestr(path, text)
+    return target
+
+
+class Place:
+    """A project with requirements.txt, a folder of wheels, a cache and an environment."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.wheels, self.cache, self.venv = root, root / "wheels", root / "cache", root / "venv"
+        self.env = process.environment({"HOME": str(root)})
+        self.lines: list[str] = []
+        self.django = wheel(self.wheels, "django", "0.0.1")
+
+    def create(self, installer: str) -> None:
+        environment.create(self.venv, python="", cache=self.cache, seed_pip=installer == "pip")
+
+    def install(self, installer: str, *requirements: str, index_url: str = "") -> None:
+        if not self.venv.exists():
+            self.create(installer)
+        head = f"--no-index\n--find-links {self.wheels}\n"
+        (self.root / "requirements.txt").write_text(head + "\n".join(requirements) + "\n")
+        installers.install(
+            self.venv,
+            [Path("requirements.txt")],
+            installer=installer,
+            cwd=self.root,
+            cache=self.cache,
+            env=self.env,
+            index_url=index_url,
+            timeout_seconds=120,
+            on_line=self.lines.append,
+        )
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(installers, "SYSTEM_PIP_CONFIG", tmp_path / "none")
+    return Place(tmp_path)
+
+
+@BOTH
+def test_install(place: Place, installer: str) -> None:
+    place.install(installer, "django==0.0.1")
+    assert environment.packages(place.venv)["django"] == "0.0.1"
+    assert ("pip" in environment.packages(place.venv)) == (installer == "pip")
+    assert environment.check_installed(place.venv) == []
+    assert (place.venv / "bin" / "django-tool").exists()
+    assert not (place.venv / ".gitignore").exists()
+
+
+def test_version_is_that_of_the_interpreter(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+    (place.root / "pyproject.toml").touch()
+    place.create("uv")
+    assert not (place.root / ".venv").exists()  # newer versions of virtualenv leave a redirect there
+    said = process.run([place.venv / "bin" / "python", "-V"], capture=True).output
+    assert said.strip() == f"Python {environment.python_version(place.venv)}"
+    assert environment.packages(place.venv) == {}
+    assert (place.venv / "bin" / "python").is_symlink()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_version_without_pyvenv_cfg(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentNotCreated, match=r"pyvenv\.cfg"):
+        environment.python_version(tmp_path)
+
+
+@pytest.mark.parametrize("python", ["3.99", "/nowhere/python3"])
+def test_no_such_interpreter(place: Place, python: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(EnvironmentNotCreated) as caught:
+        environment.create(place.venv, python=python, cache=place.cache, seed_pip=False)
+    assert f'"{python}"' in caught.value.message
+    assert "those found" in caught.value.remedy
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_in_use_is_refused(place: Place) -> None:
+    with pytest.raises(EnvironmentNotCreated, match="not empty"):
+        environment.create(place.wheels, python="", cache=place.cache, seed_pip=False)
+
+
+@BOTH
+def test_hashes_are_enforced(place: Place, installer: str) -> None:
+    digest = hashlib.sha256(place.django.read_bytes()).hexdigest()
+    place.install(installer, f"django==0.0.1 --hash=sha256:{digest}")
+    wheel(place.wheels, "other", "1.0")
+    with pytest.raises(RequirementsNotInstalled) as caught:
+        place.install(installer, f"django==0.0.1 --hash=sha256:{digest}", "other==1.0")
+    assert "hash" in caught.value.details.lower()
+
+
+@BOTH
+def test_a_wrong_hash_is_refused(place: Place, installer: str) -> None:
+    with pytest.raises(RequirementsNotInstalled) as caught:
+        place.install(installer, f"django==0.0.1 --hash=sha256:{'0' * 64}")
+    assert "hash" in caught.value.details.lower()
+    assert "django" not in environment.packages(place.venv)
+
+
+@BOTH
+def test_a_bad_pin(place: Place, installer: str) -> None:
+    with pytest.raises(RequirementsNotInstalled) as caught:
+        place.install(installer, "django==9.9.9")
+    assert caught.value.message == f"{installer} could not install requirements.txt"
+    assert "django==9.9.9" in caught.value.details
+    assert len(caught.value.details.splitlines()) <= installers.DETAIL_LINES
+    assert caught.value.remedy == "correct the pin and push, then run: bb-release deploy"
+
+
+@BOTH
+def test_nothing_installed_is_refused(place: Place, installer: str) -> None:
+    with pytest.raises(RequirementsNotInstalled, match="exit code 0, but Django is not"):
+        place.install(installer, 'django==0.0.1; python_version < "3.0"')
+
+
+def test_a_missing_file(place: Place) -> None:
+    place.create("uv")
+    with pytest.raises(RequirementsNotInstalled, match=r"none\.txt is not there"):
+        installers.install(
+            place.venv, [Path("none.txt")], installer="uv", cwd=place.root, cache=place.cache, env=place.env,
+            index_url="", timeout_seconds=60, on_line=None,
+        )  # fmt: skip
+
+
+@BOTH
+def test_a_damaged_file_is_found_and_installed_again(place: Place, installer: str) -> None:
+    place.install(installer, "django==0.0.1")
+    module = next(place.venv.glob("lib/python3*/site-packages/django/__init__.py"))
+    os.truncate(module, 0)  # with uv this damages the cache too: they are one file
+    assert environment.check_installed(place.venv) == [str(module.relative_to(place.venv))]
+    place.install(installer, "django==0.0.1")
+    assert environment.check_installed(place.venv) == []
+    assert any("without the cache" in line for line in place.lines)
+
+
+def test_a_missing_file_and_a_missing_record_are_found(place: Place) -> None:
+    place.install("uv", "django==0.0.1")
+    site = next(place.venv.glob("lib/python3*/site-packages"))
+    (site / "django" / "__init__.py").unlink()
+    assert environment.check_installed(place.venv) == [
+        str((site / "django/__init__.py").relative_to(place.venv))
+    ]
+    (site / "django-0.0.1.dist-info" / "RECORD").unlink()
+    assert environment.check_installed(place.venv)[0].endswith("RECORD")
+
+
+@BOTH
+def test_what_stays_damaged_is_refused(place: Place, installer: str) -> None:
+    wheel(place.wheels, "django", "0.0.1", lie=1)
+    with pytest.raises(RequirementsNotInstalled, match="missing or not as") as caught:
+        place.install(installer, "django==0.0.1")
+    assert caught.value.details.endswith("site-packages/django/__init__.py")
+
+
+@BOTH
+def test_variables_around_us_are_ignored(
+    place: Place, installer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = place.root / "virtualenv.ini"
+    config.write_text("[virtualenv]\nsystem-site-packages = true\n")
+    for name, value in {
+        "VIRTUALENV_CONFIG_FILE": str(config), "VIRTUALENV_SYSTEM_SITE_PACKAGES": "1",
+        "VIRTUALENV_PYTHON": "3.99", "VIRTUALENV_OVERRIDE_APP_DATA": str(place.root / "elsewhere"),
+        "PYTHONHOME": "/nowhere", "PIP_REQUIRE_VIRTUALENV": "no", "PIP_TARGET": str(place.root / "target"),
+        "PIP_CACHE_DIR": str(place.root / "elsewhere"), "UV_CACHE_DIR": str(place.root / "elsewhere"),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    place.install(installer, "django==0.0.1")
+    assert "django" in environment.packages(place.venv)
+    assert "include-system-site-packages = false" in (place.venv / "pyvenv.cfg").read_text()
+    assert not (place.root / "elsewhere").exists()
+    assert not (place.root / "target").exists()
+
+
+def test_the_cache_is_used_again(place: Place) -> None:
+    place.install("uv", "django==0.0.1")
+    first = next(place.venv.glob("lib/python3*/site-packages/django/__init__.py")).stat()
+    place.venv = place.root / "second"
+    place.install("uv", "django==0.0.1")
+    second = next(place.venv.glob("lib/python3*/site-packages/django/__init__.py")).stat()
+    assert first.st_ino == second.st_ino  # one file on the disk, by a hard link from the cache
+    assert (place.cache / "virtualenv").is_dir()
+
+
+def test_uv_takes_the_index_of_pips_configuration(place: Place) -> None:
+    other = place.root / "other"
+    wheel(other, "inner", "1.0")
+    config = place.root / ".config" / "pip" / "pip.conf"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"[global]\nindex-url = https://me:100%25secret@a.invalid/\nfind-links =\n  {other}\n")
+    place.install("uv", "django==0.0.1", "inner==1.0")
+    assert environment.packages(place.venv)["inner"] == "1.0"
+    _, added = installers._uv(place.venv, place.cache, place.env, "")
+    assert added["UV_DEFAULT_INDEX"] == "https://me:100%25secret@a.invalid/"
+
+
+def test_uv_leaves_pips_configuration_alone_when_an_index_is_configured(place: Place) -> None:
+    (place.root / ".pip").mkdir()
+    (place.root / ".pip" / "pip.conf").write_text("[install]\nindex-url = https://b.invalid/\n")
+    assert (
+        installers._uv(place.venv, place.cache, place.env, "")[1]["UV_DEFAULT_INDEX"] == "https://b.invalid/"
+    )
+    argv, added = installers._uv(place.venv, place.cache, place.env, "https://u:p@c.invalid/")
+    assert added["UV_DEFAULT_INDEX"] == "https://u:p@c.invalid/"
+    assert not any("c.invalid" in word for word in argv)
+
+
+@BOTH
+@pytest.mark.parametrize("line", ["-i {}", "--index-url={}", "--index-url {}"])
+def test_an_index_inside_the_file_is_named(place: Place, installer: str, line: str) -> None:
+    url = "https://token-of-many-letters@d.invalid/simple"
+    with pytest.raises(RequirementsNotInstalled) as caught:
+        place.install(installer, line.format(url), "django==9.9.9", index_url="https://e.invalid/simple")
+    assert "d.invalid" in caught.value.remedy
+    assert ("it overrides the configured index_url" in caught.value.remedy) == (installer == "pip")
+    assert "token-of-many" not in "\n".join([caught.value.remedy, caught.value.details, *place.lines])

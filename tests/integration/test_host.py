@@ -1,0 +1,168 @@
+"""What is read of the host, with real processes and real folders."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bb_release.tools import host
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+WAIT = "import time; time.sleep(60)"
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> Path:
+    for name in ("a", "b", "b-2"):
+        (tmp_path / "releases" / name).mkdir(parents=True)
+    return tmp_path / "releases"
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(*argv: str, cwd: Path | str = "/", **env: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL)
+        started.append(process)
+        time.sleep(0.3)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_free(tmp_path: Path) -> None:
+    size, inodes = host.free(tmp_path)
+    assert size > 0
+    assert inodes > 0
+    with pytest.raises(OSError, match="nowhere"):
+        host.free(tmp_path / "nowhere")
+
+
+def test_tree_size(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "f").write_bytes(b"x" * 100_000)
+    before = host.tree_size(tmp_path)
+    assert before[0] >= 100_000
+    assert before[1] == 3
+    os.link(tmp_path / "f", tmp_path / "d" / "same")
+    (tmp_path / "link").symlink_to(tmp_path)
+    after = host.tree_size(tmp_path)
+    assert after[1] == 4
+    assert after[0] < 200_000
+    with pytest.raises(FileNotFoundError):
+        host.tree_size(tmp_path / "nowhere")
+
+
+def test_processes(start: Start) -> None:
+    began = time.time()
+    parent = start("/bin/sh", "-c", "sleep 60 & wait")
+    tree = host.process_tree(parent.pid)
+    assert parent.pid in tree
+    assert len(tree) == 2
+    started = host.started_at(parent.pid)
+    assert started is not None
+    assert abs(started - began) < 3
+    child = next(pid for pid in tree if pid != parent.pid)
+    assert host.alive(child)
+    os.kill(child, 9)
+    time.sleep(0.2)
+    parent.wait(5)
+    assert not host.alive(parent.pid)
+    assert host.process_tree(parent.pid) == []
+    assert host.started_at(parent.pid) is None
+
+
+def test_alive(start: Start) -> None:
+    assert host.alive(os.getpid())
+    assert host.alive(1)
+    assert not host.alive(0)
+    ended = start("/bin/true")
+    assert not host.alive(ended.pid)  # ended, but not yet collected
+
+
+def test_release_by_folder(start: Start, releases: Path) -> None:
+    process = start("sleep", "60", cwd=releases / "a")
+    assert host.release_of(process.pid, releases) == ({"a"}, False)
+    assert host.releases_in_use(releases)[0] == {"a"}
+    shutil.rmtree(releases / "a")
+    assert host.release_of(process.pid, releases) == ({"a"}, False)  # removed, but still used
+    assert host.releases_in_use(releases)[0] == set()  # no entry any more
+
+
+def test_release_by_command_line(start: Start, releases: Path) -> None:
+    process = start(sys.executable, "-c", WAIT, f"--chdir={releases}/b-2", f"{releases.parent}/x/releases/a")
+    assert host.release_of(process.pid, releases)[0] == {"b-2"}
+
+
+def test_release_by_program_and_maps(start: Start, releases: Path) -> None:
+    program = releases / "b" / "sleep"
+    shutil.copy(os.path.realpath(shutil.which("sleep") or "/bin/sleep"), program)
+    process = start(str(program), "60")
+    assert host.release_of(process.pid, releases)[0] == {"b"}
+    data = releases / "a" / "data"
+    data.write_bytes(b"x" * 4096)
+    code = "import mmap,os,sys,time; f=open(0,'rb',closefd=False); m=mmap.mmap(0,4096,prot=1); time.sleep(60)"
+    with data.open("rb") as file:
+        mapped = subprocess.Popen([sys.executable, "-c", code], stdin=file, cwd="/")
+    try:
+        time.sleep(0.3)
+        assert host.release_of(mapped.pid, releases)[0] == {"a"}
+    finally:
+        mapped.kill()
+        mapped.wait()
+
+
+def test_release_by_environment(start: Start, releases: Path) -> None:
+    process = start("sleep", "60", BB_RELEASE="b", OTHER=f"{releases}/a")
+    assert host.release_of(process.pid, releases)[0] == {"b"}
+    other = start("sleep", "60", BB_RELEASE="of-another-site")
+    assert host.release_of(other.pid, releases)[0] == {"of-another-site"}
+    assert host.releases_in_use(releases)[0] == {"b"}
+
+
+def test_release_through_a_link(start: Start, releases: Path) -> None:
+    link = releases.parent / "link"
+    link.symlink_to(releases.parent)
+    process = start("sleep", "60", cwd=releases / "a")
+    assert host.release_of(process.pid, link / "releases")[0] == {"a"}
+
+
+def test_nothing_in_use(releases: Path) -> None:
+    assert host.releases_in_use(releases)[0] == set()
+    assert host.releases_in_use(releases / "nowhere")[0] == set()
+
+
+def test_ended_process(start: Start, releases: Path) -> None:
+    ended = start("/bin/true", cwd=releases / "a")
+    assert host.release_of(ended.pid, releases) == (set(), False)
+    ended.wait()
+    assert host.release_of(ended.pid, releases) == (set(), False)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every process")
+def test_processes_of_others_are_told(releases: Path) -> None:
+    assert host.releases_in_use(releases)[1]
+
+
+def test_sync_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").write_text("x")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")  # must not be waited for
+    host.sync_tree(tmp_path)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    host.sync_tree(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        host.sync_tree(tmp_path / "nowhere")

@@ -1,0 +1,272 @@
+"""Units against a real supervisord, and against small scripts of a site's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bb_release.errors import ConfigurationInvalid, UnitsNotRestarted
+from bb_release.tools import host, process
+from bb_release.tools.units import UnitManager, manager_of
+from bb_release.tools.units.systemd import _sudoers
+
+SLEEP = (
+    f"{sys.executable} -c 'import sys,time; print(\"well\", file=sys.stderr, flush=True); time.sleep(300)'"
+)
+PARENT = f'{sys.executable} -c \'import subprocess; subprocess.run(["sleep", "300"])\''
+CRASH = f"{sys.executable} -c 'raise SystemExit(\"no module named site\")'"
+
+
+def program(name: str, command: str, more: str = "") -> str:
+    return (
+        f"[program:{name}]\ncommand={command}\nautostart=false\nstartsecs=1\nstartretries=0\n"
+        f"stopasgroup=true\nkillasgroup=true\n{more}\n"
+    )
+
+
+@dataclass
+class Supervisord:
+    socket: str
+
+    def unit(self, name: str, **more: float) -> UnitManager:
+        return manager_of(kind="supervisor", name=name, socket=self.socket, env=process.environment(), **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def supervisord() -> Iterator[Supervisord]:
+    folder = Path(tempfile.mkdtemp(prefix="bb", dir="/tmp"))  # a unix socket's path must be short
+    configuration = folder / "s.conf"
+    configuration.write_text(
+        f"[supervisord]\nnodaemon=true\nlogfile={folder}/s.log\npidfile={folder}/s.pid\nchildlogdir={folder}\n"
+        f"[unix_http_server]\nfile={folder}/s.sock\n"
+        "[rpcinterface:supervisor]\n"
+        "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
+        + program("web", SLEEP)
+        + program("parent", PARENT)
+        + program("crash", CRASH)
+        + program("absent", "/nowhere/gunicorn")
+        + program(
+            "slow",
+            "sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'",
+            "stopasgroup=false\nstopwaitsecs=60",
+        )
+        + program("one", "sleep 300")
+        + program("two", "sleep 300")
+        + "[group:pair]\nprograms=one,two\n"
+    )
+    started = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(configuration)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(200):
+            if (folder / "s.sock").exists():
+                break
+            time.sleep(0.05)
+        yield Supervisord(str(folder / "s.sock"))
+    finally:
+        pids = host.process_tree(started.pid)
+        started.terminate()
+        try:
+            started.wait(5)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+        for pid in pids:
+            if host.alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(folder)
+
+
+def test_supervisor_start_and_restart(supervisord: Supervisord) -> None:
+    unit = supervisord.unit("web")
+    assert not unit.state().running
+    assert unit.state().main_pid == 0
+    began = time.time()
+    unit.start()
+    unit.start()  # a second start of what runs is no failure
+    first = unit.state()
+    assert first.running
+    assert first.summary == "RUNNING"
+    assert first.started is not None
+    assert abs(first.started - began) < 5
+    unit.restart()
+    second = unit.state()
+    assert second.running
+    assert second.main_pid not in (0, first.main_pid)
+    assert second.invocation != first.invocation
+    assert not host.alive(first.main_pid)
+    assert unit.log_lines(1) == ["well"]
+
+
+def test_supervisor_restart_starts_what_does_not_run(supervisord: Supervisord) -> None:
+    unit = supervisord.unit("parent")
+    unit.restart()
+    assert unit.state().running
+    assert len(unit.processes()) == 2
+    assert unit.state().main_pid in unit.processes()
+
+
+def test_supervisor_group(supervisord: Supervisord) -> None:
+    unit = supervisord.unit("pair:*")
+    unit.restart()
+    first = unit.processes()
+    assert len(first) == 2
+    assert unit.state().running
+    unit.restart()
+    assert not set(first) & set(unit.processes())
+    one = supervisord.unit("pair:one")
+    before = one.state().main_pid
+    one.restart()
+    assert one.state().main_pid != before
+    unit.reload()  # HUP ends sleep; that it was sent is what counts
+
+
+def test_supervisor_crash(supervisord: Supervisord) -> None:
+    unit = supervisord.unit("crash")
+    for _ in range(2):  # the second time from what the first left behind
+        with pytest.raises(UnitsNotRestarted) as raised:
+            unit.restart()
+        assert "crash" in raised.value.message
+        assert "no module named site" in raised.value.details
+    assert not unit.state().running
+
+
+def test_supervisor_command_missing(supervisord: Supervisord) -> None:
+    with pytest.raises(UnitsNotRestarted) as raised:
+        supervisord.unit("absent").restart()
+    assert "command" in raised.value.remedy
+
+
+@pytest.mark.parametrize("name", ["unknown", "nogroup:*"])
+def test_supervisor_bad_name(supervisord: Supervisord, name: str) -> None:
+    with pytest.raises(UnitsNotRestarted) as raised:
+        supervisord.unit(name).restart()
+    assert "supervisorctl status" in raised.value.remedy
+
+
+def test_supervisor_time_limit(supervisord: Supervisord) -> None:
+    unit = supervisord.unit("slow", stop_seconds=2.5)
+    unit.start()
+    pid = unit.state().main_pid
+    try:
+        began = time.monotonic()
+        with pytest.raises(UnitsNotRestarted, match="did not finish"):
+            unit.restart()
+        assert time.monotonic() - began < 4
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_supervisor_socket_missing() -> None:
+    unit = manager_of(kind="supervisor", name="web", socket="/nowhere/s.sock", env={})
+    with pytest.raises(UnitsNotRestarted) as raised:
+        unit.restart()
+    assert "/nowhere/s.sock" in raised.value.message
+    assert "supervisord running" in raised.value.remedy
+    assert unit.log_lines() == []
+
+
+@pytest.mark.parametrize("address", ["", "s.sock", "http://192.0.2.1:9001"])
+def test_supervisor_elsewhere_is_refused(address: str) -> None:
+    with pytest.raises(ConfigurationInvalid):
+        manager_of(kind="supervisor", name="web", socket=address, env={})
+
+
+def test_supervisor_refused_port() -> None:
+    unit = manager_of(kind="supervisor", name="web", socket="http://me:secret@127.0.0.1:9", env={})
+    with pytest.raises(UnitsNotRestarted) as raised:
+        unit.state()
+    assert "secret" not in raised.value.message
+
+
+def script(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_command_unit(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    stop = f'test -f {pid_file} && kill "$(cat {pid_file})"\n'
+    start = f"sleep 300 & echo $! > {pid_file}\necho started"
+    status = f'kill -0 "$(cat {pid_file})" 2>/dev/null && echo "runs as $(cat {pid_file})"'
+    unit = manager_of(
+        kind="command",
+        name="site",
+        commands={
+            "start": [script(tmp_path / "start", start)],
+            "restart": [script(tmp_path / "restart", stop + start)],
+            "status": [script(tmp_path / "status", status)],
+        },
+        env=process.environment(),
+    )
+    assert not unit.state().running
+    unit.start()
+    first = unit.state()
+    try:
+        assert first.running
+        assert first.main_pid == int(pid_file.read_text())
+        assert unit.processes() == [first.main_pid]
+        unit.restart()
+        assert unit.log_lines() == ["started"]
+        second = unit.state()
+        assert second.main_pid != first.main_pid
+        assert second.invocation != first.invocation
+        with pytest.raises(ConfigurationInvalid, match="no reload command"):
+            unit.reload()
+    finally:
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
+
+
+def test_command_unit_fails(tmp_path: Path) -> None:
+    commands = {"restart": [script(tmp_path / "restart", "echo no such site\nexit 3")], "status": ["true"]}
+    unit = manager_of(kind="command", name="site", commands=commands, env=process.environment())
+    with pytest.raises(UnitsNotRestarted) as raised:
+        unit.restart()
+    assert raised.value.details == "no such site"
+    assert unit.log_lines() == ["no such site"]
+    assert unit.state().running  # a status that names no process
+    assert unit.state().main_pid == 0
+    assert unit.processes() == []
+
+
+def test_command_unit_time_limit() -> None:
+    commands = {"restart": ["sleep", "60"]}
+    unit = manager_of(
+        kind="command", name="x", commands=commands, stop_seconds=0.3, env=process.environment()
+    )
+    with pytest.raises(UnitsNotRestarted, match="did not end within"):
+        unit.restart()
+
+
+@pytest.mark.parametrize(("kind", "name"), [("upstart", "app"), ("systemd", "--root=/"), ("systemd", "a b")])
+def test_bad_units(kind: str, name: str) -> None:
+    with pytest.raises(ConfigurationInvalid):
+        manager_of(kind=kind, name=name, env={})
+
+
+def test_sudoers_line() -> None:
+    line = _sudoers("app.service", "reload")
+    assert " ALL=(root) NOPASSWD: /usr/bin/systemctl start app.service, " in line
+    assert line.endswith("/usr/bin/systemctl reload app.service")
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="only where systemd does not run")
+def test_systemd_absent() -> None:
+    unit = manager_of(kind="systemd", name="bb-none", env=process.environment())
+    with pytest.raises(UnitsNotRestarted) as raised:
+        unit.restart()
+    assert "systemd" in raised.value.remedy
+    assert unit.log_lines() == []
