@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from example_site import Site, running_site  # noqa: E402
+from example_site import Site, running_site
 
 
 def say(text: str) -> None:

@@ -57,6 +57,7 @@ class Site:
         self.port = free_port()
         self.units = ["web", "worker"] if worker else ["web"]
         self.settings: dict[str, str] = {}
+        self.bare = False  # no units, no health: nothing but the build and the link
         self.program = agent()
         self.supervisord: subprocess.Popen[bytes] | None = None
         self.cache = cache or folder / "cache"
@@ -123,12 +124,13 @@ class Site:
             **self.settings,
         }
         text = "".join(f"{key} = {value}\n" for key, value in lines.items() if not key.startswith("["))
-        text += (
-            f'\n[health]\nurl = "http://127.0.0.1:{self.port}/health/"\nrelease = "header:X-Release"\n'
-            "timeout_seconds = 15\n"
-        )
+        if not self.bare:
+            text += (
+                f'\n[health]\nurl = "http://127.0.0.1:{self.port}/health/"\nrelease = "header:X-Release"\n'
+                "timeout_seconds = 15\n"
+            )
         text += self.settings.get("[health]", "")
-        for unit in self.units:
+        for unit in () if self.bare else self.units:
             text += f'\n[[units]]\nname = "{unit}"\nkind = "supervisor"\nsocket = "{self.socket}"\nsettle_seconds = 1\n'
         text += self.settings.get("[run]", "")
         self.config.write_text(text)

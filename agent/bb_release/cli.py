@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -91,7 +92,7 @@ def deploy(
 
     app = context.app()
     if ref:
-        from bb_release.tools.mirror import check_ref
+        from bb_release.tools.git_access import check_ref
 
         check_ref(ref)
     if if_changed and (ref or force or resume):
@@ -309,7 +310,19 @@ def show_config(context: Context, schema: bool) -> None:
 
 
 def main() -> None:
-    """Run one command and leave with its exit code."""
+    """Run one command and leave with its exit code, also when the terminal is gone."""
+    try:
+        run_command()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):  # what is left in the buffer has no reader: it would be exit code 120
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def run_command() -> None:
+    """Run it; each expected failure becomes its exit code."""
     as_json = "--json" in sys.argv
     try:
         command_line.main(standalone_mode=False)
@@ -319,9 +332,7 @@ def main() -> None:
         console.print_error(error)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        console.print_error(
-            UsageInvalid(error.format_message(), remedy="bb-release --help lists what there is")
-        )
+        console.print_error(UsageInvalid(error.format_message(), remedy="bb-release --help lists what there is"))
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

@@ -27,7 +27,7 @@ VARIABLE = "BB_RELEASE_CONFIG"
 LARGEST = 1_000_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME_WISH = "lower-case letters, digits, - and _, at most 63, the first a letter or digit"
-SECRET = "a secret in the TOML is an error: secrets come from files of mode 0600"
+SECRET = "a secret in the TOML is an error: secrets come from files of mode 0600"  # noqa: S105  a sentence, no secret
 _LOOKS_SECRET = re.compile(r"SECRET|PASSWORD|TOKEN|PRIVATE|KEY\Z", re.IGNORECASE)
 URL_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s]+@")
 LOCAL = re.compile(r"(file://)?/[^\x00-\x1f]+")
@@ -75,17 +75,13 @@ def find(name: str | None, file: Path | None, folder: Path = FOLDER) -> Path:
     if name is not None and name in there:
         return folder / f"{name}.toml"
     if not there:
-        raise ConfigurationInvalid(
-            f"No app is configured in {folder}.", remedy="Make one with `bb-release init`."
-        )
+        raise ConfigurationInvalid(f"No app is configured in {folder}.", remedy="Make one with `bb-release init`.")
     listed = "\n".join(there)
     if name is not None:
         near = difflib.get_close_matches(name, there, 1)
         raise ConfigurationInvalid(
             f"No app {name} is configured in {folder}.",
-            remedy=f"Did you mean -a {near[0]}?"
-            if near
-            else "Choose one with -a APP, or run `bb-release init`.",
+            remedy=f"Did you mean -a {near[0]}?" if near else "Choose one with -a APP, or run `bb-release init`.",
             details=listed,
         )
     if len(there) > 1:
@@ -192,9 +188,7 @@ def _text(path: Path) -> bytes:
                 )
             content = stream.read(LARGEST + 1)
     except FileNotFoundError:
-        raise ConfigurationInvalid(
-            f"{path} does not exist.", remedy="Make one with `bb-release init`."
-        ) from None
+        raise ConfigurationInvalid(f"{path} does not exist.", remedy="Make one with `bb-release init`.") from None
     except OSError as error:
         raise ConfigurationInvalid(
             f"{path} cannot be read: {error.strerror}.", remedy=f"Look at it: ls -l {quoted}"
@@ -220,9 +214,7 @@ def _parsed(path: Path, content: bytes) -> dict[str, Any]:
         if said:
             mistake = f"line {said[2]}, column {said[3]}: {said[1]}"
         else:
-            mistake = (
-                f"line {len(text.splitlines()) or 1}: {str(error).removesuffix(' (at end of document)')}"
-            )
+            mistake = f"line {len(text.splitlines()) or 1}: {str(error).removesuffix(' (at end of document)')}"
     except RecursionError:
         mistake = "nests too deeply"
     except ValueError:

@@ -180,9 +180,7 @@ def read(path: Path) -> dict[str, str]:
         with os.fdopen(handle, "rb") as stream:
             mode = os.fstat(handle).st_mode
             if not stat.S_ISREG(mode):
-                raise ConfigurationInvalid(
-                    f"{path} is not a file.", remedy="Name a file of NAME=value lines."
-                )
+                raise ConfigurationInvalid(f"{path} is not a file.", remedy="Name a file of NAME=value lines.")
             if mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP):
                 raise ConfigurationInvalid(
                     f"{path} holds secrets and is open to others (mode {stat.S_IMODE(mode):04o}).",
@@ -210,6 +208,4 @@ def read(path: Path) -> dict[str, str]:
 def _invalid(source: str, mistakes: list[str]) -> ConfigurationInvalid:
     """The one error of all mistakes."""
     count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-    return ConfigurationInvalid(
-        f"{source} has {count}.", remedy=f"Correct {source}.", details="\n".join(mistakes)
-    )
+    return ConfigurationInvalid(f"{source} has {count}.", remedy=f"Correct {source}.", details="\n".join(mistakes))

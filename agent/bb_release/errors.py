@@ -103,10 +103,6 @@ class RehearsalFailed(ReleaseError):
     code = "rehearsal-failed"
 
 
-class ActivationFailed(ReleaseError):
-    code = "activation-failed"
-
-
 class UnitsNotRestarted(ReleaseError):
     code = "units-not-restarted"
 

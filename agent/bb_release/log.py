@@ -22,9 +22,7 @@ class RunLog:
 
         self.path = path
         self.mask = Mask()
-        descriptor = os.open(
-            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._file = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
         self._log: Any = structlog.wrap_logger(
             structlog.PrintLogger(self._file),
@@ -76,7 +74,7 @@ class RunLog:
         if self._stream is None:
             return
         try:
-            print(text, end=end, file=self._stream, flush=True)  # noqa: T201 - the run's own voice
+            print(text, end=end, file=self._stream, flush=True)
         except (OSError, ValueError):  # a dead terminal (EIO) or a closed pipe
             self._stream = None
 

@@ -114,11 +114,6 @@ def _socket(text: str) -> str:
     raise ValueError("should be the absolute path of a unix socket, or http://host:port")
 
 
-def _index(text: str) -> str:
-    """A package index, or ValueError."""
-    return _web(text) if text else text
-
-
 class _OrString:
     """Accepts a string in place of a table or a list, and says so in the JSON Schema."""
 
@@ -157,14 +152,8 @@ Argument = Annotated[str, _like(r"[^\x00]*", "should not contain a NUL character
 Command = list[Argument]
 EnvironmentName = Annotated[str, _like(r"[A-Za-z_][A-Za-z0-9_]*", "should be a name like DJANGO_DEBUG")]
 HeaderName = Annotated[str, _like(_HEADER, "should be the name of a header")]
-HeaderValue = Annotated[
-    str, _like(r"[^\x00-\x08\x0a-\x1f\x7f]*", "should not contain newlines or control characters")
-]
-
-
-UnitName = Annotated[
-    str, _like(r"[A-Za-z0-9:_.\\@+][A-Za-z0-9:_.\\@+-]{0,254}", "should be the name of a unit")
-]
+HeaderValue = Annotated[str, _like(r"[^\x00-\x08\x0a-\x1f\x7f]*", "should not contain newlines or control characters")]
+UnitName = Annotated[str, _like(r"[A-Za-z0-9:_.\\@+][A-Za-z0-9:_.\\@+-]{0,254}", "should be the name of a unit")]
 Branch = Annotated[str, _like(r"(?!-)[A-Za-z0-9._/+@-]{1,200}", "should be the name of a branch")]
 Python = Annotated[str, _like(r"|\d+\.\d+(\.\d+)?|/[^\x00-\x1f]+", 'should be like "3.12", or a path')]
 Application = Annotated[str, _like(f"|{_MODULE}:{_MODULE}", 'should be like "shop.wsgi:application"')]
@@ -249,7 +238,7 @@ class AppFile(_Table):
     requirements: Annotated[list[Inside], BeforeValidator(_listed), _OrString()] = Field(
         default_factory=_factory(target.App.requirements)
     )
-    index_url: Annotated[str, AfterValidator(_index)] = target.App.index_url
+    index_url: Annotated[str, AfterValidator(lambda text: text and _web(text))] = target.App.index_url
     cache: Absolute | None = None
     settings: Annotated[str, _like(f"|{_MODULE}", 'should be like "shop.settings"')] = target.App.settings
     application: Application = target.App.application

@@ -173,9 +173,7 @@ def test_a_missing_file_and_a_missing_record_are_found(place: Place) -> None:
     place.install("uv", "django==0.0.1")
     site = next(place.venv.glob("lib/python3*/site-packages"))
     (site / "django" / "__init__.py").unlink()
-    assert environment.check_installed(place.venv) == [
-        str((site / "django/__init__.py").relative_to(place.venv))
-    ]
+    assert environment.check_installed(place.venv) == [str((site / "django/__init__.py").relative_to(place.venv))]
     (site / "django-0.0.1.dist-info" / "RECORD").unlink()
     assert environment.check_installed(place.venv)[0].endswith("RECORD")
 
@@ -189,9 +187,7 @@ def test_what_stays_damaged_is_refused(place: Place, installer: str) -> None:
 
 
 @BOTH
-def test_variables_around_us_are_ignored(
-    place: Place, installer: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_variables_around_us_are_ignored(place: Place, installer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = place.root / "virtualenv.ini"
     config.write_text("[virtualenv]\nsystem-site-packages = true\n")
     for name, value in {
@@ -233,9 +229,7 @@ def test_uv_takes_the_index_of_pips_configuration(place: Place) -> None:
 def test_uv_leaves_pips_configuration_alone_when_an_index_is_configured(place: Place) -> None:
     (place.root / ".pip").mkdir()
     (place.root / ".pip" / "pip.conf").write_text("[install]\nindex-url = https://b.invalid/\n")
-    assert (
-        installers._uv(place.venv, place.cache, place.env, "")[1]["UV_DEFAULT_INDEX"] == "https://b.invalid/"
-    )
+    assert installers._uv(place.venv, place.cache, place.env, "")[1]["UV_DEFAULT_INDEX"] == "https://b.invalid/"
     argv, added = installers._uv(place.venv, place.cache, place.env, "https://u:p@c.invalid/")
     assert added["UV_DEFAULT_INDEX"] == "https://u:p@c.invalid/"
     assert not any("c.invalid" in word for word in argv)

@@ -26,11 +26,7 @@ class Place:
         self.first = self.commit("first", {"a.txt": "one\n", "bin/run": "#!/bin/sh\n"})
 
     def git(self, *words: str, cwd: Path | None = None) -> str:
-        names = {
-            f"GIT_{who}_{what}": "t@example.org"
-            for who in ("AUTHOR", "COMMITTER")
-            for what in ("NAME", "EMAIL")
-        }
+        names = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         env = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": "/dev/null", "HOME": str(self.top), **names}
         argv = ["git", "-c", "protocol.file.allow=always", "-c", "gc.auto=0", *words]
         done = subprocess.run(argv, cwd=cwd or self.work, env=env, capture_output=True, text=True, check=True)
@@ -112,9 +108,9 @@ def test_a_branch_wins_over_a_tag_of_the_same_name(place: Place) -> None:
 
 
 HOSTILE_REFS = [
-    "", "-x", "--upload-pack=touch CANARY", "--output=CANARY", "--exec=CANARY", "a..b", "..", "@{u}", "a@{1}", "@",
-    ":/x", "x^{/a}", "HEAD^", "HEAD~1", "a\nb", "main\n", "a\0b", "../x", "a/../b", "/a", "a/", "a//b", ".a", "a/.b",
-    "a.lock", "a.lock/b", "a.", "ä", "a b", "a\tb", "$(touch CANARY)", "`touch CANARY`", ";touch CANARY",
+    "", "-x", "--upload-pack=touch CANARY", "--output=CANARY", "--exec=CANARY", "a..b", "..", "@{u}", "a@{1}",
+    "@", ":/x", "x^{/a}", "HEAD^", "HEAD~1", "a\nb", "main\n", "a\0b", "../x", "a/../b", "/a", "a/", "a//b",
+    ".a", "a/.b", "a.lock", "a.lock/b", "a.", "ä", "a b", "a\tb", "$(touch CANARY)", "`touch CANARY`", ";touch CANARY",
     "|touch CANARY", "a:b", "+a:b", "a?b", "a*", "a[b", "a\\b", "a" * 201, "a" * 10_000, "~", "main^{commit}",
 ]  # fmt: skip
 
@@ -133,7 +129,8 @@ def test_a_hostile_ref_is_refused_before_git_sees_it(tmp_path: Path, ref: str) -
 @pytest.mark.parametrize(
     "url",
     [
-        "ext::sh -c touch% CANARY", "ext::CANARY", "fd::17", "ssh://-oProxyCommand=CANARY/x", "-oProxyCommand=CANARY:x",
+        "ext::sh -c touch% CANARY", "ext::CANARY", "fd::17", "ssh://-oProxyCommand=CANARY/x",
+        "-oProxyCommand=CANARY:x",
         "git@-oProxyCommand=CANARY:x", "ssh://-oProxyCommand=CANARY@host/x", "https://-x/y", "http://host/x",
         "git://host/x", "https://user:secret@host/x", "https://host/a\nb", "file:///srv/x", "/srv/x", "x", "",
         "--upload-pack=CANARY", "https://", "ssh://host:99999/x", "git@host:-x", "host:path",
@@ -197,8 +194,13 @@ def break_mirror(mirror: Path, kind: str) -> None:
     elif kind == "truncated pack":
         packs[0].chmod(0o644)
         os.truncate(packs[0], packs[0].stat().st_size // 2)
-    elif kind == "deleted object":
-        packs[0].unlink()
+    elif kind == "deleted object":  # one blob alone, which a fetch by itself does not miss
+        aside = packs[0].rename(mirror.parent / "taken.pack")
+        packs[0].with_suffix(".idx").unlink()
+        git = ["git", f"--git-dir={mirror}"]
+        subprocess.run([*git, "unpack-objects", "-q"], stdin=aside.open("rb"), check=True)
+        blob = subprocess.check_output([*git, "rev-parse", "main:a.txt"], text=True).strip()
+        (mirror / "objects" / blob[:2] / blob[2:]).unlink()
     elif kind == "empty ref":
         (mirror / "refs" / "heads" / "main").write_text("")
     elif kind == "not a repository":

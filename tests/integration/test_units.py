@@ -20,9 +20,7 @@ from bb_release.tools import host, process
 from bb_release.tools.units import UnitManager, manager_of
 from bb_release.tools.units.systemd import _sudoers
 
-SLEEP = (
-    f"{sys.executable} -c 'import sys,time; print(\"well\", file=sys.stderr, flush=True); time.sleep(300)'"
-)
+SLEEP = f"{sys.executable} -c 'import sys,time; print(\"well\", file=sys.stderr, flush=True); time.sleep(300)'"
 PARENT = f'{sys.executable} -c \'import subprocess; subprocess.run(["sleep", "300"])\''
 CRASH = f"{sys.executable} -c 'raise SystemExit(\"no module named site\")'"
 
@@ -244,9 +242,7 @@ def test_command_unit_fails(tmp_path: Path) -> None:
 
 def test_command_unit_time_limit() -> None:
     commands = {"restart": ["sleep", "60"]}
-    unit = manager_of(
-        kind="command", name="x", commands=commands, stop_seconds=0.3, env=process.environment()
-    )
+    unit = manager_of(kind="command", name="x", commands=commands, stop_seconds=0.3, env=process.environment())
     with pytest.raises(UnitsNotRestarted, match="did not end within"):
         unit.restart()
 

@@ -49,7 +49,7 @@ def test_a_text_is_read_as_systemd_reads_it(text: str, expected: dict[str, str])
         (f"A=1\n{CANARY}", "line 2: should be NAME=value"),
         (f"{CANARY}==\n", "line 1: the name should be"),
         (f"1A={CANARY}\n", "line 1: the name should be"),
-        (f"={CANARY}\n", "line 1: the name should be"),
+        (f"={CANARY}\n", "line 1: should be NAME=value"),
         (f'A=1\nB="{CANARY}\n\n', "line 2: the quote that opens here"),
         (f"A='{CANARY}\n", "line 1: the quote that opens here"),
         (f"A={CANARY}\\", "line 1: a backslash at the end"),

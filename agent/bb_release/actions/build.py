@@ -102,7 +102,13 @@ def link_shared(deployment: Deployment) -> None:
     require_shared(deployment)
     for name in (*app.shared_files, *app.shared_folders):
         link = project / name
-        link.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            link.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise SharedMissing(
+                f"{name} cannot be linked: the repository has a file where its folder should be",
+                remedy="correct shared_files or shared_folders, or the repository, then run: bb-release deploy",
+            ) from error
         if not link.parent.resolve().is_relative_to(deployment.release.tree.resolve()):
             raise SharedMissing(
                 f"{name} would be linked outside of the release",
@@ -173,7 +179,9 @@ def collect_static(deployment: Deployment) -> None:
 def refuse_foreign_static_root(deployment: Deployment, root: Path) -> None:
     """Collected files belong into this very release, else a build would change the live site."""
     layout, folder = deployment.layout, deployment.release.folder.resolve()
-    remedy = "in settings.py: STATIC_ROOT = BASE_DIR / 'staticfiles', with BASE_DIR = Path(__file__).resolve().parent.parent"
+    remedy = (
+        "in settings.py: STATIC_ROOT = BASE_DIR / 'staticfiles', with BASE_DIR = Path(__file__).resolve().parent.parent"
+    )
     if not root.is_absolute():
         raise StaticNotCollected(
             "STATIC_ROOT is not set to an absolute path", remedy=f"{remedy}; or collect_static = false"
@@ -245,7 +253,8 @@ def rehearse(deployment: Deployment) -> None:
     if answer["status"] != wanted.expect or wanted.body not in answer["body"]:
         location = next((v for k, v in answer["headers"] if k.lower() == "location"), "")
         raise RehearsalFailed(
-            f"the new release answers {answer['status']}{' to ' + location if location else ''} at {path}, wanted {wanted.expect}",
+            f"the new release answers {answer['status']}{' to ' + location if location else ''} at {path},"
+            f" wanted {wanted.expect}",
             details=last_lines(answer["body"]),
             remedy=(
                 'give the health table headers = { Host = "…", X-Forwarded-Proto = "https" }'

@@ -14,6 +14,7 @@ from bb_release.errors import (
     Held,
     Interrupted,
     MigrateFailed,
+    NotNow,
     PreflightFailed,
     ReleaseError,
     ReleaseNotUsable,
@@ -191,7 +192,7 @@ def explain(run: Run, deployment: Deployment, error: ReleaseError) -> None:
     if deployment.scope is Scope.RELEASE:
         error.site = f"{site_state(run.app)}; nothing live was changed"
     else:
-        error.exit_code = 4
+        error.exit_code = error.exit_code if isinstance(error, NotNow) else 4
         applied = release.manifest.migrations
         database = f"applied to the database: {', '.join(applied)}" if applied else "no migration was applied"
         error.site = f"{site_state(run.app)}; {database}"

@@ -35,7 +35,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def handled(say: Callable[[str], None]) -> Iterator[None]:
     """Take over the signals of a run, and give them back."""
-    global _say, _count  # noqa: PLW0603
+    global _say, _count
     _say, _count = say, 0
     before = {number: signal.signal(number, _handle) for number in (signal.SIGINT, signal.SIGTERM)}
     hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)

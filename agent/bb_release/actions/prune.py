@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
+from datetime import UTC, datetime, timedelta
 
 from bb_release.actions.run import Run
 from bb_release.errors import NoSuchRelease
@@ -12,11 +12,12 @@ from bb_release.model import activation, durable, hold
 from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.layout import Layout
+from bb_release.model.release import Release
 from bb_release.model.retention import Verdict, judge
 from bb_release.tools import host
 
 REMOVING = ".removing-"
-UNSEEN_SECONDS = 24 * 3600  # where other users' processes cannot be read, a release rests this long first
+UNSEEN = timedelta(days=1)  # where other users' processes cannot be read, a release rests this long first
 
 
 def verdicts(app: App, keep: int | None = None) -> list[Verdict]:
@@ -27,17 +28,23 @@ def verdicts(app: App, keep: int | None = None) -> list[Verdict]:
     before = releases.before_current(everything, live)
     previous = live.manifest.previous if live and live.manifest.previous else before.name if before else ""
     in_use, some_unseen = host.releases_in_use(layout.releases)
-    if some_unseen:
-        limit = time.time() - UNSEEN_SECONDS
-        in_use = in_use | {
-            r.name for r in everything
-            if r.activated_sequence and (r.folder / releases.MANIFEST).stat().st_mtime > limit
-        }  # fmt: skip
+    unseen = left_live_lately(everything) if some_unseen else set()
     return judge(
         everything, keep=app.keep if keep is None else keep,
         current=live.name if live else "", previous=previous,
-        pinned=hold.pins(layout), in_use=in_use, unreadable=list(broken),
+        pinned=hold.pins(layout), in_use=in_use, unseen=unseen, unreadable=list(broken),
     )  # fmt: skip
+
+
+def left_live_lately(everything: list[Release]) -> set[str]:
+    """The releases that were live within the last day: processes that we may not read may still use them."""
+    limit = datetime.now(UTC) - UNSEEN
+    return {
+        str(a["previous"])
+        for r in everything
+        for a in r.manifest.activations
+        if datetime.fromisoformat(a["at"]) > limit
+    }
 
 
 def prune(run: Run, keep: int | None = None) -> list[Verdict]:
@@ -76,8 +83,6 @@ def pin(run: Run, word: str, *, pinned: bool) -> str:
     release = releases.find(layout, word, activation.current(layout))
     names = set(hold.pins(layout))
     if not pinned and release.name not in names:
-        raise NoSuchRelease(
-            f"{release.name} is not pinned", remedy=f"pinned: {', '.join(sorted(names)) or 'none'}"
-        )
+        raise NoSuchRelease(f"{release.name} is not pinned", remedy=f"pinned: {', '.join(sorted(names)) or 'none'}")
     hold.write_pins(layout, names | {release.name} if pinned else names - {release.name})
     return release.name

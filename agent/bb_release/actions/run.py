@@ -71,9 +71,7 @@ def require_owner(app: App) -> None:
         command = shlex.join(["sudo", "-u", name, *[Path(sys.argv[0]).name, *sys.argv[1:]]])
         raise NotTheOwner(f"{app.root} belongs to {name}, who is the one to run this", remedy=command)
     if app.root.stat().st_mode & 0o022:
-        raise PreflightFailed(
-            f"the app root {app.root} is writable by others", remedy=f"chmod go-w {app.root}"
-        )
+        raise PreflightFailed(f"the app root {app.root} is writable by others", remedy=f"chmod go-w {app.root}")
 
 
 def make_folders(app: App) -> None:
@@ -86,7 +84,7 @@ def make_folders(app: App) -> None:
         if not folder.exists():
             folder.mkdir(mode=mode, parents=folder == app.cache_folder)
             folder.chmod(mode)
-        if folder.is_symlink() or folder.stat().st_uid != os.geteuid() and folder != app.cache_folder:
+        if folder.is_symlink() or (folder.stat().st_uid != os.geteuid() and folder != app.cache_folder):
             raise PreflightFailed(
                 f"{folder} is not a folder of our own",
                 remedy=f"see who made it, and move it away: ls -ld {folder}",
@@ -191,9 +189,7 @@ def environments(app: App, release: Release) -> tuple[dict[str, str], dict[str, 
     settings = {"DJANGO_SETTINGS_MODULE": app.settings} if app.settings else {}
     inline = dict(app.environment)
     path = {"PATH": f"{release.venv / 'bin'}:{process.PATH}", "VIRTUAL_ENV": str(release.venv)}
-    site_environment = process.environment(
-        {**site, **inline, **settings, **facts, **path}, passed=app.pass_environment
-    )
+    site_environment = process.environment({**site, **inline, **settings, **facts, **path}, passed=app.pass_environment)
     build_environment = process.environment({**build, **facts, **path}, passed=app.pass_environment)
     return site_environment, build_environment, secrets
 

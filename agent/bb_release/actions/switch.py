@@ -133,7 +133,8 @@ SWITCH = (
 def make_live(deployment: Deployment, run: Run) -> None:
     """Switch to the release, prove it, and go back by oneself when it is not well.
 
-    Raises ReleaseError: exit code 1 when the link never moved, 20 when switched back, 21 when a person is needed.
+    Raises ReleaseError: exit code 1 (4 after migrate) when the link never moved, 20 when switched back,
+    21 when a person is needed.
     """
     with interruption.policy("defer"):
         try:
@@ -153,9 +154,7 @@ def undo_announcement(deployment: Deployment) -> None:
         back = State(release.manifest.before or State.READY)
         durable.with_reserve(
             deployment.layout.reserve,
-            lambda: deployment.__setattr__(
-                "release", release.mark(back, before="", previous="", makes_bad="")
-            ),
+            lambda: deployment.__setattr__("release", release.mark(back, before="", previous="", makes_bad="")),
         )
 
 
@@ -193,23 +192,21 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
         error.site = f"live on {bad.describe()}, {health_now(deployment.app)}; {why}"
         raise error
     deployment.reporter.say(f"{error.message}: going back to {previous.describe()}")
-    durable.with_reserve(layout.reserve, lambda: _mark(bad, State.RETURNING, failure))
-    point_current_at(deployment.app, previous)
     site, build_env, _ = environments(deployment.app, previous)
     back = Deployment(deployment.app, previous, None, deployment.reporter, deployment.lock, site, build_env)
     try:
+        durable.with_reserve(layout.reserve, lambda: _mark(bad, State.RETURNING, failure))
+        point_current_at(deployment.app, previous)
         restart_units(back)
         verify(back)
     except ReleaseError as second:
-        durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
         error.exit_code = 21
-        error.site = f"switched back to {previous.describe()}, but it is not well either: {second.message}"
+        live = activation.current_name(layout)
+        error.site = f"live on {live}; the way back to {previous.describe()} failed: {second.message}"
         raise error from second
     durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
     reason = f"release {bad.name} was switched back: {failure['message']}"
-    durable.with_reserve(
-        layout.reserve, lambda: hold.place(layout, who=run.who, reason=reason, by_hand=False)
-    )
+    durable.with_reserve(layout.reserve, lambda: hold.place(layout, who=run.who, reason=reason, by_hand=False))
     error.exit_code = 20
     error.site = f"switched back to {previous.describe()}, {health_now(deployment.app)}{database_ahead(bad)}"
     run.facts.update(switched_back_to=previous.name)
@@ -297,9 +294,7 @@ def restart(run: Run, name: str = "") -> Release:
         raise NoSuchRelease("nothing is live yet", remedy="bb-release deploy")
     units = [unit for unit in run.app.units if not name or unit.name == name]
     if name and not units:
-        raise NoSuchRelease(
-            f"there is no unit {name!r}", remedy=f"one of: {', '.join(u.name for u in run.app.units)}"
-        )
+        raise NoSuchRelease(f"there is no unit {name!r}", remedy=f"one of: {', '.join(u.name for u in run.app.units)}")
     site, build_env, secrets = environments(run.app, live)
     run.log.add_secrets(secrets)
     deployment = Deployment(run.app, live, None, run.log, run.lock, site, build_env)

@@ -24,9 +24,7 @@ def nothing_to_do(app: App) -> str:
         return "held"
     if layout.lock.exists() and lock.is_held(layout):
         return "a run is under way"
-    wanted = mirror.remote_revision(
-        app.repository, app.branch, access_of(app), timeout_seconds=app.timeouts.fetch
-    )
+    wanted = mirror.remote_revision(app.repository, app.branch, access_of(app), timeout_seconds=app.timeouts.fetch)
     live = activation.current(layout)
     if wanted is None:
         return ""

@@ -14,9 +14,11 @@ def write(path: Path, app: str, event: str, **facts: Any) -> None:
     """Add one line, flushed to disk, and the same to the system log. Raises OSError."""
     line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
     text = json.dumps(line, sort_keys=False, default=str)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, (text + "\n").encode())
+        size = os.fstat(descriptor).st_size
+        torn = size and os.pread(descriptor, 1, size - 1) != b"\n"  # a crash: this line must not join that one
+        os.write(descriptor, (("\n" if torn else "") + text + "\n").encode())
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -74,7 +74,10 @@ def holder(layout: Layout) -> dict[str, Any]:
 def _held(layout: Layout) -> LockHeld:
     facts = holder(layout)
     pid = facts.get("pid")
-    who = f"{facts.get('action', 'a run')} by {facts.get('who', 'someone')} since {facts.get('since', '?')} (process {pid})"
+    who = (
+        f"{facts.get('action', 'a run')} by {facts.get('who', 'someone')}"
+        f" since {facts.get('since', '?')} (process {pid})"
+    )
     if isinstance(pid, int) and not os.path.exists(f"/proc/{pid}"):  # noqa: PTH110 - a look at the process table
         return LockHeld(
             f"a program that a killed run left behind still writes; the run was: {who}",

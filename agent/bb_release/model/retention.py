@@ -25,6 +25,7 @@ def judge(
     previous: str,
     pinned: Collection[str] = (),
     in_use: Collection[str] = (),
+    unseen: Collection[str] = (),
     unreadable: Collection[str] = (),
 ) -> list[Verdict]:
     """One verdict for each release, newest first. Only releases that were live and good use up `keep`."""
@@ -43,6 +44,8 @@ def judge(
             reason = "it is pinned"
         elif name in in_use:
             reason = "a process still uses it"
+        elif name in unseen:
+            reason = "it was live within the last day, and processes of other users cannot be read"
         elif release.state in (State.ACTIVATING, State.RETURNING):
             reason = "a switch of it is not finished: bb-release recover"
         elif name in kept_good:
@@ -51,9 +54,7 @@ def judge(
             reason = f"the newest that never went live ({release.state}), kept to be looked at"
         else:
             keeps = False
-            reason = (
-                f"older than the {keep} good ones" if release.is_good else f"{release.state}, never a target"
-            )
+            reason = f"older than the {keep} good ones" if release.is_good else f"{release.state}, never a target"
         verdicts.append(Verdict(name, keeps, reason))
     verdicts += [Verdict(name, True, "its manifest cannot be read") for name in sorted(unreadable)]
     return verdicts

@@ -76,12 +76,14 @@ def run_steps(steps: Iterable[Step], deployment: Deployment) -> None:
         began = time.monotonic()
         try:
             step.run(deployment)
+            seconds = round(time.monotonic() - began, 3)
+            if step.scope is Scope.RELEASE:
+                finished = {**deployment.release.manifest.steps, step.name: seconds}
+                deployment.release = deployment.release.mark(steps=finished)
         except (OSError, ReleaseError) as error:
             deployment.failed_step = step
             deployment.reporter.step_failed(step)
-            raise storage_failed(error) if isinstance(error, OSError) else error from error.__cause__
-        seconds = round(time.monotonic() - began, 3)
-        if step.scope is Scope.RELEASE:
-            finished = {**deployment.release.manifest.steps, step.name: seconds}
-            deployment.release = deployment.release.mark(steps=finished)
+            if isinstance(error, OSError):
+                raise storage_failed(error) from error
+            raise
         deployment.reporter.step_finished(step, seconds)

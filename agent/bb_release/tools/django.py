@@ -25,9 +25,7 @@ class Project:
     on_line: Callable[[str], None] | None = None
 
 
-def manage(
-    project: Project, *arguments: str, timeout_seconds: float | None, low_priority: bool = True
-) -> Completed:
+def manage(project: Project, *arguments: str, timeout_seconds: float | None, low_priority: bool = True) -> Completed:
     """Run `manage.py` with arguments. Raises ProcessFailed."""
     return run(
         [project.python, project.manage, *arguments],

@@ -198,11 +198,7 @@ def check_installed(folder: Path) -> list[str]:
 
 def _dist_infos(folder: Path) -> list[Path]:
     """The *.dist-info folders; lib64 is a link to lib on some systems and a folder of its own on others."""
-    sites = {
-        site.resolve(): site
-        for lib in ("lib64", "lib")
-        for site in folder.glob(f"{lib}/python3*/site-packages")
-    }
+    sites = {site.resolve(): site for lib in ("lib64", "lib") for site in folder.glob(f"{lib}/python3*/site-packages")}
     return sorted(info for site in sites.values() for info in site.glob("*.dist-info"))
 
 

@@ -139,9 +139,7 @@ def wait_healthy(
         time.sleep(interval_seconds)
 
 
-def _problem(
-    answer: Answer, url: str, expect: int, body: str, release_where: str, release: str
-) -> NotHealthy | None:
+def _problem(answer: Answer, url: str, expect: int, body: str, release_where: str, release: str) -> NotHealthy | None:
     """What is wrong with an answer, or None."""
     shown = "\n".join(line[:SHOWN_COLUMNS] for line in answer.body.splitlines()[:SHOWN_LINES])
     if answer.status != expect:

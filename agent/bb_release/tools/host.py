@@ -87,9 +87,7 @@ def alive(pid: int) -> bool:
     try:
         return _stat(pid)[0] not in ("Z", "X")
     except (FileNotFoundError, ProcessLookupError):
-        return (
-            _hidden()
-        )  # with hidepid, another user's process has no folder in /proc, but the signal found it
+        return _hidden()  # with hidepid, another user's process has no folder in /proc, but the signal found it
     except PermissionError:
         return True
 

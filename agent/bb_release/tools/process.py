@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,8 +123,8 @@ def run(
     tail: deque[str] = deque(maxlen=KEPT_LINES)
     try:
         if stdin is not None and process.stdin is not None:
-            process.stdin.write(stdin)
-            process.stdin.close()
+            with suppress(BrokenPipeError), process.stdin:  # not every program reads all it is given
+                process.stdin.write(stdin)
         in_time = _read_output(process, deadline, captured if capture else None, tail, on_line)
         if in_time:
             process.wait(None if deadline is None else max(0.1, deadline - time.monotonic()))
@@ -181,7 +181,7 @@ def _read_output(
                 # a grandchild may keep the pipe open for ever: what is in it now is read, no more is waited for
                 ended_at = ended_at or time.monotonic()
             ready = selector.select(0.05 if ended_at is not None else 0.2)
-            if not ready and ended_at is not None and time.monotonic() - ended_at > 1.0:
+            if ended_at is not None and time.monotonic() - ended_at > (5.0 if ready else 1.0):  # it may also chatter
                 break
             for key, _ in ready:
                 chunk = os.read(key.fd, 65536)
@@ -205,7 +205,7 @@ def end_group(process: subprocess.Popen[bytes], grace_seconds: float = TERM_GRAC
     for number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(process.pid, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # gone, or another user's (sudo): not ours to end
             break
         try:
             process.wait(patience)
@@ -222,7 +222,7 @@ def never_left_running() -> Iterator[None]:
     try:
         yield
     finally:
-        for process in list(_running):
+        for process in _running:
             end_group(process)
 
 

@@ -59,9 +59,7 @@ class CommandUnit:
                 remedy=f'add "{verb}" to this unit in the configuration',
             )
         try:
-            completed = process.run(
-                argv, env=settings.env, timeout_seconds=settings.stop_seconds, check=check
-            )
+            completed = process.run(argv, env=settings.env, timeout_seconds=settings.stop_seconds, check=check)
         except process.ProcessFailed as error:
             self._last_output = error.output.splitlines()
             raise UnitsNotRestarted(

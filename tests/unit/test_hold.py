@@ -1,0 +1,57 @@
+"""Holds and pins: a person's word, never guessed at."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bb_release.errors import StateUnreadable
+from bb_release.model import hold
+from bb_release.model.layout import Layout
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    (tmp_path / "state").mkdir()
+    return Layout(tmp_path)
+
+
+def test_nobody_holds_a_new_app(layout: Layout) -> None:
+    assert hold.read(layout) is None
+    assert not hold.lift(layout)
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_a_hold_says_who_since_when_and_why(layout: Layout, by_hand: bool) -> None:
+    hold.place(layout, who="ann", reason="a fair", by_hand=by_hand)
+    facts = hold.read(layout)
+    since = datetime.fromisoformat(facts.pop("since"))
+    assert {"who": "ann", "reason": "a fair", "by_hand": by_hand} == facts
+    assert timedelta(0) <= datetime.now(UTC) - since < timedelta(minutes=1)
+
+
+def test_a_lifted_hold_is_gone(layout: Layout) -> None:
+    hold.place(layout, who="ann", reason="a fair", by_hand=True)
+    assert hold.lift(layout)
+    assert hold.read(layout) is None
+    assert not hold.lift(layout)
+
+
+def test_pins_come_back_sorted_and_once(layout: Layout) -> None:
+    assert [] == hold.pins(layout)
+    hold.write_pins(layout, ["b", "a", "b"])
+    assert ["a", "b"] == hold.pins(layout)
+    hold.write_pins(layout, [])
+    assert [] == hold.pins(layout)
+
+
+@pytest.mark.parametrize("content", ["", "{", "not json"])
+def test_a_hold_or_pins_that_cannot_be_read_do_not_count_as_none(layout: Layout, content: str) -> None:
+    layout.hold.write_text(content)
+    layout.pins.write_text(content)
+    with pytest.raises(StateUnreadable):
+        hold.read(layout)
+    with pytest.raises(StateUnreadable):
+        hold.pins(layout)

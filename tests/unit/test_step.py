@@ -1,0 +1,132 @@
+"""Steps run in order, are recorded when they finished, and fail in our words."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from bb_release.errors import NotHealthy, StorageFailed
+from bb_release.model import release as releases
+from bb_release.model.app import App
+from bb_release.model.release import Manifest, Release, State
+from bb_release.model.step import Deployment, Scope, Step, run_steps
+
+
+class Notes:
+    """A reporter that notes what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def step_started(self, step: Step) -> None:
+        self.told.append(f"started {step.name}")
+
+    def step_finished(self, step: Step, seconds: float) -> None:
+        assert seconds >= 0
+        self.told.append(f"finished {step.name}")
+
+    def step_failed(self, step: Step) -> None:
+        self.told.append(f"failed {step.name}")
+
+    def step_skipped(self, step: Step) -> None:
+        self.told.append(f"skipped {step.name}")
+
+    def line(self, text: str) -> None:
+        self.told.append(text)
+
+    say = warn = line
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    folder = tmp_path / "releases" / "2026-03-01-12-00-00"
+    folder.mkdir(parents=True)
+    release = Release(folder, Manifest(name=folder.name, state=State.BUILDING)).mark()
+    return Deployment(
+        app=App("site", "repository", tmp_path),
+        release=release,
+        previous=None,
+        reporter=Notes(),
+        lock=-1,
+        site_environment={"SECRET_KEY": "s3cr3t-value"},
+        build_environment={},
+    )
+
+
+def step(name: str, scope: Scope = Scope.RELEASE, error: Exception | None = None) -> Step:
+    def act(deployment: Deployment) -> None:
+        deployment.reporter.line(f"did {name}")
+        if error is not None:
+            raise error
+
+    return Step(name, f"Do {name}", scope, act)
+
+
+def test_steps_run_in_order_and_are_told_of(deployment: Deployment) -> None:
+    run_steps([step("a"), step("b", Scope.DATABASE), step("c", Scope.SITE)], deployment)
+    expected = [f"{what} {name}" for name in "abc" for what in ("started", "did", "finished")]
+    assert expected == deployment.reporter.told
+
+
+def test_only_finished_steps_of_the_release_are_recorded_on_disk(deployment: Deployment) -> None:
+    run_steps([step("a"), step("b", Scope.DATABASE), step("c", Scope.SITE), step("d")], deployment)
+    assert ["a", "d"] == sorted(deployment.release.manifest.steps)
+    assert deployment.release == releases.read(deployment.release.folder)
+
+
+def test_a_finished_step_is_skipped_only_when_it_concerns_the_release(deployment: Deployment) -> None:
+    deployment.release = deployment.release.mark(steps={"a": 1.0, "b": 1.0, "c": 1.0})
+    run_steps([step("a"), step("b", Scope.DATABASE), step("c", Scope.SITE), step("d")], deployment)
+    assert "skipped a" == deployment.reporter.told[0]
+    assert ["did b", "did c", "did d"] == [t for t in deployment.reporter.told if t.startswith("did")]
+    assert 1.0 == deployment.release.manifest.steps["a"]
+
+
+def test_what_a_step_marked_on_the_release_is_kept(deployment: Deployment) -> None:
+    def mark(deployment: Deployment) -> None:
+        deployment.release = deployment.release.mark(facts={"django": "5.2"})
+
+    run_steps([Step("facts", "Ask Django", Scope.RELEASE, mark)], deployment)
+    manifest = releases.read(deployment.release.folder).manifest
+    assert ({"django": "5.2"}, ["facts"]) == (manifest.facts, list(manifest.steps))
+
+
+def test_a_failed_step_ends_the_run_and_is_not_recorded(deployment: Deployment) -> None:
+    failure = NotHealthy("it answers 500", remedy="look at its log")
+    failing = step("b", error=failure)
+    with pytest.raises(NotHealthy) as caught:
+        run_steps([step("a"), failing, step("c")], deployment)
+    assert caught.value is failure
+    assert failing is deployment.failed_step
+    assert ["started b", "did b", "failed b"] == deployment.reporter.told[-3:]
+    assert ["a"] == list(releases.read(deployment.release.folder).manifest.steps)
+
+
+def test_an_error_of_the_operating_system_becomes_a_storage_failure(deployment: Deployment) -> None:
+    refusal = OSError(errno.ENOSPC, "No space left on device", "/srv/site/x")
+    with pytest.raises(StorageFailed, match="could not write /srv/site/x: No space left on device") as caught:
+        run_steps([step("a", error=refusal)], deployment)
+    assert refusal is caught.value.__cause__
+    assert "failed a" == deployment.reporter.told[-1]
+
+
+def test_a_step_that_cannot_be_recorded_has_failed(deployment: Deployment) -> None:
+    def remove(deployment: Deployment) -> None:
+        (deployment.release.folder / releases.MANIFEST).unlink()
+        deployment.release.folder.rmdir()
+
+    with pytest.raises(StorageFailed):
+        run_steps([Step("a", "Do a", Scope.RELEASE, remove)], deployment)
+    assert ["started a", "failed a"] == deployment.reporter.told
+
+
+@pytest.mark.parametrize("bug", [KeyError("x"), ZeroDivisionError()])
+def test_a_bug_stays_a_bug(deployment: Deployment, bug: Exception) -> None:
+    with pytest.raises(type(bug)):
+        run_steps([step("a", error=bug)], deployment)
+
+
+def test_a_deployments_text_shows_no_secret(deployment: Deployment) -> None:
+    assert "s3cr3t-value" not in repr(deployment)
