@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ def agent() -> Path:
         return program
     folder = Path(tempfile.gettempdir()) / f"bb-release-agent-{os.getpid()}"
     if not folder.exists():
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         uv = PROJECT / ".venv" / "bin" / "uv"
         subprocess.run([uv, "venv", "-q", "--python", sys.base_prefix + "/bin/python3", folder], check=True)
         subprocess.run([uv, "pip", "install", "-q", "--python", folder / "bin/python", PROJECT], check=True)
