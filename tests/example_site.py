@@ -30,8 +30,11 @@ def unprivileged() -> dict[str, object]:
 def agent() -> Path:
     """The installed command, in a place where the unprivileged user may run it."""
     program = PROJECT / ".venv" / "bin" / "bb-release"
-    tried = subprocess.run([program, "--version"], capture_output=True, cwd="/", **unprivileged())
-    if tried.returncode == 0:
+    try:
+        subprocess.run([program, "--version"], capture_output=True, check=True, cwd="/", **unprivileged())
+    except (OSError, subprocess.CalledProcessError):
+        pass  # a checkout in a private folder
+    else:
         return program
     folder = Path(tempfile.gettempdir()) / f"bb-release-agent-{os.getpid()}"
     if not folder.exists():

@@ -53,7 +53,6 @@ MOST_LINES = 300
 TOO_LONG_FOR_NOW: dict[str, int] = {
     "actions/switch.py": 310,
     "cli.py": 344,
-    "schema.py": 305,
     "tools/mirror.py": 479,
 }
 

@@ -114,7 +114,7 @@ def test_an_exit_code_is_the_reason_and_the_last_output_is_kept() -> None:
 
 
 def test_a_signal_is_the_reason() -> None:
-    with pytest.raises(ProcessFailed, match="was ended by signal SIGKILL") as caught:
+    with pytest.raises(ProcessFailed, match="was ended by signal 9, Killed") as caught:
         run(shell("kill -KILL $$"))
     assert -signal.SIGKILL == caught.value.returncode
 

@@ -55,3 +55,20 @@ def test_a_hold_or_pins_that_cannot_be_read_do_not_count_as_none(layout: Layout,
         hold.read(layout)
     with pytest.raises(StateUnreadable):
         hold.pins(layout)
+
+
+@pytest.mark.parametrize("content", ["[]", '"text"', "7"])
+def test_a_hold_that_is_no_object_is_never_taken_for_no_hold(tmp_path: Path, content: str) -> None:
+    layout = Layout(tmp_path)
+    layout.state.mkdir()
+    layout.hold.write_text(content)
+    with pytest.raises(StateUnreadable):
+        hold.read(layout)
+
+
+def test_pins_that_are_no_list_are_never_taken_for_no_pins(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.state.mkdir()
+    layout.pins.write_text("{}")
+    with pytest.raises(StateUnreadable):
+        hold.pins(layout)

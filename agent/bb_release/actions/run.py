@@ -21,7 +21,7 @@ from bb_release.log import RunLog, remove_old
 from bb_release.model import activation, durable, journal
 from bb_release.model.app import App
 from bb_release.model.lock import app_lock
-from bb_release.model.release import NAME, TIME, Release
+from bb_release.model.release import TIME, Release
 from bb_release.tools import health, process
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -192,7 +192,3 @@ def environments(app: App, release: Release) -> tuple[dict[str, str], dict[str, 
     site_environment = process.environment({**site, **inline, **settings, **facts, **path}, passed=app.pass_environment)
     build_environment = process.environment({**build, **facts, **path}, passed=app.pass_environment)
     return site_environment, build_environment, secrets
-
-
-def is_release_name(text: str) -> bool:
-    return bool(NAME.match(text))

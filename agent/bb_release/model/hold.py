@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from bb_release.errors import StateUnreadable
 from bb_release.model import durable
 from bb_release.model.layout import Layout
 
@@ -26,7 +28,9 @@ def place(layout: Layout, *, who: str, reason: str, by_hand: bool) -> None:
 def read(layout: Layout) -> dict[str, Any] | None:
     """Who holds the app, since when and why; None when nobody does. Raises StateUnreadable."""
     facts = durable.read_json(layout.hold)
-    return facts if isinstance(facts, dict) else None
+    if facts is not None and not isinstance(facts, dict):
+        raise unreadable(layout.hold)
+    return facts
 
 
 def lift(layout: Layout) -> bool:
@@ -42,7 +46,16 @@ def lift(layout: Layout) -> bool:
 def pins(layout: Layout) -> list[str]:
     """The names of pinned releases. Raises StateUnreadable."""
     facts = durable.read_json(layout.pins)
-    return [str(name) for name in facts] if isinstance(facts, list) else []
+    if facts is not None and not isinstance(facts, list):
+        raise unreadable(layout.pins)
+    return [str(name) for name in facts or ()]
+
+
+def unreadable(path: Path) -> StateUnreadable:
+    """A state file that holds something else than it should: never taken for "nothing"."""
+    return StateUnreadable(
+        f"{path.name} does not hold what it should", remedy=f"look at {path}; nothing was touched. Mend or remove it"
+    )
 
 
 def write_pins(layout: Layout, names: Iterable[str]) -> None:

@@ -142,7 +142,7 @@ def run(
     output = captured.decode("utf-8", "replace") if capture else "\n".join(tail)
     if check and process.returncode != 0:
         reason = (
-            f"was ended by signal {signal.Signals(-process.returncode).name}"
+            f"was ended by signal {-process.returncode}, {signal.strsignal(-process.returncode)}"
             if process.returncode < 0
             else f"ended with exit code {process.returncode}"
         )
