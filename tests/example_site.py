@@ -80,10 +80,10 @@ class Site:
         self.git("init", "-q", "-b", "main")
         self.commit("the first revision")
 
-    def own(self) -> None:
-        """Give everything to the unprivileged user."""
+    def own(self, *paths: Path) -> None:
+        """Give everything, or some of it, to the unprivileged user."""
         if os.geteuid() == 0:
-            subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", self.folder, self.cache], check=True)
+            subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", *(paths or (self.folder, self.cache))], check=True)
 
     def git(self, *words: str) -> str:
         done = subprocess.run(
@@ -95,7 +95,7 @@ class Site:
         return done.stdout.strip()
 
     def commit(self, message: str) -> str:
-        self.own()
+        self.own(self.repository)  # not the rest: programs of a killed agent may still write there
         self.git("add", "-A")
         self.git("commit", "-q", "-m", message)
         return self.git("rev-parse", "HEAD")

@@ -59,3 +59,14 @@ def test_the_terminal_may_vanish_and_the_deploy_goes_on(live_site: Site) -> None
     run.stderr.close()
     assert run.wait(120) == 0
     assert live_site.current() > live
+
+
+def test_a_release_that_had_only_just_been_begun_is_removed(live_site: Site) -> None:
+    begun = live_site.root / "releases" / "2099-01-01-00-00-00"
+    begun.mkdir()
+    (begun / ".release.json.new").write_text("{")
+    live_site.own()
+
+    assert "had just been begun" in live_site.ok("recover")
+    assert not begun.exists()
+    assert "nothing to recover" in live_site.ok("recover")
