@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parents[1]
 AGENT = PROJECT / "agent" / "bb_release"
 FILES = {str(path.relative_to(AGENT)): path for path in sorted(AGENT.rglob("*.py"))}
 
-FOLDERS = {"actions", "model", "tools", "inside"}
+FOLDERS = {"actions", "commands", "model", "tools", "inside"}
 ROOMS = FOLDERS | {"cli", "console", "log", "config", "schema", "envfile", "errors"}
 
 # What each room may use, besides itself; `tools.process` is that file alone.
@@ -31,8 +31,9 @@ MAY_USE = {
     "schema": {"errors", "model", "config", "envfile"},
     "envfile": {"errors", "model", "config", "schema"},
     "log": {"errors", "model", "tools.process"},
-    "console": ROOMS - {"cli"},
-    "actions": ROOMS - {"cli", "console"},
+    "console": ROOMS - {"cli", "commands"},
+    "actions": ROOMS - {"cli", "commands", "console"},
+    "commands": ROOMS - {"cli"},
     "cli": ROOMS,
     "__main__": {"cli"},
     "__init__": set(),
@@ -44,15 +45,13 @@ LIVES_IN = {
     "git": ["tools/mirror*.py", "tools/git*.py"],
     "virtualenv": ["tools/environment.py"],
     "psutil": ["tools/host.py"],
-    "click": ["cli.py"],
+    "click": ["cli.py", "commands/*.py"],
     "pydantic": ["schema.py", "config.py"],  # config turns its ValidationError into our words
 }
 
 MOST_LINES = 300
 # Over the limit today, with how long each was; they are told of, not failed.
 TOO_LONG_FOR_NOW: dict[str, int] = {
-    "actions/switch.py": 310,
-    "cli.py": 344,
     "tools/mirror.py": 479,
 }
 

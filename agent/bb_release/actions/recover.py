@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bb_release.actions import interruption, prune
 from bb_release.actions.run import Run, environments
-from bb_release.actions.switch import go_back, record_verified, restart_units, undo_announcement, verify
+from bb_release.actions.switch import go_back, record_verified, undo_announcement
+from bb_release.actions.verify import restart_units, verify
 from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation
 from bb_release.model import release as releases

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bb_release.actions.run import health_now
-from bb_release.actions.switch import manager_for
+from bb_release.actions.verify import manager_for
 from bb_release.errors import NoSuchRelease, ReleaseError
 from bb_release.model import activation, hold, journal, lock
 from bb_release.model import release as releases

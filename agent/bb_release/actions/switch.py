@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 from bb_release.actions import build, interruption
 from bb_release.actions.run import Run, environments, health_now
-from bb_release.errors import NoSuchRelease, NotHealthy, ReleaseError, ReleaseNotUsable
+from bb_release.actions.verify import manager_for, restart_units, verify
+from bb_release.errors import NoSuchRelease, ReleaseError, ReleaseNotUsable
 from bb_release.model import activation, durable, hold
 from bb_release.model import release as releases
-from bb_release.model.app import App, Unit
+from bb_release.model.app import App
 from bb_release.model.release import Release, State
 from bb_release.model.step import Deployment, Scope, Step, run_steps
-from bb_release.tools import health, host, process
-from bb_release.tools.units import UnitManager, UnitState, manager_of
-
-
-def manager_for(unit: Unit) -> UnitManager:
-    """Who runs this unit."""
-    commands = {
-        "start": unit.start,
-        "restart": unit.restart,
-        "reload": unit.reload,
-        "status": unit.status,
-    }
-    return manager_of(
-        kind=unit.kind, name=unit.name, socket=unit.socket, commands=commands,
-        user=unit.user, stop_seconds=unit.stop_seconds, env=process.environment(),
-    )  # fmt: skip
 
 
 def activate(deployment: Deployment) -> None:
@@ -52,75 +35,6 @@ def point_current_at(app: App, release: Release) -> None:
         activation.swap_current(app.layout)
 
     durable.with_reserve(app.layout.reserve, move)
-
-
-def restart_units(deployment: Deployment) -> None:
-    """Restart in the declared order. A reload never gave a whole new release, so only foreign units get one."""
-    for unit in deployment.app.units:
-        manager = manager_for(unit)
-        deployment.reporter.line(f"{'restart' if unit.runs_release else 'reload'} {unit.name}")
-        if unit.runs_release:
-            manager.restart()
-        else:
-            manager.reload()
-
-
-def verify(deployment: Deployment) -> None:
-    """Prove it: each unit runs and stays up, each of its processes is of this release, the site answers."""
-    app, release = deployment.app, deployment.release
-    began = time.monotonic()
-    managers = [(unit, manager_for(unit)) for unit in app.units if unit.runs_release]
-    first = [require_running(unit, manager) for unit, manager in managers]
-    if app.health:
-        wanted = app.health
-        seen = health.wait_healthy(
-            wanted.url, expect=wanted.expect, headers=dict(wanted.headers), body=wanted.body,
-            release_where=wanted.release, release=release.name,
-            timeout_seconds=wanted.timeout_seconds, interval_seconds=wanted.interval_seconds,
-        )  # fmt: skip
-        deployment.reporter.line(f"health: {seen}")
-    settle = max((unit.settle_seconds for unit, _ in managers), default=0.0)
-    time.sleep(max(0.0, settle - (time.monotonic() - began)))
-    for (unit, manager), before in zip(managers, first, strict=True):
-        require_stable(unit, manager, before)
-        require_release(unit, manager, release, app.layout.releases)
-
-
-def not_running(unit: Unit, manager: UnitManager, message: str) -> NotHealthy:
-    return NotHealthy(
-        message,
-        details="\n".join(manager.log_lines()),
-        remedy=f"read the unit's own lines above; {unit.name} ends when it is started from the new release",
-    )
-
-
-def require_running(unit: Unit, manager: UnitManager) -> UnitState:
-    state = manager.state()
-    if not state.running:
-        raise not_running(unit, manager, f"{unit.name} does not run: {state.summary}")
-    return state
-
-
-def require_stable(unit: Unit, manager: UnitManager, before: UnitState) -> None:
-    now = require_running(unit, manager)
-    same = (before.main_pid, before.restarts, before.invocation) == (
-        now.main_pid,
-        now.restarts,
-        now.invocation,
-    )
-    if not same:
-        raise not_running(unit, manager, f"{unit.name} did not stay up: it was started again by its manager")
-
-
-def require_release(unit: Unit, manager: UnitManager, release: Release, folder: Path) -> None:
-    for pid in manager.processes():
-        used, _ = host.release_of(pid, folder)
-        foreign = used - {release.name}
-        if foreign and host.alive(pid):
-            raise NotHealthy(
-                f"process {pid} of {unit.name} runs from release {min(foreign)}, not from {release.name}",
-                remedy=f"start {unit.name} through {folder.parent}/current/venv/bin/…, without --chdir or python -m",
-            )
 
 
 SWITCH = (

@@ -1,0 +1,67 @@
+"""What every command shares: -a and --config, the options that several take, and how one is declared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bb_release import __version__
+from bb_release.model.app import App
+
+
+class Context:
+    """What the options before and after the command said."""
+
+    def __init__(self) -> None:
+        self.app_name: str | None = None
+        self.file: Path | None = None
+
+    def app(self) -> App:
+        from bb_release import config
+
+        return config.load(config.find(self.app_name, self.file))
+
+
+def keep_app(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is not None:
+        held = context.find_root().ensure_object(Context)
+        setattr(held, "app_name" if parameter.name == "app_name" else "file", value)
+
+
+APP = click.option(
+    "-a", "--app", "app_name", metavar="APP", help="Which app, when several are configured.",
+    expose_value=False, callback=keep_app,
+)  # fmt: skip
+CONFIG = click.option(
+    "--config", "file", type=click.Path(path_type=Path), metavar="FILE", help="The configuration file.",
+    expose_value=False, callback=keep_app,
+)  # fmt: skip
+JSON = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+REASON = click.option("-m", "--message", "reason", default="", metavar="REASON", help="Why, for the journal.")
+QUIET = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+FORCE = click.option("--force", is_flag=True, help="Also when held, already live, or marked bad.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bb-release")
+@APP
+@CONFIG
+@click.pass_context
+def command_line(context: click.Context) -> None:
+    """Deploy a Django site on the host that serves it."""
+    context.ensure_object(Context)
+
+
+def command(name: str, *options: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that also takes -a and --config after its name, and gets the Context."""
+
+    def wrap(function: Callable[..., Any]) -> click.Command:
+        wrapped: Any = click.pass_obj(function)
+        for option in (CONFIG, APP, *reversed(options)):
+            wrapped = option(wrapped)
+        return command_line.command(name)(wrapped)
+
+    return wrap

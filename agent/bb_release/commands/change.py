@@ -1,0 +1,164 @@
+"""The commands that change something, each under the lock and in the journal."""
+
+from __future__ import annotations
+
+import click
+
+from bb_release import console
+from bb_release.commands import FORCE, JSON, QUIET, REASON, Context, command
+from bb_release.errors import Held, LockHeld, NotNow, UsageInvalid
+
+
+@command(
+    "deploy", click.argument("ref", default=""), FORCE, REASON, QUIET, JSON,
+    click.option("--if-changed", is_flag=True, help="For timers: silent and 0 when there is nothing to do."),
+    click.option("--build-only", is_flag=True, help="Build and prove, touch nothing shared."),
+    click.option("--resume", default="", metavar="RELEASE", help="Go on with a build that failed."),
+    click.option("--no-switch-back", is_flag=True, help="Leave an unhealthy release live."),
+    click.option("--wait", "wait_seconds", type=click.FloatRange(0), default=0.0, metavar="SECONDS",
+                 help="Wait for another run to end."),
+)  # fmt: skip
+def deploy(
+    context: Context, ref: str, force: bool, reason: str, quiet: bool, as_json: bool,
+    if_changed: bool, build_only: bool, resume: str, no_switch_back: bool, wait_seconds: float,
+) -> None:  # fmt: skip
+    """Put one revision live, or leave the site as it was."""
+    from bb_release.actions import deploy as action
+    from bb_release.actions import recover, run, timer
+
+    app = context.app()
+    if ref:
+        from bb_release.tools.git_access import check_ref
+
+        check_ref(ref)
+    if if_changed and (ref or force or resume):
+        raise UsageInvalid("--if-changed stands alone", remedy="leave out the ref, --force and --resume")
+    if if_changed and timer.nothing_to_do(app):
+        return
+    wish = action.Wish(
+        ref=ref, if_changed=if_changed, force=force, build_only=build_only, resume=resume,
+        switch_back=not no_switch_back,
+    )  # fmt: skip
+    try:
+        with run.changing(
+            app, "deploy", reason=reason, quiet=quiet or if_changed or as_json, wait_seconds=wait_seconds
+        ) as under_way:
+            recover.recover(under_way)
+            release = action.deploy(under_way, wish)
+    except (LockHeld, Held, NotNow):
+        if if_changed:
+            return  # under a timer that is no news
+        raise
+    if as_json:
+        console.print_json({"release": release.name, "revision": release.manifest.revision})
+
+
+@command("switch", click.argument("release"), FORCE, REASON, QUIET)
+def switch(context: Context, release: str, force: bool, reason: str, quiet: bool) -> None:
+    """Make an existing release live."""
+    from bb_release.actions import recover, run
+    from bb_release.actions import switch as action
+
+    with run.changing(context.app(), "switch", reason=reason, quiet=quiet) as under_way:
+        recover.recover(under_way)
+        target = action.switch(under_way, release, force=force)
+        under_way.log.say(f"live: {target.describe()}, verified")
+
+
+@command("rollback", FORCE, REASON, QUIET)
+def rollback(context: Context, force: bool, reason: str, quiet: bool) -> None:
+    """Switch to the last good release before the current one, which becomes bad."""
+    from bb_release.actions import recover, run
+    from bb_release.actions import switch as action
+
+    with run.changing(context.app(), "rollback", reason=reason, quiet=quiet) as under_way:
+        recover.recover(under_way)
+        target = action.rollback(under_way, force=force)
+        under_way.log.say(f"live: {target.describe()}, verified")
+
+
+@command("restart", click.argument("unit", default=""), REASON, QUIET)
+def restart(context: Context, unit: str, reason: str, quiet: bool) -> None:
+    """Restart and verify the live release."""
+    from bb_release.actions import recover, run
+    from bb_release.actions import switch as action
+
+    with run.changing(context.app(), "restart", reason=reason, quiet=quiet) as under_way:
+        recover.recover(under_way)
+        target = action.restart(under_way, unit)
+        under_way.log.say(f"live: {target.describe()}, verified")
+
+
+@command("recover", QUIET)
+def recover(context: Context, quiet: bool) -> None:
+    """Finish or undo what a killed run left."""
+    from bb_release.actions import recover as action
+    from bb_release.actions import run
+
+    with run.changing(context.app(), "recover", quiet=quiet) as under_way:
+        if not action.recover(under_way):
+            under_way.log.say("nothing to recover")
+
+
+@command(
+    "prune", click.option("--keep", type=click.IntRange(1), help="How many good releases stay."),
+    click.option("--dry-run", is_flag=True, help="Only say what would go, and why."), QUIET,
+)  # fmt: skip
+def prune(context: Context, keep: int | None, dry_run: bool, quiet: bool) -> None:
+    """Remove what retention lets go, with the reason for each release."""
+    from bb_release.actions import prune as action
+    from bb_release.actions import recover, run
+
+    app = context.app()
+    if dry_run:
+        verdicts = action.verdicts(app, keep)
+    else:
+        with run.changing(app, "prune", quiet=True) as under_way:
+            recover.recover(under_way)
+            verdicts = action.prune(under_way, keep)
+    if not quiet:
+        rows = [[v.name, "keep" if v.keep else "remove", v.reason] for v in verdicts]
+        console.print_table(["release", "verdict", "reason"], rows)
+
+
+def _pin(context: Context, release: str, *, pinned: bool) -> None:
+    from bb_release.actions import prune as action
+    from bb_release.actions import run
+
+    with run.changing(context.app(), "pin" if pinned else "unpin", quiet=True) as under_way:
+        name = action.pin(under_way, release, pinned=pinned)
+    console.print_line(f"{name} is {'pinned: prune leaves it alone' if pinned else 'no longer pinned'}")
+
+
+@command("pin", click.argument("release"))
+def pin(context: Context, release: str) -> None:
+    """Protect a release from prune."""
+    _pin(context, release, pinned=True)
+
+
+@command("unpin", click.argument("release"))
+def unpin(context: Context, release: str) -> None:
+    """Let prune judge a release again."""
+    _pin(context, release, pinned=False)
+
+
+@command("hold", REASON)
+def hold(context: Context, reason: str) -> None:
+    """Stop every deploy until `unhold`."""
+    from bb_release.actions import run
+    from bb_release.model import hold as model
+
+    with run.changing(context.app(), "hold", reason=reason, quiet=True) as under_way:
+        model.place(under_way.app.layout, who=under_way.who, reason=reason or "no reason given", by_hand=True)
+    console.print_line("held: no deploy until bb-release unhold")
+
+
+@command("unhold")
+def unhold(context: Context) -> None:
+    """Lift a hold."""
+    from bb_release.actions import run
+    from bb_release.model import hold as model
+
+    with run.changing(context.app(), "unhold", quiet=True) as under_way:
+        lifted = model.lift(under_way.app.layout)
+    console.print_line("no longer held" if lifted else "was not held")
