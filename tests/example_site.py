@@ -202,10 +202,11 @@ class Site:
 
     def run(self, *words: str, show: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run bb-release as the deploy user, and return what it said."""
+        terminal = {"TERM": os.environ.get("TERM", "dumb")}
         return subprocess.run(
             self.command(*words), cwd="/", text=True, stdin=subprocess.DEVNULL,
             stdout=None if show else subprocess.PIPE, stderr=None if show else subprocess.PIPE,
-            env={**self.environment(), **environment}, timeout=600, **unprivileged(),
+            env={**self.environment(), **(terminal if show else {}), **environment}, timeout=600, **unprivileged(),
         )  # fmt: skip
 
     def deploy(self, *words: str) -> subprocess.CompletedProcess[str]:

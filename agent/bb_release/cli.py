@@ -34,6 +34,8 @@ def run_command() -> None:
     try:
         command_line.main(standalone_mode=False)
     except ReleaseError as error:
+        if error.told_before:
+            sys.exit(error.exit_code)
         if as_json:
             console.print_json(console.error_facts(error))
         console.print_error(error)

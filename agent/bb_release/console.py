@@ -17,7 +17,7 @@ def print_json(value: object) -> None:
 
 
 def print_line(text: str) -> None:
-    print(text)
+    print(text, flush=True)
 
 
 def bold_red(text: str) -> str:
@@ -100,14 +100,12 @@ def print_history(lines: Sequence[dict[str, Any]]) -> None:
         print(f"{local_time(str(line.get('at', '')) or None)}  {line.get('event')}  {rest}")
 
 
-def print_log(path: str) -> None:
-    """A run's log as a person wants it: the programs' lines, the steps, the failure."""
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - a stream, read line by line
-        for raw in file:
-            try:
-                line = json.loads(raw)
-            except ValueError:
-                continue
-            event, at = line.pop("event"), line.pop("timestamp", "")[11:19]
-            text = line.get("line") or line.get("text") or "  ".join(f"{k}={v}" for k, v in line.items())
-            print(f"{at} {text}" if event in ("output", "said") else f"{at} {event} {text}")
+def print_log_line(raw: str) -> None:
+    """A line of a run's log as a person wants it: the programs' lines, the steps, the failure."""
+    try:
+        line = json.loads(raw)
+        event, at = line.pop("event"), line.pop("timestamp", "")[11:19]
+    except (ValueError, AttributeError, KeyError):
+        return  # torn by a crash
+    text = line.get("line") or line.get("text") or "  ".join(f"{k}={v}" for k, v in line.items())
+    print(f"{at} {text}" if event in ("output", "said") else f"{at} {event} {text}", flush=True)

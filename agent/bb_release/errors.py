@@ -25,6 +25,7 @@ class ReleaseError(Exception):
         self.details = details
         self.site = ""
         self.log = ""
+        self.told_before = False  # a timer's next try of what failed in the same way: no news
 
 
 class UsageInvalid(ReleaseError):

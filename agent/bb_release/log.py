@@ -6,10 +6,13 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from bb_release.model.step import Step
 from bb_release.tools.process import Mask
+
+if TYPE_CHECKING:
+    from bb_release.progress import Progress
 
 KEEP_DAYS = 90
 
@@ -32,6 +35,11 @@ class RunLog:
             ],
         )
         self._stream: TextIO | None = None if quiet else (stream or sys.stdout)
+        self._progress: Progress | None = None
+        if self._stream is not None and self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+            from bb_release.progress import Progress  # rich is slow to import, and of no use to cron
+
+            self._progress = Progress(self._stream)
 
     def add_secrets(self, values: list[str]) -> None:
         """Values that must never be written anywhere from now on."""
@@ -43,10 +51,11 @@ class RunLog:
 
     def step_started(self, step: Step) -> None:
         self.event("step_started", step=step.name)
-        if self._stream is not None and self._stream.isatty():
-            self._show(f"  {step.name:<22}  …\r", end="")
+        if self._progress is not None:
+            self._progress.show(step.name)
 
     def step_finished(self, step: Step, seconds: float) -> None:
+        self._step_over()
         self.event("step_finished", step=step.name, seconds=seconds)
         self._show(f"  {step.name:<22}{seconds:6.1f} s")
 
@@ -54,9 +63,15 @@ class RunLog:
         self.event("step_skipped", step=step.name)
         self._show(f"  {step.name:<22}  done before")
 
+    def _step_over(self) -> None:
+        if self._progress is not None:
+            self._progress.clear()
+
     def line(self, text: str) -> None:
-        """One line of a program's output: for the log only."""
+        """One line of a program's output: for the log, and the foot of the terminal."""
         self.event("output", line=text)
+        if self._progress is not None:
+            self._progress.line(self.mask(text))
 
     def say(self, text: str) -> None:
         self.event("said", text=text)
@@ -67,18 +82,23 @@ class RunLog:
         self._show(f"warning: {self.mask(text)}")
 
     def step_failed(self, step: Step) -> None:
+        self._step_over()
         self.event("step_failed", step=step.name)
         self._show(f"  {step.name:<22}  failed")
 
-    def _show(self, text: str, end: str = "\n") -> None:
+    def _show(self, text: str) -> None:
         if self._stream is None:
             return
         try:
-            print(text, end=end, file=self._stream, flush=True)
+            if self._progress is not None:
+                self._progress.above(text)
+            else:
+                print(text, file=self._stream, flush=True)
         except (OSError, ValueError):  # a dead terminal (EIO) or a closed pipe
             self._stream = None
 
     def close(self) -> None:
+        self._step_over()
         self._file.close()
 
 

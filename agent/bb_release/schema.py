@@ -190,7 +190,7 @@ class HealthTable(_Table):
     body: str = target.Health.body
     release: Names = target.Health.release
     timeout_seconds: Seconds = target.Health.timeout_seconds
-    interval_seconds: Seconds = target.Health.interval_seconds
+    interval_seconds: Annotated[float, Field(ge=0.05, allow_inf_nan=False)] = target.Health.interval_seconds
 
 
 class RunTable(_Table):
@@ -249,6 +249,7 @@ class AppFile(_Table):
     rehearse: bool = target.App.rehearse
     env_file: Absolute | None = None
     build_env_file: Absolute | None = None
+    webhook_file: Absolute | None = None
     environment: dict[EnvironmentName, Argument] = Field(default_factory=dict)
     public: list[EnvironmentName] = Field(default_factory=list)
     pass_environment: list[EnvironmentName] = Field(default_factory=_factory(target.App.pass_environment))
@@ -278,6 +279,7 @@ def build(read: AppFile, name: str) -> target.App:
         "cache",
         "env_file",
         "build_env_file",
+        "webhook_file",
         "deploy_key",
         "known_hosts",
         "git_credentials",

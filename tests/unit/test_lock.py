@@ -108,6 +108,23 @@ def test_waiting_gets_the_lock_when_the_other_run_ends(layout: Layout) -> None:
         take(layout, wait_seconds=10)
 
 
+def test_somebody_who_only_looks_refuses_nobody(layout: Layout) -> None:
+    take(layout)
+    script = (
+        "import sys; from pathlib import Path; from bb_release.model import lock; from bb_release.model.layout import"
+        " Layout; layout = Layout(Path(sys.argv[1])); print('looks', flush=True)\nwhile True: lock.is_held(layout)"
+    )
+    looker = subprocess.Popen([sys.executable, "-c", script, str(layout.root)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert "looks\n" == looker.stdout.readline()
+        for _ in range(300):
+            take(layout)
+    finally:
+        looker.kill()
+        looker.wait()
+        looker.stdout.close()
+
+
 def test_the_lock_is_free_after_a_run_that_raised(layout: Layout) -> None:
     with pytest.raises(RuntimeError), lock.app_lock(layout, action="deploy", who="ann"):
         raise RuntimeError

@@ -57,9 +57,16 @@ def test_a_name_rises_over_the_end_of_a_year(layout: Layout) -> None:
     assert "2027-01-01-00-00-00" == releases.next_name(layout, NOON)
 
 
+def test_after_the_last_possible_name_there_is_a_clear_error(layout: Layout) -> None:
+    (layout.releases / "9999-12-31-23-59-59").mkdir()
+    with pytest.raises(StateUnreadable, match="no release can be named after 9999-12-31-23-59-59"):
+        releases.next_name(layout, NOON)
+
+
 def test_strangers_in_the_folder_are_not_counted(layout: Layout) -> None:
     mine = a_release(layout, 0)
     (layout.releases / "2099-01-01").mkdir()
+    (layout.releases / "2099-99-99-99-99-99").mkdir()
     (layout.releases / "notes.txt").touch()
     (layout.releases / "2099-01-01-00-00-00").symlink_to(mine.folder)
     assert [mine.name] == releases.names(layout)

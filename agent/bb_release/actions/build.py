@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from bb_release.actions.site_commands import last_lines, run_commands
 from bb_release.errors import (
     ApplicationNotImportable,
-    CommandFailed,
     DjangoCheckFailed,
     MigrationsNotPlanned,
-    NotNow,
     RehearsalFailed,
     SharedMissing,
     StaticNotCollected,
@@ -19,15 +18,8 @@ from bb_release.errors import (
 from bb_release.model import durable
 from bb_release.model.release import State
 from bb_release.model.step import Deployment
-from bb_release.tools import django, environment, host, installers, mirror, process
+from bb_release.tools import django, environment, host, installers, mirror
 from bb_release.tools.process import ProcessFailed
-
-NOT_NOW = 75  # EX_TEMPFAIL of sysexits.h
-
-
-def last_lines(output: str, count: int = 12) -> str:
-    """The end of a program's output: what an error shows of it."""
-    return "\n".join([line for line in output.splitlines() if line.strip()][-count:])
 
 
 def project_of(deployment: Deployment) -> django.Project:
@@ -271,30 +263,3 @@ def request_of(url: str) -> tuple[str, str, str]:
     scheme, _, rest = url.partition("://")
     host_name, _, path = rest.partition("/")
     return scheme, f"/{path}", host_name
-
-
-def run_commands(deployment: Deployment, at: str) -> None:
-    """The site's own commands at one place of the pipeline. Raises CommandFailed, or NotNow on exit code 75."""
-    for wanted in deployment.app.run:
-        if wanted.at != at or (wanted.first_only and deployment.previous is not None):
-            continue
-        before_build_is_done = at in ("before-requirements", "before-collect-static", "after-collect-static")
-        env = deployment.build_environment if before_build_is_done else deployment.site_environment
-        try:
-            process.run(
-                wanted.command, cwd=deployment.release.tree / deployment.app.subfolder / wanted.folder,
-                env=env, timeout_seconds=wanted.timeout_seconds or None,
-                on_line=deployment.reporter.line, pass_fds=(deployment.lock,),
-            )  # fmt: skip
-        except ProcessFailed as error:
-            if error.returncode == NOT_NOW and at.startswith("before-"):
-                raise NotNow(
-                    f"{wanted.command[0]} said: not now",
-                    details=last_lines(error.output),
-                    remedy="run it again later",
-                ) from error
-            raise CommandFailed(
-                f"{' '.join(wanted.command)} ({at}) {error.reason}",
-                details=last_lines(error.output),
-                remedy="correct it, then run: bb-release deploy",
-            ) from error

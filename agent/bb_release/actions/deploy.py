@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bb_release import __version__
 from bb_release.actions import build, interruption, prune, timer
 from bb_release.actions.run import Run, environments, site_state
+from bb_release.actions.site_commands import last_lines, run_commands, tell
 from bb_release.actions.source import access_of
 from bb_release.actions.switch import SWITCH, make_live
 from bb_release.errors import (
@@ -48,7 +49,7 @@ def migrate(deployment: Deployment) -> None:
     pending = deployment.release.manifest.facts.get("pending") or build.ask_migrations(deployment)["pending"]
     if not pending:
         return
-    build.run_commands(deployment, "before-migrate")
+    run_commands(deployment, "before-migrate")
     try:
         with interruption.policy("migrate"):
             django.manage(
@@ -61,11 +62,11 @@ def migrate(deployment: Deployment) -> None:
         deployment.release = deployment.release.mark(migrations=applied)
         raise MigrateFailed(
             f"manage.py migrate {error.reason if isinstance(error, ProcessFailed) else 'was interrupted'}",
-            details=build.last_lines(error.output) if isinstance(error, ProcessFailed) else "",
+            details=last_lines(error.output) if isinstance(error, ProcessFailed) else "",
             remedy="correct the migration and push, then run: bb-release deploy (what is applied is not run again)",
         ) from error
     deployment.release = deployment.release.mark(migrations=pending)
-    build.run_commands(deployment, "after-migrate")
+    run_commands(deployment, "after-migrate")
 
 
 BUILD = (
@@ -116,7 +117,7 @@ def deploy(run: Run, wish: Wish) -> Release:
         deployment.scope = Scope.SITE
         make_live(deployment, run)
     except ReleaseError as error:
-        explain(run, deployment, error)
+        explain(run, wish, deployment, error)
         raise
     after(run, deployment, wish)
     return deployment.release
@@ -180,14 +181,18 @@ def begin(run: Run, wish: Wish, ref: str, revision: str, live: Release | None) -
     )  # fmt: skip
 
 
-def explain(run: Run, deployment: Deployment, error: ReleaseError) -> None:
+def explain(run: Run, wish: Wish, deployment: Deployment, error: ReleaseError) -> None:
     """Fill the site line and the exit code from the scope of what failed, and note it in the manifest."""
     step = deployment.failed_step.name if deployment.failed_step else ""
     error.log = f"bb-release log {deployment.release.name}"
     run.facts["step"] = step
-    timer.note_failure(run.app, deployment.release.manifest.revision)
+    known = timer.note_failure(run.app, deployment.release.manifest.revision, error.code)
+    error.told_before = known and wish.if_changed
     release = releases.read(deployment.release.folder)
+    if error.exit_code == 20:  # switched back: that has been told, to after-rollback too
+        return
     if error.site:  # the switch has told already
+        tell(deployment, "after-failure")
         return
     if deployment.scope is Scope.RELEASE:
         error.site = f"{site_state(run.app)}; nothing live was changed"
@@ -200,9 +205,9 @@ def explain(run: Run, deployment: Deployment, error: ReleaseError) -> None:
     state = State.FAILED if release.state is State.BUILDING else None
     try:
         durable.with_reserve(run.app.layout.reserve, lambda: _note(release, state, failure))
-        build.run_commands(deployment, "after-failure")
     except ReleaseError as second:
         run.log.warn(second.message)
+    tell(deployment, "after-failure")
 
 
 def _note(release: Release, state: State | None, failure: dict[str, str]) -> None:
@@ -218,8 +223,8 @@ def after(run: Run, deployment: Deployment, wish: Wish) -> None:
         hold.place(app.layout, who=run.who, reason=reason, by_hand=False)
     elif not wish.if_changed:
         hold.lift(app.layout)
+    tell(deployment, "after-verify")
     try:
-        build.run_commands(deployment, "after-verify")
         began = time.monotonic()
         gone = [v.name for v in prune.prune(run) if not v.keep]
         run.log.event("pruned", releases=gone, seconds=round(time.monotonic() - began, 3))

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bb_release.actions import interruption
+from bb_release.actions.notify import notify
 from bb_release.envfile import read as read_envfile
 from bb_release.errors import Interrupted, NotTheOwner, PreflightFailed, ReleaseError, StateUnreadable
 from bb_release.log import RunLog, remove_old
@@ -111,14 +112,17 @@ def changing(
                 yield run
             _note(run, f"{action}_finished", seconds=round(time.monotonic() - began, 1))
             remove_old(app.layout.logs)
+            notify(run, None)
         except ReleaseError as error:
             _explain(run, error)
             _note_quietly(run, f"{action}_failed", code=error.code, exit_code=error.exit_code)
+            notify(run, error)
             raise
         except OSError as error:
             failed = durable.storage_failed(error)
             _explain(run, failed)
             _note_quietly(run, f"{action}_failed", code=failed.code, exit_code=failed.exit_code)
+            notify(run, failed)
             raise failed from error
         finally:
             log.close()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bb_release.actions.run import health_now
+from bb_release.actions.run import environments, health_now
 from bb_release.actions.verify import manager_for
 from bb_release.errors import NoSuchRelease, ReleaseError
 from bb_release.model import activation, hold, journal, lock
 from bb_release.model import release as releases
 from bb_release.model.app import App
-from bb_release.model.release import State
+from bb_release.model.release import Manifest, Release, State
 
 
 def status(app: App) -> dict[str, Any]:
@@ -78,6 +81,13 @@ def shown(app: App, word: str) -> dict[str, Any]:
     return facts
 
 
+def effective(app: App) -> dict[str, Any]:
+    """The configuration in force, and the names (never the values) of what the site and the build get to see."""
+    nothing = Release(app.layout.releases, Manifest(name="", state=State.BUILDING))
+    site, build, _ = environments(app, nothing)
+    return {**asdict(app), "site_environment_names": sorted(site), "build_environment_names": sorted(build)}
+
+
 def history(app: App, count: int) -> list[dict[str, Any]]:
     return journal.read(app.layout.journal, count)
 
@@ -95,3 +105,23 @@ def log_file(app: App, word: str) -> Path:
     if not logs:
         raise NoSuchRelease("there is no log of that", remedy=f"see {app.layout.logs}")
     return logs[-1]
+
+
+def log_lines(app: App, word: str, *, follow: bool = False) -> Iterator[str]:
+    """The JSON lines of a run's log; with `follow`, also those to come, until that run has ended or was killed."""
+    path = log_file(app, word)
+    action = path.stem[20:]  # after the moment and a dash
+    ends = (f"{action}_finished", f"{action}_failed")
+    with path.open(encoding="utf-8") as file:
+        part = ""
+        while True:
+            over = not lock.is_held(app.layout)  # asked before the read: what was written until then is in it
+            for text in file:
+                part += text
+                if part.endswith("\n"):
+                    yield part.rstrip("\n")
+                    over = over or any(f'"event": "{end}"' in part for end in ends)
+                    part = ""
+            if over or not follow:
+                return
+            time.sleep(0.2)

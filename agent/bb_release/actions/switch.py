@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from bb_release.actions import build, interruption
 from bb_release.actions.run import Run, environments, health_now
+from bb_release.actions.site_commands import tell
 from bb_release.actions.verify import manager_for, restart_units, verify
 from bb_release.errors import NoSuchRelease, ReleaseError, ReleaseNotUsable
 from bb_release.model import activation, durable, hold
@@ -124,7 +125,8 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
     error.exit_code = 20
     error.site = f"switched back to {previous.describe()}, {health_now(deployment.app)}{database_ahead(bad)}"
     run.facts.update(switched_back_to=previous.name)
-    build.run_commands(back, "after-rollback")
+    back.failed_step = deployment.failed_step
+    tell(back, "after-rollback")
     raise error
 
 
@@ -176,6 +178,9 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
     run.log.say(f"switch to {target.describe()}")
     run_steps(REHEARSE_TARGET, deployment)
     make_live(deployment, run)
+    tell(deployment, "after-verify")
+    if makes_bad:
+        tell(deployment, "after-rollback")
     if live and target.manifest.sequence < live.manifest.sequence:
         reason = f"{run.action} to {target.name}" + (f": {run.reason}" if run.reason else "")
         hold.place(run.app.layout, who=run.who, reason=reason, by_hand=False)

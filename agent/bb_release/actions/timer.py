@@ -40,17 +40,19 @@ def nothing_to_do(app: App) -> str:
     return ""
 
 
-def note_failure(app: App, revision: str) -> None:
-    """The same revision is tried again with growing pauses, up to a day."""
+def note_failure(app: App, revision: str, code: str) -> bool:
+    """The same revision is tried again with growing pauses, up to a day. Did it fail in this very way before?"""
     tries = durable.read_json(app.layout.tries) or {}
-    count = tries.get("count", 0) + 1 if tries.get("revision") == revision else 1
+    again = tries.get("revision") == revision
+    count = tries.get("count", 0) + 1 if again else 1
     pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (count - 1))
     durable.with_reserve(
         app.layout.reserve,
         lambda: durable.put_json(
-            app.layout.tries, {"revision": revision, "count": count, "next_at": time.time() + pause}
+            app.layout.tries, {"revision": revision, "code": code, "count": count, "next_at": time.time() + pause}
         ),
     )
+    return again and tries.get("code") == code
 
 
 def forget(app: App) -> None:

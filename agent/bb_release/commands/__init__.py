@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bb_release import __version__
+from bb_release.commands import completion
 from bb_release.model.app import App
 
 
@@ -33,7 +34,7 @@ def keep_app(context: click.Context, parameter: click.Parameter, value: Any) -> 
 
 APP = click.option(
     "-a", "--app", "app_name", metavar="APP", help="Which app, when several are configured.",
-    expose_value=False, callback=keep_app,
+    expose_value=False, callback=keep_app, shell_complete=completion.apps,
 )  # fmt: skip
 CONFIG = click.option(
     "--config", "file", type=click.Path(path_type=Path), metavar="FILE", help="The configuration file.",
@@ -42,6 +43,8 @@ CONFIG = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 REASON = click.option("-m", "--message", "reason", default="", metavar="REASON", help="Why, for the journal.")
 QUIET = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+RELEASE = click.argument("release", shell_complete=completion.releases)
+RELEASE_OR_NONE = click.argument("release", default="", shell_complete=completion.releases)
 FORCE = click.option("--force", is_flag=True, help="Also when held, already live, or marked bad.")
 
 

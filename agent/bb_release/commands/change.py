@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from bb_release import console
-from bb_release.commands import FORCE, JSON, QUIET, REASON, Context, command
+from bb_release.commands import FORCE, JSON, QUIET, REASON, RELEASE, Context, command, completion
 from bb_release.errors import Held, LockHeld, NotNow, UsageInvalid
+
+if TYPE_CHECKING:
+    from bb_release.model.release import Release
 
 
 @command(
     "deploy", click.argument("ref", default=""), FORCE, REASON, QUIET, JSON,
     click.option("--if-changed", is_flag=True, help="For timers: silent and 0 when there is nothing to do."),
     click.option("--build-only", is_flag=True, help="Build and prove, touch nothing shared."),
-    click.option("--resume", default="", metavar="RELEASE", help="Go on with a build that failed."),
+    click.option("--resume", default="", metavar="RELEASE",
+                 shell_complete=completion.releases, help="Go on with a build that failed."),
     click.option("--no-switch-back", is_flag=True, help="Leave an unhealthy release live."),
     click.option("--wait", "wait_seconds", type=click.FloatRange(0), default=0.0, metavar="SECONDS",
                  help="Wait for another run to end."),
@@ -50,43 +56,54 @@ def deploy(
             return  # under a timer that is no news
         raise
     if as_json:
-        console.print_json({"release": release.name, "revision": release.manifest.revision})
+        print_result(release)
 
 
-@command("switch", click.argument("release"), FORCE, REASON, QUIET)
-def switch(context: Context, release: str, force: bool, reason: str, quiet: bool) -> None:
+def print_result(release: Release) -> None:
+    """What is live now, for a script."""
+    console.print_json({"release": release.name, "revision": release.manifest.revision, "state": str(release.state)})
+
+
+@command("switch", RELEASE, FORCE, REASON, QUIET, JSON)
+def switch(context: Context, release: str, force: bool, reason: str, quiet: bool, as_json: bool) -> None:
     """Make an existing release live."""
     from bb_release.actions import recover, run
     from bb_release.actions import switch as action
 
-    with run.changing(context.app(), "switch", reason=reason, quiet=quiet) as under_way:
+    with run.changing(context.app(), "switch", reason=reason, quiet=quiet or as_json) as under_way:
         recover.recover(under_way)
         target = action.switch(under_way, release, force=force)
         under_way.log.say(f"live: {target.describe()}, verified")
+    if as_json:
+        print_result(target)
 
 
-@command("rollback", FORCE, REASON, QUIET)
-def rollback(context: Context, force: bool, reason: str, quiet: bool) -> None:
+@command("rollback", FORCE, REASON, QUIET, JSON)
+def rollback(context: Context, force: bool, reason: str, quiet: bool, as_json: bool) -> None:
     """Switch to the last good release before the current one, which becomes bad."""
     from bb_release.actions import recover, run
     from bb_release.actions import switch as action
 
-    with run.changing(context.app(), "rollback", reason=reason, quiet=quiet) as under_way:
+    with run.changing(context.app(), "rollback", reason=reason, quiet=quiet or as_json) as under_way:
         recover.recover(under_way)
         target = action.rollback(under_way, force=force)
         under_way.log.say(f"live: {target.describe()}, verified")
+    if as_json:
+        print_result(target)
 
 
-@command("restart", click.argument("unit", default=""), REASON, QUIET)
-def restart(context: Context, unit: str, reason: str, quiet: bool) -> None:
+@command("restart", click.argument("unit", default="", shell_complete=completion.units), REASON, QUIET, JSON)
+def restart(context: Context, unit: str, reason: str, quiet: bool, as_json: bool) -> None:
     """Restart and verify the live release."""
     from bb_release.actions import recover, run
     from bb_release.actions import switch as action
 
-    with run.changing(context.app(), "restart", reason=reason, quiet=quiet) as under_way:
+    with run.changing(context.app(), "restart", reason=reason, quiet=quiet or as_json) as under_way:
         recover.recover(under_way)
         target = action.restart(under_way, unit)
         under_way.log.say(f"live: {target.describe()}, verified")
+    if as_json:
+        print_result(target)
 
 
 @command("recover", QUIET)
@@ -102,9 +119,9 @@ def recover(context: Context, quiet: bool) -> None:
 
 @command(
     "prune", click.option("--keep", type=click.IntRange(1), help="How many good releases stay."),
-    click.option("--dry-run", is_flag=True, help="Only say what would go, and why."), QUIET,
+    click.option("--dry-run", is_flag=True, help="Only say what would go, and why."), QUIET, JSON,
 )  # fmt: skip
-def prune(context: Context, keep: int | None, dry_run: bool, quiet: bool) -> None:
+def prune(context: Context, keep: int | None, dry_run: bool, quiet: bool, as_json: bool) -> None:
     """Remove what retention lets go, with the reason for each release."""
     from bb_release.actions import prune as action
     from bb_release.actions import recover, run
@@ -116,7 +133,9 @@ def prune(context: Context, keep: int | None, dry_run: bool, quiet: bool) -> Non
         with run.changing(app, "prune", quiet=True) as under_way:
             recover.recover(under_way)
             verdicts = action.prune(under_way, keep)
-    if not quiet:
+    if as_json:
+        console.print_json([{"release": v.name, "keep": v.keep, "reason": v.reason} for v in verdicts])
+    elif not quiet:
         rows = [[v.name, "keep" if v.keep else "remove", v.reason] for v in verdicts]
         console.print_table(["release", "verdict", "reason"], rows)
 
@@ -130,13 +149,13 @@ def _pin(context: Context, release: str, *, pinned: bool) -> None:
     console.print_line(f"{name} is {'pinned: prune leaves it alone' if pinned else 'no longer pinned'}")
 
 
-@command("pin", click.argument("release"))
+@command("pin", RELEASE)
 def pin(context: Context, release: str) -> None:
     """Protect a release from prune."""
     _pin(context, release, pinned=True)
 
 
-@command("unpin", click.argument("release"))
+@command("unpin", RELEASE)
 def unpin(context: Context, release: str) -> None:
     """Let prune judge a release again."""
     _pin(context, release, pinned=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bb_release import console
-from bb_release.commands import JSON, Context, command
+from bb_release.commands import JSON, RELEASE_OR_NONE, Context, command, command_line, completion
 
 
 @command("status", JSON)
@@ -31,7 +31,7 @@ def list_releases(context: Context, as_json: bool) -> None:
         console.print_releases(rows)
 
 
-@command("show", click.argument("release", default=""))
+@command("show", RELEASE_OR_NONE)
 def show(context: Context, release: str) -> None:
     """The manifest of a release, the live one by default."""
     from bb_release.actions import status as action
@@ -39,16 +39,19 @@ def show(context: Context, release: str) -> None:
     console.print_json(action.shown(context.app(), release))
 
 
-@command("log", click.argument("release", default=""), JSON)
-def log(context: Context, release: str, as_json: bool) -> None:
+@command(
+    "log", RELEASE_OR_NONE, JSON,
+    click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until the run has ended."),
+)  # fmt: skip
+def log(context: Context, release: str, as_json: bool, follow: bool) -> None:
     """What a run printed, and what its programs did."""
     from bb_release.actions import status as action
 
-    path = action.log_file(context.app(), release)
-    if as_json:
-        console.print_line(path.read_text(encoding="utf-8").rstrip())
-    else:
-        console.print_log(str(path))
+    for line in action.log_lines(context.app(), release, follow=follow):
+        if as_json:
+            console.print_line(line)
+        else:
+            console.print_log_line(line)
 
 
 @command("history", JSON, click.option("--last", "count", type=click.IntRange(1), default=20))
@@ -82,8 +85,14 @@ def execute(context: Context, arguments: tuple[str, ...]) -> None:
 @command("config", click.option("--schema", is_flag=True, help="A JSON Schema of the file, for editors."))
 def show_config(context: Context, schema: bool) -> None:
     """The effective configuration; never a secret's value."""
-    from dataclasses import asdict
-
     from bb_release import config
+    from bb_release.actions import status as action
 
-    console.print_json(config.schema() if schema else asdict(context.app()))
+    console.print_json(config.schema() if schema else action.effective(context.app()))
+
+
+@command_line.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def show_completion(shell: str) -> None:
+    """The lines that make a shell complete commands, apps, releases and units."""
+    console.print_line(completion.script(command_line, shell))

@@ -99,6 +99,7 @@ class App:
     rehearse: bool = True
     env_file: Path | None = None  # the site's environment, systemd's EnvironmentFile syntax
     build_env_file: Path | None = None  # what installers and build commands see
+    webhook_file: Path | None = None  # names the address that is told how runs ended
     environment: tuple[tuple[str, str], ...] = ()  # inline values for the site
     public: tuple[str, ...] = ()  # names in env files whose values are no secrets
     pass_environment: tuple[str, ...] = (

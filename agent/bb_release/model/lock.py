@@ -14,6 +14,8 @@ from typing import Any
 from bb_release.errors import LockHeld
 from bb_release.model.layout import Layout
 
+LOOK_SECONDS = 0.1
+
 
 @contextmanager
 def app_lock(layout: Layout, *, action: str, who: str, wait_seconds: float = 0.0) -> Iterator[int]:
@@ -35,14 +37,15 @@ def app_lock(layout: Layout, *, action: str, who: str, wait_seconds: float = 0.0
 
 
 def _take(descriptor: int, layout: Layout, wait_seconds: float) -> None:
-    deadline = time.monotonic() + wait_seconds
+    # `is_held` holds it for the instant of its look: that must not refuse anybody
+    deadline = time.monotonic() + max(wait_seconds, LOOK_SECONDS)
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise _held(layout) from None
-            time.sleep(0.2)
+            time.sleep(0.02 if wait_seconds == 0 else 0.2)
         else:
             return
 

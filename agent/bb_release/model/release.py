@@ -160,7 +160,15 @@ def names(layout: Layout) -> list[str]:
     """Every folder that bears a release's name, oldest first. Strangers are neither counted nor touched."""
     if not layout.releases.is_dir():
         return []
-    return sorted(p.name for p in layout.releases.iterdir() if NAME.match(p.name) and not p.is_symlink())
+    return sorted(p.name for p in layout.releases.iterdir() if _moment(p.name) and not p.is_symlink())
+
+
+def _moment(name: str) -> datetime | None:
+    """The moment that a release's name tells; None for what is no such name (2026-13-01-…, or a stranger)."""
+    try:
+        return datetime.strptime(name, TIME).replace(tzinfo=UTC) if NAME.match(name) else None
+    except ValueError:
+        return None
 
 
 def readable(layout: Layout) -> tuple[list[Release], dict[str, StateUnreadable]]:
@@ -180,8 +188,14 @@ def next_name(layout: Layout, now: datetime) -> str:
     moment = now.astimezone(UTC).replace(microsecond=0)
     existing = names(layout)
     if existing:
-        latest = datetime.strptime(existing[-1], TIME).replace(tzinfo=UTC)
-        moment = max(moment, latest + timedelta(seconds=1))
+        latest = _moment(existing[-1]) or moment
+        try:
+            moment = max(moment, latest + timedelta(seconds=1))
+        except OverflowError:
+            raise StateUnreadable(
+                f"no release can be named after {existing[-1]}",
+                remedy=f"that folder's name is not ours: move it out of {layout.releases}",
+            ) from None
     return moment.strftime(TIME)
 
 
