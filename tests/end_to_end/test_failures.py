@@ -35,6 +35,10 @@ def make_shared_folder(site: Site) -> None:
     (site.root / "shared" / "manage.py" / "media").mkdir(parents=True, exist_ok=True)
 
 
+def make_outer_static(site: Site) -> None:
+    (site.root / "shared" / "static").mkdir(exist_ok=True)
+
+
 PENDING = {
     "brackets/migrations/0009_more.py": (
         "from django.db import migrations\n\n\ndef go(apps, editor):\n    {body}\n\n\n"
@@ -67,6 +71,11 @@ BREAKS = {
     "activate": Break(
         "storage-failed", 4, "applied to the database: brackets.0009_more", files={"body": "pass"},
         config={"[run]": HOOK.format(at="after-migrate", command="mkdir -p $BB_ROOT/.current.new/x")},
+    ),
+    "publish-static": Break(
+        "static-not-collected", 20, "switched back to", config={"static_root_outside": "true"}, act=make_outer_static,
+        files={"brackets/static/brackets/broken.css": "a { background: url(missing.png) }\n"},
+        added={SETTINGS: "\nSTATIC_ROOT = os.path.dirname(os.environ['DATABASE_PATH']) + '/static'\n"},
     ),
     "restart-units": Break("units-not-restarted", 20, "switched back to", files={"gunicorn.conf.py": "raise SystemExit(3)\n"}),
     "verify": Break(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ from bb_release.errors import (
     MigrationsNotPlanned,
     RehearsalFailed,
     SharedMissing,
-    StaticNotCollected,
 )
 from bb_release.model import durable
 from bb_release.model.release import State
 from bb_release.model.step import Deployment
 from bb_release.tools import django, environment, host, installers, mirror
 from bb_release.tools.process import ProcessFailed
+
+WARNING = re.compile(r"\((\w+\.)+W\d+\)")  # (security.W004), as django.core.checks prints it
 
 
 def project_of(deployment: Deployment) -> django.Project:
@@ -121,8 +124,15 @@ def link_shared(deployment: Deployment) -> None:
 def check_django(deployment: Deployment) -> None:
     project, app = project_of(deployment), deployment.app
     words = ["check", "--deploy"] if app.check_deploy else ["check"]
+    warnings: list[str] = []
+
+    def listen(line: str) -> None:
+        deployment.reporter.line(line)
+        if WARNING.search(line):
+            warnings.append(line.removeprefix("?: ").strip())
+
     try:
-        django.manage(project, *words, timeout_seconds=app.timeouts.check)
+        django.manage(replace(project, on_line=listen), *words, timeout_seconds=app.timeouts.check)
     except ProcessFailed as error:
         raise DjangoCheckFailed(
             f"manage.py {' '.join(words)} {error.reason}",
@@ -140,54 +150,11 @@ def check_django(deployment: Deployment) -> None:
             details=last_lines(error.output),
             remedy="correct it and push, then run: bb-release deploy (application = names it if it is elsewhere)",
         ) from error
-    deployment.release = deployment.release.mark(facts=facts)
-
-
-def collect_static(deployment: Deployment) -> None:
-    app, release = deployment.app, deployment.release
-    facts = release.manifest.facts
-    if app.collect_static and facts.get("staticfiles"):
-        run_commands(deployment, "before-collect-static")
-        root = Path(str(facts.get("static_root") or ""))
-        refuse_foreign_static_root(deployment, root)
-        try:
-            django.manage(
-                project_of(deployment), "collectstatic", "--noinput", "--verbosity", "1",
-                timeout_seconds=app.timeouts.collect_static,
-            )  # fmt: skip
-        except ProcessFailed as error:
-            raise StaticNotCollected(
-                f"manage.py collectstatic {error.reason}",
-                details=last_lines(error.output),
-                remedy="correct it and push, then run: bb-release deploy",
-            ) from error
-        # current/static always leads to the live set, wherever the settings put it inside the release
-        if root.resolve() != release.static.resolve():
-            release.static.unlink(missing_ok=True)
-            release.static.symlink_to(os.path.relpath(root.resolve(), release.folder))
-    run_commands(deployment, "after-collect-static")
-
-
-def refuse_foreign_static_root(deployment: Deployment, root: Path) -> None:
-    """Collected files belong into this very release, else a build would change the live site."""
-    layout, folder = deployment.layout, deployment.release.folder.resolve()
-    remedy = (
-        "in settings.py: STATIC_ROOT = BASE_DIR / 'staticfiles', with BASE_DIR = Path(__file__).resolve().parent.parent"
-    )
-    if not root.is_absolute():
-        raise StaticNotCollected(
-            "STATIC_ROOT is not set to an absolute path", remedy=f"{remedy}; or collect_static = false"
-        )
-    resolved = root.resolve()
-    if resolved.is_relative_to(folder) and resolved != folder:
-        return
-    if resolved.is_relative_to(layout.releases.resolve()) or root.is_relative_to(layout.current):
-        raise StaticNotCollected(f"STATIC_ROOT leads into another release: {root}", remedy=remedy)
-    if not deployment.app.static_root_outside:
-        raise StaticNotCollected(
-            f"STATIC_ROOT lies outside of the release: {root}",
-            remedy=f"{remedy}; or allow it: static_root_outside = true",
-        )
+    deployment.release = deployment.release.mark(facts={**facts, "warnings": warnings})
+    known = deployment.previous.manifest.facts.get("warnings", []) if deployment.previous else []
+    for warning in warnings:
+        if warning not in known:  # each is told by the deploy that brought it, not by all that follow
+            deployment.reporter.warn(f"manage.py check: {warning}")
 
 
 def ask_migrations(deployment: Deployment) -> dict[str, Any]:

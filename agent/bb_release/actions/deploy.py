@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from bb_release import __version__
-from bb_release.actions import build, interruption, prune, timer
+from bb_release.actions import build, interruption, prune, static, timer
 from bb_release.actions.run import Run, environments, site_state
 from bb_release.actions.site_commands import last_lines, run_commands, tell
 from bb_release.actions.source import access_of
@@ -76,7 +76,7 @@ BUILD = (
     Step("install-requirements", "install the requirements", Scope.RELEASE, build.install_requirements),
     Step("link-shared", "link shared files and folders", Scope.RELEASE, build.link_shared),
     Step("check-django", "manage.py check, import the application", Scope.RELEASE, build.check_django),
-    Step("collect-static", "manage.py collectstatic", Scope.RELEASE, build.collect_static),
+    Step("collect-static", "manage.py collectstatic", Scope.RELEASE, static.collect_static),
     Step("plan-migrations", "which migrations are pending", Scope.RELEASE, build.plan_migrations),
     Step("finish-build", "make the release durable", Scope.RELEASE, build.finish_build),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bb_release.actions import interruption, prune
 from bb_release.actions.run import Run, environments
+from bb_release.actions.static import publish_static
 from bb_release.actions.switch import go_back, record_verified, undo_announcement
 from bb_release.actions.verify import restart_units, verify
 from bb_release.errors import NotHealthy, ReleaseError
@@ -57,6 +58,7 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
                     f"release {release.name} was being switched back when the run ended",
                     remedy="see bb-release history for why",
                 )
+            publish_static(deployment)
             restart_units(deployment)
             verify(deployment)
         except ReleaseError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from bb_release.actions import build, interruption
+from bb_release.actions import build, interruption, static
 from bb_release.actions.run import Run, environments, health_now
 from bb_release.actions.site_commands import tell
 from bb_release.actions.verify import manager_for, restart_units, verify
@@ -40,6 +40,7 @@ def point_current_at(app: App, release: Release) -> None:
 
 SWITCH = (
     Step("activate", "point current at the release", Scope.SITE, activate),
+    Step("publish-static", "collect static files that lie outside of the release", Scope.SITE, static.publish_static),
     Step("restart-units", "restart the units of the app", Scope.SITE, restart_units),
     Step("verify", "prove that the site runs from the release", Scope.SITE, verify),
 )
@@ -112,6 +113,7 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
     try:
         durable.with_reserve(layout.reserve, lambda: _mark(bad, State.RETURNING, failure))
         point_current_at(deployment.app, previous)
+        static.publish_static(back)
         restart_units(back)
         verify(back)
     except ReleaseError as second:

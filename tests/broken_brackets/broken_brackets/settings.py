@@ -75,6 +75,7 @@ STORAGES = {
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "memory://")
 CELERY_TASK_IGNORE_RESULT = True
 
+SILENCED_SYSTEM_CHECKS = ["security.W008"]  # the redirect to https is the web server's
 # TLS ends at the web server in front, which also does the redirect to https.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_HSTS_SECONDS = 31536000

@@ -1,0 +1,103 @@
+"""Static files: collected into the release, or, where the settings want it so, outside of it after the link moved."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bb_release.actions.build import project_of
+from bb_release.actions.site_commands import last_lines, run_commands
+from bb_release.errors import StaticNotCollected
+from bb_release.model.step import Deployment
+from bb_release.tools import django
+from bb_release.tools.process import ProcessFailed
+
+
+def collect_static(deployment: Deployment) -> None:
+    """Into the release. A STATIC_ROOT outside of it is shared with the live site: that is done by publish_static."""
+    release = deployment.release
+    if not collects(deployment):
+        run_commands(deployment, "after-collect-static")
+        return
+    run_commands(deployment, "before-collect-static")
+    root = Path(str(release.manifest.facts.get("static_root") or ""))
+    refuse_foreign_static_root(deployment, root)
+    if not is_outside(deployment):
+        run_collectstatic(deployment)
+    elif not root.is_dir() or not os.access(root, os.W_OK):
+        raise StaticNotCollected(
+            f"STATIC_ROOT is no folder that can be written: {root}",
+            remedy=f"as root: install -d -o {os.geteuid()} -m 755 {root}",
+        )
+    # current/static always leads to the live set, wherever the settings put it
+    if root.resolve() != release.static.resolve():
+        release.static.unlink(missing_ok=True)
+        outside = is_outside(deployment)
+        release.static.symlink_to(root if outside else os.path.relpath(root.resolve(), release.folder))
+    if not is_outside(deployment):
+        run_commands(deployment, "after-collect-static")
+
+
+def publish_static(deployment: Deployment) -> None:
+    """Collect into a STATIC_ROOT outside of the release: it changes what the live site serves."""
+    if collects(deployment) and is_outside(deployment):
+        make_old(Path(str(deployment.release.manifest.facts["static_root"])))
+        run_collectstatic(deployment)
+        run_commands(deployment, "after-collect-static")
+
+
+def make_old(root: Path) -> None:
+    """Give every file there a time before all others.
+
+    collectstatic leaves a file that is newer than its source, and the source may well be older than what another
+    release left: always on the way back, and with packages whose files keep the time at which they were packed.
+    """
+    for folder, _, files in os.walk(root):
+        for name in files:
+            os.utime(Path(folder) / name, (0, 0), follow_symlinks=False)
+
+
+def collects(deployment: Deployment) -> bool:
+    return bool(deployment.app.collect_static and deployment.release.manifest.facts.get("staticfiles"))
+
+
+def is_outside(deployment: Deployment) -> bool:
+    """Do the settings put collected files elsewhere than into the release?"""
+    root = Path(str(deployment.release.manifest.facts.get("static_root") or ""))
+    return not root.resolve().is_relative_to(deployment.release.folder.resolve())
+
+
+def run_collectstatic(deployment: Deployment) -> None:
+    try:
+        django.manage(
+            project_of(deployment), "collectstatic", "--noinput", "--verbosity", "1",
+            timeout_seconds=deployment.app.timeouts.collect_static,
+        )  # fmt: skip
+    except ProcessFailed as error:
+        raise StaticNotCollected(
+            f"manage.py collectstatic {error.reason}",
+            details=last_lines(error.output),
+            remedy="correct it and push, then run: bb-release deploy",
+        ) from error
+
+
+def refuse_foreign_static_root(deployment: Deployment, root: Path) -> None:
+    """Collected files belong into this very release, else a build would change the live site."""
+    layout, folder = deployment.layout, deployment.release.folder.resolve()
+    remedy = (
+        "in settings.py: STATIC_ROOT = BASE_DIR / 'staticfiles', with BASE_DIR = Path(__file__).resolve().parent.parent"
+    )
+    if not root.is_absolute():
+        raise StaticNotCollected(
+            "STATIC_ROOT is not set to an absolute path", remedy=f"{remedy}; or collect_static = false"
+        )
+    resolved = root.resolve()
+    if resolved.is_relative_to(folder) and resolved != folder:
+        return
+    if resolved.is_relative_to(layout.releases.resolve()) or root.is_relative_to(layout.current):
+        raise StaticNotCollected(f"STATIC_ROOT leads into another release: {root}", remedy=remedy)
+    if not deployment.app.static_root_outside:
+        raise StaticNotCollected(
+            f"STATIC_ROOT lies outside of the release: {root}",
+            remedy=f"{remedy}; or allow it: static_root_outside = true",
+        )
