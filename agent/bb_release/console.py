@@ -71,7 +71,8 @@ def print_status(facts: dict[str, Any]) -> None:
         print(f"  health:   {facts['health']}")
         for unit in facts["units"]:
             pid = f", process {unit['pid']}" if unit["pid"] else ""
-            print(f"  unit:     {unit['name']}: {unit['summary']}{pid}")
+            old = ", started before its environment changed: bb-release restart" if unit["outdated"] else ""
+            print(f"  unit:     {unit['name']}: {unit['summary']}{pid}{old}")
     if facts["hold"]:
         held = facts["hold"]
         print(f"  hold:     by {held['who']} since {held['since']}: {held['reason']} (bb-release unhold)")

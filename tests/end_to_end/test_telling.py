@@ -153,6 +153,18 @@ def test_what_changes_the_site_answers_scripts_in_json(live_site: Site) -> None:
     assert ("no-such-release", 11, 11) == (facts["error"], facts["exit_code"], failed.returncode)
 
 
+def test_a_changed_environment_is_reported_and_a_restart_takes_it_up(live_site: Site) -> None:
+    secrets = live_site.root / "shared" / "site.env"
+    live_site.ok("restart")
+    assert "environment changed" not in live_site.ok("status")
+    secrets.write_text(secrets.read_text() + "ANOTHER=value\n")
+    assert "web: RUNNING" in live_site.ok("status")
+    assert "started before its environment changed: bb-release restart" in live_site.ok("status")
+    assert f"warning: web was started before {secrets} changed" in live_site.ok("deploy")
+    live_site.ok("restart")
+    assert "environment changed" not in live_site.ok("status")
+
+
 def test_a_shell_completes_releases_units_and_commands(live_site: Site) -> None:
     def complete(line: str) -> set[str]:
         words = line.split(" ")

@@ -10,6 +10,7 @@ from bb_release.actions import build, interruption, prune, static, timer
 from bb_release.actions.run import Run, environments, site_state
 from bb_release.actions.site_commands import last_lines, run_commands, tell
 from bb_release.actions.source import access_of
+from bb_release.actions.status import started_before_environment
 from bb_release.actions.switch import SWITCH, make_live
 from bb_release.errors import (
     Held,
@@ -103,6 +104,8 @@ def deploy(run: Run, wish: Wish) -> Release:
     run.facts.update({"from": live.name if live else "", "ref": ref, "revision": revision})
     if live and not wish.force and not wish.build_only and live.is_verified_for(revision, app.shape):
         run.log.say(f"nothing to do: {live.describe()} is live and verified")
+        for name in started_before_environment(app):
+            run.log.warn(f"{name} was started before {app.env_file} changed: bb-release restart takes it up")
         return live
     deployment = begin(run, wish, ref, revision, live)
     run.facts["to"] = deployment.release.name
@@ -148,7 +151,10 @@ def preflight(app: App, run: Run) -> None:
             remedy="bb-release prune --keep 5, or free space elsewhere",
         )
     durable.fill_reserve(app.layout.reserve)
-    run.log.event("preflight", site=site_state(app), free_bytes=free, free_inodes=inodes)
+    site = site_state(app)
+    run.log.event("preflight", site=site, free_bytes=free, free_inodes=inodes)
+    if "not healthy" in site:
+        run.log.warn(f"before this deploy: {site}")
 
 
 def unfinished(app: App) -> list[Release]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import ctypes
+import hashlib
 import os
 import pwd
 import shlex
@@ -42,14 +44,32 @@ class Run:
 
 
 def who_runs() -> str:
-    """The person behind the command: login user, or who used sudo, and from where."""
+    """The person behind the command: login user, or who used sudo, from where, and with which key if sshd tells it."""
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         user = str(os.getuid())
     user = os.environ.get("SUDO_USER", user)
     client = os.environ.get("SSH_CLIENT", "").split(" ")[0]
-    return f"{user} from {client}" if client else user
+    return " ".join([user, *([f"from {client}"] if client else []), *ssh_keys()])
+
+
+def ssh_keys() -> list[str]:
+    """The fingerprints of the keys of this login, from the file of sshd's ExposeAuthInfo (sshd_config(5))."""
+    try:
+        lines = Path(os.environ["SSH_USER_AUTH"]).read_text("ascii", "replace").splitlines()[:10]
+    except (KeyError, OSError):
+        return []
+    fingerprints = []
+    for line in lines:  # publickey ssh-ed25519 AAAAC3Nza…
+        method, *words = line.split()
+        if method == "publickey" and len(words) == 2:
+            try:
+                digest = hashlib.sha256(base64.b64decode(words[1], validate=True)).digest()
+            except ValueError:
+                continue
+            fingerprints.append("key SHA256:" + base64.b64encode(digest).decode().rstrip("="))
+    return fingerprints
 
 
 def require_owner(app: App) -> None:

@@ -44,8 +44,22 @@ def unit_facts(app: App, name: str) -> dict[str, Any]:
     try:
         state = manager_for(unit).state()
     except ReleaseError as error:
-        return {"running": False, "pid": 0, "summary": error.message}
-    return {"running": state.running, "pid": state.main_pid, "summary": state.summary}
+        return {"running": False, "pid": 0, "summary": error.message, "outdated": False}
+    outdated = bool(state.started and unit.runs_release and state.started < environment_changed_at(app))
+    return {"running": state.running, "pid": state.main_pid, "summary": state.summary, "outdated": outdated}
+
+
+def environment_changed_at(app: App) -> float:
+    """When the site's environment file was last written, in seconds since the epoch; 0 without one."""
+    try:
+        return app.env_file.stat().st_mtime if app.env_file else 0.0
+    except OSError:
+        return 0.0
+
+
+def started_before_environment(app: App) -> list[str]:
+    """Units that still run with what the environment file said before: a new value is no new release."""
+    return [unit.name for unit in app.units if unit_facts(app, unit.name)["outdated"]]
 
 
 def listed(app: App) -> list[dict[str, Any]]:
