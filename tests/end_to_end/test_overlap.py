@@ -70,3 +70,27 @@ def test_a_release_that_had_only_just_been_begun_is_removed(live_site: Site) -> 
     assert "had just been begun" in live_site.ok("recover")
     assert not begun.exists()
     assert "nothing to recover" in live_site.ok("recover")
+
+
+def test_a_timer_with_an_empty_environment_deploys_what_is_new_and_is_silent_about_the_rest(live_site: Site) -> None:
+    """As cron's `env -i` would start it: no PATH, no HOME, no locale."""
+    certificates = {k: v for k, v in live_site.environment().items() if k not in ("PATH", "LANG")}
+
+    def tick() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            live_site.command("deploy", "--if-changed", "--quiet"), cwd="/", text=True, capture_output=True, check=False,
+            stdin=subprocess.DEVNULL, env=certificates, timeout=120, **unprivileged(),
+        )  # fmt: skip
+
+    live = live_site.current()
+    revision = live_site.edit("NOTE", "ticked\n")
+    done = tick()
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert live < live_site.current()
+    assert revision == live_site.answering()["revision"]
+
+    lock, history = live_site.root / "state" / "lock", live_site.ok("history")
+    touched = lock.stat().st_mtime_ns
+    done = tick()
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert (touched, history) == (lock.stat().st_mtime_ns, live_site.ok("history"))
