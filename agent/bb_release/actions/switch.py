@@ -67,11 +67,12 @@ def undo_announcement(deployment: Deployment) -> None:
     """The link never moved: the release is again what it was."""
     release = releases.read(deployment.release.folder)
     if release.state is State.ACTIVATING:
-        back = State(release.manifest.before or State.READY)
-        durable.with_reserve(
-            deployment.layout.reserve,
-            lambda: deployment.__setattr__("release", release.mark(back, before="", previous="", makes_bad="")),
-        )
+
+        def write() -> None:
+            back = State(release.manifest.before or State.READY)
+            deployment.release = release.mark(back, before="", previous="", makes_bad="")
+
+        durable.with_reserve(deployment.layout.reserve, write)
 
 
 def record_verified(deployment: Deployment) -> None:
