@@ -10,6 +10,7 @@ from bb_release.actions import build, interruption, prune, timer
 from bb_release.actions.run import Run, environments, site_state
 from bb_release.actions.source import access_of
 from bb_release.actions.switch import SWITCH, make_live
+from bb_release.actions.verify import require_none_left, require_units
 from bb_release.errors import (
     Held,
     Interrupted,
@@ -103,6 +104,8 @@ def deploy(run: Run, wish: Wish) -> Release:
     if live and not wish.force and not wish.build_only and live.is_verified_for(revision, app.shape):
         run.log.say(f"nothing to do: {live.describe()} is live and verified")
         return live
+    if not wish.build_only:
+        preflight_units(app, live, revision)
     deployment = begin(run, wish, ref, revision, live)
     run.facts["to"] = deployment.release.name
     run.log.say(f"release {deployment.release.name} from {ref} ({revision[:7]})")
@@ -148,6 +151,16 @@ def preflight(app: App, run: Run) -> None:
         )
     durable.fill_reserve(app.layout.reserve)
     run.log.event("preflight", site=site_state(app), free_bytes=free, free_inodes=inodes)
+
+
+def preflight_units(app: App, live: Release | None, revision: str) -> None:
+    """What the switch will need, asked before a build is spent on it. Raises PreflightFailed."""
+    try:
+        require_units(app)
+        require_none_left(app, live)
+    except PreflightFailed:
+        timer.note_failure(app, revision)
+        raise
 
 
 def unfinished(app: App) -> list[Release]:
