@@ -60,6 +60,8 @@ class Site:
         self.root = folder / "broken_brackets"
         self.config = folder / "broken_brackets.toml"
         self.port = free_port()
+        self.bind = f"127.0.0.1:{self.port}"
+        self.health = f"http://{self.bind}/health/"
         self.units = ["web", "worker"] if worker else ["web"]
         self.settings: dict[str, str] = {}
         self.bare = False  # no units, no health: nothing but the build and the link
@@ -130,10 +132,7 @@ class Site:
         }
         text = "".join(f"{key} = {value}\n" for key, value in lines.items() if not key.startswith("["))
         if not self.bare:
-            text += (
-                f'\n[health]\nurl = "http://127.0.0.1:{self.port}/health/"\nrelease = "header:X-Release"\n'
-                "timeout_seconds = 15\n"
-            )
+            text += f'\n[health]\nurl = "{self.health}"\nrelease = "header:X-Release"\ntimeout_seconds = 15\n'
         text += self.settings.get("[health]", "")
         for unit in () if self.bare else self.units:
             text += f'\n[[units]]\nname = "{unit}"\nkind = "supervisor"\nsocket = "{self.socket}"\nsettle_seconds = 1\n'
@@ -145,7 +144,7 @@ class Site:
         current = self.root / "current"
         before = f"set -a; . {current}/release.env; . {self.root}/shared/site.env; exec {current}/venv/bin/"
         commands = {
-            "web": f"gunicorn --no-control-socket --workers 2 --bind 127.0.0.1:{self.port} broken_brackets.wsgi",
+            "web": f"gunicorn --no-control-socket --workers 2 --bind {self.bind} broken_brackets.wsgi",
             "worker": "celery -A broken_brackets worker --pool solo --loglevel WARNING",
         }
         text = (

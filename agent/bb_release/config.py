@@ -154,7 +154,8 @@ def _across(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str
     units = raw.get("units")
     for index, unit in enumerate(units if isinstance(units, list) else ()):
         kind = unit.get("kind") if isinstance(unit, dict) else None
-        needed = {"supervisor": ("socket",), "command": ("restart", "status")}
+        change = "reload" if isinstance(unit, dict) and unit.get("runs_release") is False else "restart"
+        needed = {"supervisor": ("socket",), "command": (change, "status")}
         for key in needed.get(kind, ()) if isinstance(kind, str) else ():
             if unit.get(key) in (None, "", []):
                 yield ("units", index, key), f'is required when kind is "{kind}"'

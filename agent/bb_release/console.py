@@ -32,7 +32,8 @@ def print_error(error: ReleaseError) -> None:
     lines += [f"    {line}" for line in error.details.splitlines()]
     for name, text in (("site", error.site), ("remedy", error.remedy), ("log", error.log)):
         if text:
-            lines.append(f"  {name + ':':<8} {text}")
+            first, *rest = text.splitlines()
+            lines += [f"  {name + ':':<8} {first}", *(f"    {line}" for line in rest)]
     try:
         print("\n".join(lines), file=sys.stderr)
     except OSError:  # the terminal is gone; the log has it all

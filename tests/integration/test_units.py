@@ -17,8 +17,7 @@ import pytest
 
 from bb_release.errors import ConfigurationInvalid, UnitsNotRestarted
 from bb_release.tools import host, process
-from bb_release.tools.units import UnitManager, manager_of
-from bb_release.tools.units.systemd import _sudoers
+from bb_release.tools.units import UnitManager, manager_of, rights
 
 SLEEP = f"{sys.executable} -c 'import sys,time; print(\"well\", file=sys.stderr, flush=True); time.sleep(300)'"
 PARENT = f'{sys.executable} -c \'import subprocess; subprocess.run(["sleep", "300"])\''
@@ -253,10 +252,73 @@ def test_bad_units(kind: str, name: str) -> None:
         manager_of(kind=kind, name=name, env={})
 
 
-def test_sudoers_line() -> None:
-    line = _sudoers("app.service", "reload")
-    assert " ALL=(root) NOPASSWD: /usr/bin/systemctl start app.service, " in line
-    assert line.endswith("/usr/bin/systemctl reload app.service")
+def test_the_sudoers_line_names_each_verb_and_unit_and_passes_visudo(tmp_path: Path) -> None:
+    line = rights.sudoers("deploy", {"app.service": rights.RESTART, "a:b\\x2dc@1.socket": rights.SOCKET})
+
+    assert line == (
+        "deploy ALL=(root) NOPASSWD: /usr/bin/systemctl start app.service, /usr/bin/systemctl restart app.service, "
+        "/usr/bin/systemctl reset-failed app.service, /usr/bin/systemctl start a\\:b\\\\x2dc@1.socket, "
+        "/usr/bin/systemctl reset-failed a\\:b\\\\x2dc@1.socket"
+    )
+    visudo = shutil.which("visudo", path="/usr/sbin:/usr/bin")
+    if visudo is None:
+        pytest.skip("skipped: no visudo here; the systemd test uses the line for real")
+    (tmp_path / "sudoers").write_text(line + "\n")
+    subprocess.run([visudo, "-cf", tmp_path / "sudoers"], check=True, capture_output=True)
+
+
+def test_the_polkit_rule_allows_what_the_agent_asks_and_no_more() -> None:
+    rule = rights.polkit_rule("deploy", {"app.service": rights.RESTART, "nginx.service": rights.RELOAD})
+    assert (
+        '{"app.service": ["start", "restart", "reset-failed", "try-restart"], "nginx.service": ["reload", "reset-failed"]}'
+        in rule
+    )
+    assert 'subject.user == "deploy"' in rule
+
+
+def test_the_readme_of_the_units_shows_the_lines_and_the_rule_as_the_agent_prints_them() -> None:
+    readme = (Path(__file__).resolve().parents[2] / "systemd/README.md").read_text()
+    web = {"broken_brackets.service": rights.RESTART, "broken_brackets.socket": rights.SOCKET}
+    others = {f"broken_brackets-{name}.service": rights.RESTART for name in ("celery", "beat")}
+    for grants in (web, *({unit: verbs} for unit, verbs in others.items())):
+        assert f"\n{rights.sudoers('deploy', grants)}\n" in readme
+    assert f"\n{rights.polkit_rule('deploy', {**web, **others})}\n" in readme
+
+
+# asked before anything is done
+
+
+def test_supervisor_is_asked_whether_it_knows_the_unit_and_nothing_is_started(supervisord: Supervisord) -> None:
+    idle = supervisord.unit("pair:two")
+    running = idle.state().running
+    idle.check_can("restart")
+    assert idle.state().running == running
+    with pytest.raises(UnitsNotRestarted, match="BAD_NAME"):
+        supervisord.unit("unknown").check_can("restart")
+    with pytest.raises(UnitsNotRestarted, match="does not run, so it cannot be reloaded"):
+        supervisord.unit("crash").check_can("reload")
+    assert idle.stop_command() == f"supervisorctl -s unix://{supervisord.socket} stop pair:two"
+
+
+def test_a_command_unit_is_asked_whether_its_commands_are_programs_and_none_but_status_runs(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    restart = script(tmp_path / "restart", f"touch {ran}")
+
+    def unit(**commands: list[str]) -> UnitManager:
+        return manager_of(kind="command", name="site", commands=commands, env=process.environment())
+
+    unit(restart=[restart], status=["false"]).check_can("restart")  # known, not running yet
+    unit(restart=["sleep", "1"], status=["true"]).check_can("restart")  # found on PATH
+    assert not ran.exists()
+    with pytest.raises(UnitsNotRestarted, match="not a program: /nowhere/restart"):
+        unit(restart=["/nowhere/restart"], status=["true"]).check_can("restart")
+    with pytest.raises(UnitsNotRestarted, match="status command"):
+        unit(restart=[restart], status=["/nowhere/status"]).check_can("restart")
+    Path(restart).chmod(0o644)
+    with pytest.raises(UnitsNotRestarted, match="not a program"):
+        unit(restart=[restart], status=["true"]).check_can("restart")
+    with pytest.raises(ConfigurationInvalid, match="no reload command"):
+        unit(restart=[restart], status=["true"]).check_can("reload")
 
 
 @pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="only where systemd does not run")

@@ -5,13 +5,11 @@ A deploy user, a site user (www-data), sudo with exact lines; everything written
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import pwd
+import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,18 +17,40 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).resolve().parents[2]
-TESTS = PROJECT / "tests"
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from booted_host import (
+    AGENT,
+    CACHE,
+    PROJECT,
+    REPOSITORY,
+    TESTS,
+    commit,
+    health,
+    make_host,
+    make_root,
+    note,
+    sh,
+)
+from booted_host import current as current_of
+
 ROOT = Path("/srv/broken_brackets")
-REPOSITORY = Path("/srv/repository")
 UNITS = ("broken_brackets.service", "broken_brackets-celery.service", "broken_brackets-beat.service")
-AGENT = Path("/opt/bb-release/bin/bb-release")
+SUDOERS = Path("/etc/sudoers.d/bb-release")
+POLKIT = Path("/etc/polkit-1/rules.d/50-bb-release.rules")
+
+
+def toml(units: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f'{{name = "{unit}", settle_seconds = 1}}' for unit in units) + "]"
+
+
 CONFIG = f"""
 repository = "{REPOSITORY}"
 allow_file_url = true
 branch = "main"
 root = "{ROOT}"
-units = {json.dumps(UNITS)}
+cache = "{CACHE}"
+units = {toml(UNITS)}
 env_file = "{ROOT}/shared/site.env"
 
 [health]
@@ -39,42 +59,24 @@ release = "header:X-Release"
 """
 
 
-def sh(*words: str | Path, user: str = "root", check: bool = True) -> subprocess.CompletedProcess[str]:
-    entry = pwd.getpwnam(user)
-    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": entry.pw_dir, "LANG": "C.UTF-8"}
-    env.update({name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ})
-    groups = {"user": user, "group": entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}
-    done = subprocess.run(
-        [str(word) for word in words], cwd="/", env=env, capture_output=True, text=True, timeout=300, **groups
-    )
-    assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-    return done
-
-
 def bb(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     return sh(AGENT, *words, user="deploy", check=check)
 
 
-def commit(message: str) -> str:
-    sh("chown", "-R", "deploy:", REPOSITORY)
-    git = ("git", "-C", REPOSITORY, "-c", "user.name=Dev", "-c", "user.email=dev@example.org")
-    sh(*git, "add", "-A", user="deploy")
-    sh(*git, "commit", "-q", "-m", message, user="deploy")
-    return sh(*git, "rev-parse", "HEAD", user="deploy").stdout.strip()
-
-
 def current() -> str:
-    return os.readlink(ROOT / "current").removeprefix("releases/")
+    return current_of(ROOT)
 
 
 def answering() -> dict[str, str]:
-    connection = http.client.HTTPConnection("localhost", timeout=10)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(10)
-    connection.sock.connect("/run/broken_brackets/web.sock")
-    connection.request("GET", "/health/")
-    facts: dict[str, str] = json.loads(connection.getresponse().read())
-    return facts
+    return health("/run/broken_brackets/web.sock")
+
+
+def configure(units: tuple[str, ...] = UNITS) -> None:
+    Path("/etc/bb-release/broken_brackets.toml").write_text(CONFIG.replace(toml(UNITS), toml(units)))
+
+
+def releases() -> list[str]:
+    return sorted(os.listdir(ROOT / "releases"))
 
 
 def prop(unit: str, name: str) -> str:
@@ -84,33 +86,16 @@ def prop(unit: str, name: str) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def host() -> None:
     """A host as the README has it."""
-    uv = Path(sys.executable).with_name("uv")
-    sh("useradd", "--create-home", "--groups", "www-data", "deploy")
-    sh(uv, "venv", "-q", "--python", sys.base_prefix + "/bin/python3", "/opt/bb-release")
-    sh(uv, "pip", "install", "-q", "--python", "/opt/bb-release/bin/python", PROJECT)
-    sh("install", "-d", "-o", "deploy", "-m", "755", ROOT, ROOT / "shared")
-    (ROOT / "shared/site.env").write_text(
-        f"SECRET_KEY={'x' * 60}\nDATABASE_PATH={ROOT}/shared/db.sqlite3\nCELERY_BROKER_URL=memory://\n"
-    )
-    sh("chown", "deploy:", ROOT / "shared/site.env")
-    (ROOT / "shared/site.env").chmod(0o600)
-    shutil.copytree(TESTS / "broken_brackets", REPOSITORY)
-    sh("chown", "-R", "deploy:", REPOSITORY)
-    sh("git", "init", "-q", "-b", "main", REPOSITORY, user="deploy")
-    commit("the first revision")
+    make_host()
+    make_root(ROOT)
     Path("/etc/bb-release").mkdir()
-    Path("/etc/bb-release/broken_brackets.toml").write_text(CONFIG)
-    lines = [f"deploy ALL=(root) NOPASSWD: /usr/bin/systemctl {verb} {unit}"
-             for unit in UNITS for verb in ("restart", "start", "reset-failed")]  # fmt: skip
-    lines += [f"deploy ALL=(root) NOPASSWD: /usr/bin/systemctl {verb} broken_brackets.socket"
-              for verb in ("start", "reset-failed")]  # fmt: skip
-    sudoers = Path("/etc/sudoers.d/bb-release")
-    sudoers.write_text("\n".join(lines) + "\n")
-    sudoers.chmod(0o440)
-    sh("visudo", "-cf", sudoers)
-    for unit in (PROJECT / "systemd").glob("*.*"):
-        if unit.suffix in (".service", ".socket", ".timer"):
-            shutil.copy(unit, "/etc/systemd/system")
+    configure()
+    shown = re.findall(r"^deploy ALL=.*$", (PROJECT / "systemd/README.md").read_text(), re.MULTILINE)
+    SUDOERS.write_text("\n".join(shown) + "\n")
+    SUDOERS.chmod(0o440)
+    sh("visudo", "-cf", SUDOERS)
+    for unit in (PROJECT / "systemd").glob("broken_brackets*"):
+        shutil.copy(unit, "/etc/systemd/system")
     sh("systemctl", "daemon-reload")
     sh("systemctl", "start", "broken_brackets.socket")
     bb("deploy")
@@ -167,8 +152,7 @@ def test_the_timer_s_service_deploys_what_is_new_and_nothing_else() -> None:
     live = current()
     sh("systemctl", "start", "bb-release@broken_brackets.service")
     assert current() == live
-    (REPOSITORY / "NOTE").write_text("new\n")
-    revision = commit("something new")
+    revision = note("something new")
 
     sh("systemctl", "start", "bb-release@broken_brackets.service")
 
@@ -177,8 +161,7 @@ def test_the_timer_s_service_deploys_what_is_new_and_nothing_else() -> None:
 
 
 def test_the_boot_service_finishes_what_a_killed_run_left() -> None:
-    (REPOSITORY / "NOTE").write_text("killed\n")
-    commit("to be killed")
+    note("to be killed")
     agent = subprocess.Popen(
         [AGENT, "deploy"], user="deploy", group=pwd.getpwnam("deploy").pw_gid, cwd="/", stdin=subprocess.DEVNULL,
         extra_groups=os.getgrouplist("deploy", pwd.getpwnam("deploy").pw_gid), stdout=subprocess.DEVNULL,
@@ -200,3 +183,87 @@ def test_the_boot_service_finishes_what_a_killed_run_left() -> None:
 def test_a_command_that_the_sudoers_lines_do_not_name_is_refused() -> None:
     for words in (("stop", "broken_brackets.service"), ("restart", "broken_brackets"), ("restart", "ssh.service")):
         assert sh("sudo", "-n", "/usr/bin/systemctl", *words, user="deploy", check=False).returncode != 0
+
+
+# what is found out before anything is built
+
+
+def refused(*words: str) -> str:
+    """A deploy that ends in preflight, and what it said."""
+    before, live = releases(), current()
+    done = bb("deploy", *words, check=False)
+    assert (1, before, live) == (done.returncode, releases(), current()), done.stdout + done.stderr
+    assert "error: preflight-failed" in done.stderr
+    assert f"still on {live}" in done.stderr
+    return done.stderr
+
+
+def test_a_masked_unit_and_one_that_is_not_there_are_found_before_anything_is_built() -> None:
+    note("never built")
+    configure((*UNITS, "masked.service", "nowhere.service"))
+    sh("systemctl", "mask", "--runtime", "masked.service")
+    try:
+        said = refused()
+    finally:
+        sh("systemctl", "unmask", "--runtime", "masked.service")
+        configure()
+    assert "the unit masked.service is masked" in said
+    assert "sudo systemctl unmask masked.service" in said
+    assert "systemd cannot use the unit nowhere.service: not-found" in said
+
+
+def test_a_unit_that_is_configured_no_more_but_runs_is_named_with_what_stops_it() -> None:
+    configure(UNITS[:2])
+    try:
+        assert "sudo systemctl disable --now broken_brackets-beat.service" in refused()
+    finally:
+        configure()
+
+
+# the right to change units: sudo, polkit, or both
+
+
+def test_a_user_who_may_nothing_is_told_both_ways_and_each_of_them_works_alone() -> None:
+    by_hand = SUDOERS.read_text()
+    SUDOERS.unlink()
+    restarts = {unit: prop(unit, "NRestarts") for unit in UNITS}
+    pids = {unit: prop(unit, "MainPID") for unit in UNITS}
+
+    said = refused()
+
+    assert pids == {unit: prop(unit, "MainPID") for unit in UNITS}  # asking has restarted nothing
+    assert restarts == {unit: prop(unit, "NRestarts") for unit in UNITS}
+    lines = re.findall(r"^ +(deploy ALL=.*)$", said, re.MULTILINE)
+    rules = re.findall(r"^ +(polkit\.addRule\(.*?^ +}\);)$", said, re.MULTILINE | re.DOTALL)
+    assert (len(UNITS), len(UNITS)) == (len(lines), len(rules))
+    failed = bb("restart", "broken_brackets-beat.service", check=False)
+    assert failed.returncode == 21
+    assert "error: units-not-restarted" in failed.stderr
+
+    # polkit alone
+    POLKIT.write_text("\n".join(rules) + "\n")
+    deadline = time.monotonic() + 10  # polkitd watches the folder
+    while bb("restart", "broken_brackets-beat.service", check=False).returncode and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert prop(UNITS[2], "MainPID") not in (pids[UNITS[2]], "0")
+    live = current()
+    bb("deploy")
+    assert answering()["release"] == current() != live
+    for words in (("stop", UNITS[0]), ("restart", "dbus.service"), ("daemon-reload",)):
+        assert sh("systemctl", "--no-ask-password", *words, user="deploy", check=False).returncode != 0
+
+    # sudo alone, where there is no polkit to ask
+    POLKIT.unlink()
+    SUDOERS.write_text("\n".join(lines) + "\n")
+    SUDOERS.chmod(0o440)
+    sh("visudo", "-cf", SUDOERS)
+    sh("systemctl", "mask", "--runtime", "--now", "polkit.service")
+    try:
+        before = prop(UNITS[2], "MainPID")
+        bb("restart", UNITS[2])
+        assert prop(UNITS[2], "MainPID") not in (before, "0")
+        bb("restart", UNITS[0])
+        assert answering()["release"] == current()
+    finally:
+        sh("systemctl", "unmask", "--runtime", "polkit.service")
+    SUDOERS.write_text(by_hand)

@@ -1,4 +1,4 @@
-"""Boots a real systemd and runs the tests of `inside.py` in it."""
+"""Boots a real systemd and runs the tests of `inside.py` and `inside_user.py` in it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ CANNOT_BOOT = (124, 125)
 def test_the_units_work_under_a_real_systemd() -> None:
     script = PROJECT / "scripts" / "with-systemd"
     done = subprocess.run(
-        [script, "--net", "host", "--bind", PROJECT, "--packages", "sudo git", "--",
-         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", PROJECT / "tests/systemd/inside.py"],
+        [script, "--net", "host", "--bind", PROJECT, "--packages", "sudo git polkitd", "--",
+         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=15",
+         PROJECT / "tests/systemd/inside.py", PROJECT / "tests/systemd/inside_user.py"],
         cwd=PROJECT, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     print(done.stdout, done.stderr)

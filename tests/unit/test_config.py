@@ -161,6 +161,7 @@ BAD = [
     ('units = [{name = "a", kind = "supervisor"}]', 'units[0].socket: is required when kind is "supervisor"'),
     ('units = [{name = "a", kind = "command", restart = ["x"]}]', "units[0].status: is required when"),
     ('units = [{name = "a", kind = "command", status = ["x"]}]', "units[0].restart: is required when"),
+    ('units = [{name = "a", kind = "command", runs_release = false, status = ["x"]}]', "units[0].reload: is required"),
     ('units = [{name = "a", stop_seconds = -1}]', "units[0].stop_seconds: should be at least 0"),
     ('health = "ftp://c4n4ry/"', "health: should be an http:// or https:// or http+unix:// URL"),
     ('health = "http+unix:c4n4ry"', "health: should be http+unix:///path/of.sock:/path/of/url/"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bb_release import __version__
 from bb_release.actions import build, interruption, prune, static, timer
+from bb_release.actions.preflight import preflight, preflight_units
 from bb_release.actions.run import Run, environments, site_state
 from bb_release.actions.site_commands import last_lines, run_commands, tell
 from bb_release.actions.source import access_of
@@ -17,7 +18,6 @@ from bb_release.errors import (
     Interrupted,
     MigrateFailed,
     NotNow,
-    PreflightFailed,
     ReleaseError,
     ReleaseNotUsable,
 )
@@ -26,11 +26,8 @@ from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.release import Release, State
 from bb_release.model.step import Deployment, Scope, Step, run_steps
-from bb_release.tools import django, host, mirror
+from bb_release.tools import django, mirror
 from bb_release.tools.process import ProcessFailed
-
-LEAST_FREE_BYTES = 100_000_000
-LEAST_FREE_INODES = 2_000
 
 
 @dataclass(frozen=True)
@@ -107,6 +104,8 @@ def deploy(run: Run, wish: Wish) -> Release:
         for name in started_before_environment(app):
             run.log.warn(f"{name} was started before {app.env_file} changed: bb-release restart takes it up")
         return live
+    if not wish.build_only:
+        preflight_units(app, live, revision, if_changed=wish.if_changed)
     deployment = begin(run, wish, ref, revision, live)
     run.facts["to"] = deployment.release.name
     run.log.say(f"release {deployment.release.name} from {ref} ({revision[:7]})")
@@ -134,32 +133,6 @@ def require_not_held(app: App, wish: Wish) -> None:
             f"held by {held.get('who')} since {held.get('since')}: {held.get('reason')}",
             remedy="bb-release unhold, or once only: bb-release deploy --force",
         )
-
-
-def preflight(app: App, run: Run) -> None:
-    """What can be known before anything is done. Raises PreflightFailed."""
-    for old in unfinished(app)[:-1]:
-        prune.remove(app.layout, old.name)
-    everything, _ = releases.readable(app.layout)
-    size, files = max((r.manifest.size for r in everything if r.manifest.size), default=(0, 0))
-    free, inodes = host.free(app.root)
-    need = max(LEAST_FREE_BYTES, int(1.2 * size))
-    if free < need or (inodes and inodes < max(LEAST_FREE_INODES, int(1.2 * files))):
-        raise PreflightFailed(
-            f"too little space for a release: {free // 1_000_000} MB and {inodes} inodes free,"
-            f" {need // 1_000_000} MB and {int(1.2 * files)} inodes needed",
-            remedy="bb-release prune --keep 5, or free space elsewhere",
-        )
-    durable.fill_reserve(app.layout.reserve)
-    site = site_state(app)
-    run.log.event("preflight", site=site, free_bytes=free, free_inodes=inodes)
-    if "not healthy" in site:
-        run.log.warn(f"before this deploy: {site}")
-
-
-def unfinished(app: App) -> list[Release]:
-    everything, _ = releases.readable(app.layout)
-    return [r for r in everything if r.state is State.FAILED]
 
 
 def begin(run: Run, wish: Wish, ref: str, revision: str, live: Release | None) -> Deployment:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from bb_release.actions import build, interruption, static
 from bb_release.actions.run import Run, environments, health_now
 from bb_release.actions.site_commands import tell
-from bb_release.actions.verify import manager_for, restart_units, verify
+from bb_release.actions.verify import manager_for, remembered_units, require_units, restart_units, verify
 from bb_release.errors import NoSuchRelease, ReleaseError, ReleaseNotUsable
 from bb_release.model import activation, durable, hold
 from bb_release.model import release as releases
@@ -23,8 +23,9 @@ def activate(deployment: Deployment) -> None:
 
     def announce() -> None:
         deployment.release = release.mark(
-            State.ACTIVATING, before=str(release.state), previous=previous, makes_bad=deployment.makes_bad
-        )
+            State.ACTIVATING, before=str(release.state), previous=previous, makes_bad=deployment.makes_bad,
+            units=remembered_units(deployment.app),
+        )  # fmt: skip
 
     durable.with_reserve(layout.reserve, announce)
     point_current_at(deployment.app, deployment.release)
@@ -174,6 +175,7 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
             remedy="choose another one (bb-release list)"
             + ("; --force takes it all the same" if target.state is State.BAD else ""),
         )
+    require_units(run.app)
     site, build_env, secrets = environments(run.app, target)
     run.log.add_secrets(secrets)
     run.facts.update({"from": live.name if live else "", "to": target.name})

@@ -1,12 +1,13 @@
-"""The units of the app restarted, and the proof that every process runs from the release and the site answers."""
+"""The units of the app: asked before anything is done, restarted, and proven to run from the release."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
-from bb_release.errors import NotHealthy
-from bb_release.model.app import Unit
+from bb_release.errors import NotHealthy, PreflightFailed, ReleaseError
+from bb_release.model.app import App, Unit
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment
 from bb_release.tools import health, host, process
@@ -25,6 +26,56 @@ def manager_for(unit: Unit) -> UnitManager:
         kind=unit.kind, name=unit.name, socket=unit.socket, commands=commands,
         user=unit.user, stop_seconds=unit.stop_seconds, env=process.environment(),
     )  # fmt: skip
+
+
+REMEMBERED = ("name", "kind", "socket", "user", "status")
+
+
+def remembered_units(app: App) -> list[dict[str, Any]]:
+    """What a manifest keeps of the units that run its release: enough to ask later whether one still runs."""
+    return [{key: getattr(unit, key) for key in REMEMBERED} for unit in app.units if unit.runs_release]
+
+
+def require_units(app: App) -> None:
+    """Each unit is known and may be restarted or reloaded; it need not run. Raises PreflightFailed for all at once."""
+    refusals: list[ReleaseError] = []
+    for unit in app.units:
+        try:
+            manager_for(unit).check_can("restart" if unit.runs_release else "reload")
+        except ReleaseError as error:
+            refusals.append(error)
+    if refusals:
+        raise PreflightFailed(
+            "; ".join(error.message for error in refusals),
+            remedy="\n".join(dict.fromkeys(error.remedy for error in refusals)),
+            details="\n".join(dict.fromkeys(error.details for error in refusals if error.details)),
+        ) from refusals[0]
+
+
+def require_none_left(app: App, live: Release | None) -> None:
+    """No unit that ran the live release, and is configured no more, still runs: its code would never change again.
+
+    Raises PreflightFailed. Asked after `require_units`. A manifest from before this check remembers no units.
+    """
+    configured = remembered_units(app)
+    for facts in live.manifest.units if live else ():
+        if {**facts, "status": tuple(facts["status"])} in configured:
+            continue
+        old = manager_for(Unit(**facts))
+        # the same processes under another name, such as web and web.service, are not left over
+        if processes_of(old) - {pid for unit in app.units for pid in processes_of(manager_for(unit))}:
+            raise PreflightFailed(
+                f"{facts['name']} still runs, but is no unit of {app.name} any more: its code would never change again",
+                remedy=f"stop it: {old.stop_command()}; or put it back into units",
+            )
+
+
+def processes_of(manager: UnitManager) -> set[int]:
+    """The processes of a unit; none where its manager is gone, or knows it no more."""
+    try:
+        return set(manager.processes())
+    except ReleaseError:
+        return set()
 
 
 def restart_units(deployment: Deployment) -> None:

@@ -58,6 +58,7 @@ class Manifest:
     facts: dict[str, Any] = field(default_factory=dict)  # what Django said of itself
     migrations: tuple[str, ...] = ()  # applied by this release's deploy
     packages: dict[str, str] = field(default_factory=dict)
+    units: tuple[dict[str, Any], ...] = ()  # what ran it when it was last live, as far as it is needed to ask for it
     failure: dict[str, str] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)  # bytes and files
     format: int = FORMAT

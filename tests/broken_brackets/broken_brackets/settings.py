@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -51,12 +52,29 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ.get("DATABASE_PATH") or BASE_DIR / "db.sqlite3",
-        "OPTIONS": {"timeout": 20},
+
+
+def postgresql(url):
+    """A database from postgresql://user:password@host:port/name; a socket's folder is given as ?host=/folder."""
+    parts = urlsplit(url)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.path.lstrip("/"),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parse_qs(parts.query).get("host", [parts.hostname or ""])[0],
+        "PORT": parts.port or "",
     }
+
+
+def sqlite(path):
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": path, "OPTIONS": {"timeout": 20}}
+
+
+DATABASES = {
+    "default": postgresql(os.environ["DATABASE_URL"])
+    if os.environ.get("DATABASE_URL")
+    else sqlite(os.environ.get("DATABASE_PATH") or BASE_DIR / "db.sqlite3")
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from typing import Literal, Protocol
 
 from bb_release.errors import ConfigurationInvalid
 
+Verb = Literal["restart", "reload"]
 NO_COMMANDS: Mapping[str, Sequence[str]] = {}
 
 
@@ -41,6 +42,12 @@ class UnitManager(Protocol):
 
     def state(self) -> UnitState:
         """What the unit is doing now."""
+
+    def check_can(self, verb: Verb) -> None:
+        """Make sure that the unit is known and that we may restart (or reload) it, without doing so."""
+
+    def stop_command(self) -> str:
+        """Return the command by which a person stops the unit for good."""
 
     def start(self) -> None:
         """Start the unit where it does not run, and wait until its manager says that it runs."""

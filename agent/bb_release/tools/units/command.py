@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+
 from bb_release.errors import ConfigurationInvalid, UnitsNotRestarted
 from bb_release.tools import host, process
-from bb_release.tools.units import UnitSettings, UnitState
+from bb_release.tools.units import UnitSettings, UnitState, Verb
 
 
 class CommandUnit:
@@ -27,6 +29,20 @@ class CommandUnit:
             started=started,
             invocation=f"{pid}:{started}" if pid else "",
         )
+
+    def check_can(self, verb: Verb) -> None:
+        """Make sure that the command exists, and that `status` can be asked; it need not run yet."""
+        argv = self._argv(verb)
+        if shutil.which(argv[0], path=self._settings.env.get("PATH")) is None:
+            raise UnitsNotRestarted(
+                f"the {verb} command of the unit {self._settings.name} is not a program: {argv[0]}",
+                remedy="correct its path in the configuration, or make the file executable",
+            )
+        self.state()
+
+    def stop_command(self) -> str:
+        """Return what a person is told: the site's own commands have no `stop`."""
+        return f"stop {self._settings.name} as the site does it"
 
     def start(self) -> None:
         """Run `start`, or `restart` where the site has no `start`."""
@@ -52,12 +68,7 @@ class CommandUnit:
     def _run(self, verb: str, *, check: bool = True) -> process.Completed:
         """Run one of the commands. Raises ConfigurationInvalid (there is none) or UnitsNotRestarted."""
         settings = self._settings
-        argv = list(settings.commands.get(verb, ()))
-        if not argv:
-            raise ConfigurationInvalid(
-                f"the unit {settings.name} has no {verb} command",
-                remedy=f'add "{verb}" to this unit in the configuration',
-            )
+        argv = self._argv(verb)
         try:
             completed = process.run(argv, env=settings.env, timeout_seconds=settings.stop_seconds, check=check)
         except process.ProcessFailed as error:
@@ -69,6 +80,16 @@ class CommandUnit:
             ) from error
         self._last_output = completed.output.splitlines()
         return completed
+
+    def _argv(self, verb: str) -> list[str]:
+        """Return the words of a command. Raises ConfigurationInvalid when there is none."""
+        argv = list(self._settings.commands.get(verb, ()))
+        if not argv:
+            raise ConfigurationInvalid(
+                f"the unit {self._settings.name} has no {verb} command",
+                remedy=f'add "{verb}" to this unit in the configuration',
+            )
+        return argv
 
 
 def _is_number(word: str) -> bool:

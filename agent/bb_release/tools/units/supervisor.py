@@ -12,7 +12,7 @@ from xml.parsers.expat import ExpatError
 
 from bb_release.errors import ConfigurationInvalid, UnitsNotRestarted
 from bb_release.tools import host
-from bb_release.tools.units import UnitSettings, UnitState
+from bb_release.tools.units import UnitSettings, UnitState, Verb
 
 ASK_SECONDS = 10.0
 LOG_BYTES = 16384
@@ -91,6 +91,23 @@ class SupervisorUnit:
             started=host.started_at(main) if main else None,
             invocation=" ".join(f"{info['pid']}:{info['start']}" for info in infos),
         )
+
+    def check_can(self, verb: Verb) -> None:
+        """Make sure that supervisord answers us and knows the unit: whoever reaches its socket may do all."""
+        infos = self._infos()
+        if verb == "reload" and not any(info["pid"] for info in infos):
+            raise UnitsNotRestarted(
+                f"{self._settings.name} does not run, so it cannot be reloaded",
+                remedy=f"start it: {self._by_hand('start')}",
+            )
+
+    def stop_command(self) -> str:
+        """Return the command by which a person stops the unit; out of the configuration it comes no more."""
+        return self._by_hand("stop")
+
+    def _by_hand(self, verb: str) -> str:
+        address = f"unix://{self._path}" if self._path else self._settings.socket
+        return f"supervisorctl -s {address} {verb} {self._settings.name}"
 
     def start(self) -> None:
         """Start what does not run yet, and wait until it has been up for its startsecs."""

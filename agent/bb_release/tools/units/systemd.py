@@ -1,28 +1,33 @@
-"""A systemd unit, of the system (through sudo where we are not root) or of the user."""
+"""A systemd unit, of the system (by polkit or sudo where we are not root) or of the user."""
 
 from __future__ import annotations
 
 import os
-import pwd
 from pathlib import Path
 
 from bb_release.errors import UnitsNotRestarted
 from bb_release.tools import host, process
-from bb_release.tools.units import UnitSettings, UnitState
+from bb_release.tools.units import UnitSettings, UnitState, Verb
+from bb_release.tools.units.rights import RELOAD, RESTART, SOCKET, SYSTEMCTL, both_ways, user_name
 
-SYSTEMCTL = "/usr/bin/systemctl"  # the full path: a sudoers line names it so
 ASK_SECONDS = 20.0
 PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "Result", "MainPID", "ControlGroup", "NRestarts",
-    "InvocationID", "TriggeredBy",
+    "InvocationID", "TriggeredBy", "CanStart", "CanReload",
 )  # fmt: skip
+LINGERS = Path("/var/lib/systemd/linger")  # systemd-logind has an empty file here for each user who lingers
 # unified, hybrid, and the old hierarchy: the first that has the unit's folder is the one systemd uses
 CGROUP_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")
-SUDO_REFUSALS = ("sudo:", "Sorry, user", "is not allowed to execute", "not in the sudoers file")
+REFUSED = "Failed to "  # how systemctl begins when systemd would not even try; "Job for …" when the unit failed
+SUDO_REFUSED = ("sudo:", "Sorry, user", "is not allowed to execute", "not in the sudoers file")
 
 
 class SystemdUnit:
-    """Talks to systemd through systemctl. Questions need no rights; changes go through `sudo -n`."""
+    """Talks to systemd through systemctl. Questions need no rights.
+
+    A change is first asked of systemd itself, which asks polkit; what it refuses goes through `sudo -n`. In this
+    order because a refusal by polkit is silent and quick, while one by sudo may send a mail to root each time.
+    """
 
     def __init__(self, settings: UnitSettings) -> None:
         self._settings = settings
@@ -31,13 +36,7 @@ class SystemdUnit:
 
     def state(self) -> UnitState:
         """Ask systemd. Raises UnitsNotRestarted when it does not answer or does not know the unit."""
-        facts = self._show(self._name)
-        if facts.get("LoadState") in ("not-found", "bad-setting", "error", "masked"):
-            scope = " --user" if self._settings.user else ""
-            raise UnitsNotRestarted(
-                f"systemd cannot use the unit {self._name}: {facts['LoadState']}",
-                remedy=f"install or correct the unit file, then run systemctl{scope} daemon-reload",
-            )
+        facts = self._loaded()
         active, sub = facts.get("ActiveState", "unknown"), facts.get("SubState", "unknown")
         result = facts.get("Result", "")
         pid = _number(facts.get("MainPID", ""))
@@ -91,6 +90,67 @@ class SystemdUnit:
                 break
         return sorted(pids)
 
+    def check_can(self, verb: Verb) -> None:
+        """Ask whether the unit can be restarted (or reloaded), and by us, without doing it.
+
+        systemd has no question for the right alone, so it is asked for what does nothing: `reset-failed` of a unit
+        that has not failed, `try-restart` of one that does not run. sudo is asked by `sudo -n -l`.
+        """
+        if self._settings.user:
+            self._require_linger()
+        facts = self._loaded()
+        active = facts.get("ActiveState")
+        if verb == "reload" and active not in ("active", "reloading"):
+            raise UnitsNotRestarted(
+                f"{self._name} does not run ({active}), so it cannot be reloaded",
+                remedy=f"start it: {self._by_hand('start')}",
+            )
+        if facts.get("CanReload" if verb == "reload" else "CanStart") == "no":
+            raise UnitsNotRestarted(
+                f"systemd cannot {verb} the unit {self._name}",
+                remedy="give it ExecReload=, or let it be restarted" if verb == "reload"
+                else "take RefuseManualStart= out of its unit file",
+            )  # fmt: skip
+        if self._settings.user or os.geteuid() == 0:
+            return
+        harmless = "try-restart" if active in ("inactive", "failed") else "reset-failed"
+        by_polkit = self._try([SYSTEMCTL, "--no-ask-password", harmless, self._name], ASK_SECONDS)
+        if by_polkit is None:
+            return
+        by_sudo = self._try(["sudo", "-n", "-l", SYSTEMCTL, verb, self._name], ASK_SECONDS)
+        if by_sudo is not None:
+            raise self._not_allowed(verb, self._name, by_polkit, by_sudo)
+
+    def stop_command(self) -> str:
+        """Return the command by which a person stops the unit for good."""
+        return self._by_hand("disable --now")
+
+    def _by_hand(self, verb: str) -> str:
+        return f"systemctl --user {verb} {self._name}" if self._settings.user else f"sudo systemctl {verb} {self._name}"
+
+    def _loaded(self) -> dict[str, str]:
+        """Return the unit's properties. Raises UnitsNotRestarted when systemd cannot use it."""
+        facts = self._show(self._name)
+        load = facts.get("LoadState")
+        if load == "masked":
+            raise UnitsNotRestarted(f"the unit {self._name} is masked", remedy=f"unmask it: {self._by_hand('unmask')}")
+        if load in ("not-found", "bad-setting", "error"):
+            scope = "--user " if self._settings.user else ""
+            raise UnitsNotRestarted(
+                f"systemd cannot use the unit {self._name}: {load}",
+                remedy=f"install or correct the unit file, then run systemctl {scope}daemon-reload",
+            )
+        return facts
+
+    def _require_linger(self) -> None:
+        """Units of a user end with the user's last session, unless the user lingers. Raises UnitsNotRestarted."""
+        user = user_name()
+        if not (LINGERS / user).exists():
+            raise UnitsNotRestarted(
+                f"{user} does not linger, so {self._name} would end when {user} logs out",
+                remedy=f"as root: loginctl enable-linger {user}",
+            )
+
     def _show(self, name: str) -> dict[str, str]:
         scope = ["--user"] if self._settings.user else []
         argv = [SYSTEMCTL, *scope, "show", name, f"--property={','.join(PROPERTIES)}"]
@@ -99,7 +159,7 @@ class SystemdUnit:
         except process.ProcessFailed as error:
             raise UnitsNotRestarted(
                 f"systemd could not be asked for the unit {name}: {error}",
-                remedy="let the user linger: loginctl enable-linger USER"
+                remedy=f"let the user linger; as root: loginctl enable-linger {user_name()}"
                 if self._settings.user
                 else 'is this a host with systemd? Else give the unit the kind "supervisor" or "command"',
                 details=error.output,
@@ -113,8 +173,7 @@ class SystemdUnit:
         A socket of the unit that failed with it is started again; nothing else would ever listen.
         """
         facts = self._show(self._name)
-        sockets = [name for name in facts.get("TriggeredBy", "").split() if name.endswith(".socket")]
-        failed_sockets = [name for name in sockets if self._show(name).get("ActiveState") == "failed"]
+        failed_sockets = [name for name in self._sockets(facts) if self._show(name).get("ActiveState") == "failed"]
         failed = [self._name] if facts.get("ActiveState") == "failed" else []
         for name in (*failed, *failed_sockets):
             try:
@@ -125,49 +184,54 @@ class SystemdUnit:
             self._change("start", name)
 
     def _change(self, verb: str, name: str) -> None:
-        """Run one verb. Raises UnitsNotRestarted: sudo refused, the unit failed, or it took too long."""
-        argv = [SYSTEMCTL, verb, name]
-        if self._settings.user:
-            argv = [SYSTEMCTL, "--user", verb, name]
-        elif os.geteuid() != 0:
-            argv = ["sudo", "-n", *argv]
+        """Run one verb. Raises UnitsNotRestarted: not allowed, the unit failed, or it took too long."""
         limit = self._settings.stop_seconds
+        if self._settings.user or os.geteuid() == 0:
+            scope = ["--user"] if self._settings.user else []
+            failure = self._try([SYSTEMCTL, *scope, verb, name], limit)
+        else:
+            failure = by_polkit = self._try([SYSTEMCTL, "--no-ask-password", verb, name], limit)
+            if by_polkit is not None and by_polkit.output.startswith(REFUSED):
+                failure = by_sudo = self._try(["sudo", "-n", SYSTEMCTL, verb, name], limit)
+                if by_sudo is not None and _is_refused(by_sudo):
+                    raise self._not_allowed(verb, name, by_polkit, by_sudo)
+        if failure is None:
+            return
+        scope_word = "--user " if self._settings.user else ""
+        raise UnitsNotRestarted(
+            f"systemctl {verb} {name} failed: it {failure.reason}",
+            remedy="raise stop_seconds of this unit above its TimeoutStopSec and TimeoutStartSec"
+            if failure.returncode is None
+            else f"see systemctl {scope_word}status {name} and journalctl {scope_word}-u {name}",
+            details="\n".join([failure.output, *self.log_lines()]).strip(),
+        ) from failure
+
+    def _try(self, argv: list[str], seconds: float) -> process.ProcessFailed | None:
+        """Run a program, and return how it failed; None when it did not."""
         try:
-            process.run(argv, env=self._settings.env, timeout_seconds=limit)
-        except PermissionError as error:  # past the limit, and sudo's systemctl is not ours to end
-            raise UnitsNotRestarted(
-                f"systemctl {verb} {name} did not end within {limit:g} s",
-                remedy="raise stop_seconds of this unit above its TimeoutStopSec and TimeoutStartSec",
-                details="\n".join(self.log_lines()),
-            ) from error
+            process.run(argv, env=self._settings.env, timeout_seconds=seconds)
         except process.ProcessFailed as error:
-            refused = argv[0] == "sudo" and (
-                "not be started" in error.reason or any(text in error.output for text in SUDO_REFUSALS)
-            )
-            if refused:
-                raise UnitsNotRestarted(
-                    f"sudo refused: systemctl {verb} {name}",
-                    remedy=f"add this line by visudo -f /etc/sudoers.d/bb-release: {_sudoers(name, verb)}",
-                    details=error.output,
-                ) from error
-            scope = " --user" if self._settings.user else ""
-            raise UnitsNotRestarted(
-                f"systemctl {verb} {name} failed: it {error.reason}",
-                remedy=f"see systemctl{scope} status {name} and journalctl{scope} -u {name}",
-                details="\n".join([error.output, *self.log_lines()]).strip(),
-            ) from error
+            return error
+        return None
+
+    def _not_allowed(self, verb: str, name: str, *failures: process.ProcessFailed) -> UnitsNotRestarted:
+        """The error that names both ways to allow it, for the unit and the sockets that start it."""
+        grants: dict[str, tuple[str, ...]] = {self._name: RELOAD if verb == "reload" else RESTART}
+        if verb != "reload":
+            grants.update(dict.fromkeys(self._sockets(self._show(self._name)), SOCKET))
+        return UnitsNotRestarted(
+            f"{user_name()} may not {verb} {name}: neither polkit nor sudo allows it",
+            remedy=both_ways(user_name(), grants),
+            details="\n".join(failure.output or str(failure) for failure in failures),
+        )
+
+    def _sockets(self, facts: dict[str, str]) -> list[str]:
+        return [name for name in facts.get("TriggeredBy", "").split() if name.endswith(".socket")]
 
 
-def _sudoers(name: str, verb: str) -> str:
-    """Return the sudoers line that allows what we do to one unit, and nothing else."""
-    try:
-        user = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # sudoers writes a user without a name as #uid
-        user = f"#{os.geteuid()}"
-    verbs = ["start", "restart", "reset-failed"]
-    if verb not in verbs:
-        verbs.append(verb)
-    return f"{user} ALL=(root) NOPASSWD: " + ", ".join(f"{SYSTEMCTL} {word} {name}" for word in verbs)
+def _is_refused(failure: process.ProcessFailed) -> bool:
+    """Whether sudo itself refused, or is not there; else what it ran has failed."""
+    return "not be started" in failure.reason or any(text in failure.output for text in SUDO_REFUSED)
 
 
 def _members(path: Path) -> list[int]:
