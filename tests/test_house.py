@@ -44,6 +44,9 @@ LIVES_IN = {
     "subprocess": ["tools/process.py"],
     "git": ["tools/mirror*.py", "tools/git*.py"],
     "virtualenv": ["tools/environment.py"],
+    "uv": ["tools/uv.py"],
+    "packaging": ["tools/requirements/*.py"],
+    "poetry": ["tools/requirements/poetry.py"],
     "psutil": ["tools/host.py"],
     "click": ["cli.py", "commands/*.py"],
     "pydantic": ["schema.py", "config.py"],  # config turns its ValidationError into our words
@@ -56,7 +59,7 @@ TOO_LONG_FOR_NOW: dict[str, int] = {
 }
 
 NO_NAMES = {"utils", "helpers", "common", "core", "base", "manager"}
-SLOW = ("git", "virtualenv", "pydantic", "psutil", "structlog", "uv")
+SLOW = ("git", "virtualenv", "pydantic", "psutil", "structlog", "uv", "packaging", "poetry")
 
 
 def room_of(file: str) -> str:
