@@ -12,11 +12,15 @@ from bb_release.tools import environment, indexes, process, uv
 from bb_release.tools.requirements.pins import THEN_DEPLOY, Batch, Plan
 
 DETAIL_LINES = 15
+PIP_LOG = "pip.log"
 # progress and hints: none of it says why an installation failed
 _NOISE = re.compile(
     r"\s*$|\s*(Collecting|Downloading|Using cached|Using Python|Looking in|Processing|Obtaining|Preparing|"
     r"Resolved|Prepared|Requirement already|\[notice\]|WARNING: Location|warning: The `UV_NATIVE_TLS`)"
 )
+
+# how pip and uv say that they were not let in
+_REFUSED = re.compile(r"\b40[13] (Client )?Error|\b401 Unauthorized|\b403 Forbidden|HTTP error 40[13]")
 
 
 @dataclass
@@ -59,6 +63,8 @@ def install(
         argv = [str(venv / "bin" / "python"), "-I", "-m", "pip", "install"]
         argv += ["--no-input", "--disable-pip-version-check"]
         added["PIP_CACHE_DIR"] = str(cache / "pip")
+        # why an index gave nothing (a refused password from netrc, for one) is said only there
+        added["PIP_LOG"] = str(venv / PIP_LOG)
         again = ["--no-cache-dir", "--force-reinstall"]
     calls = [(batch, _Read()) for batch in plan.batches]
     for batch, read in calls:
@@ -86,7 +92,9 @@ def install(
                     low_priority=True,
                 )
             except process.ProcessFailed as error:
-                raise _failed(installer, shown, error, mask, note) from error
+                raise _failed(installer, shown, error, mask, note, _unfetched(venv / PIP_LOG)) from error
+            finally:
+                (venv / PIP_LOG).unlink(missing_ok=True)
 
     if note:
         say(note)
@@ -121,11 +129,27 @@ def _options(installer: str, batch: Batch, read: _Read) -> list[str]:
     return words + [word for path in batch.files for word in ("-r", str(path))]
 
 
+def _unfetched(log: Path) -> list[str]:
+    """What pip's own log says of pages that it could not get, each once."""
+    try:
+        text = log.read_text("utf-8", "replace")
+    except OSError:
+        return []
+    return list(dict.fromkeys(re.findall(r"Could not fetch URL .*?(?= - skipping|$)", text, re.MULTILINE)))[:3]
+
+
 def _failed(
-    installer: str, shown: str, error: process.ProcessFailed, mask: process.Mask, note: str
+    installer: str, shown: str, error: process.ProcessFailed, mask: process.Mask, note: str, unfetched: Sequence[str]
 ) -> RequirementsNotInstalled:
     """The error for an installer that ended badly, with its last lines that matter."""
-    lines = [mask(line) for line in error.output.splitlines() if not _NOISE.match(line)]
+    output = "\n".join([error.output, *unfetched])
+    lines = [mask(line) for line in output.splitlines() if not _NOISE.match(line)]
+    if error.returncode is not None and error.returncode > 0 and _REFUSED.search(output):
+        return RequirementsNotInstalled(
+            f"{installer} could not install {shown}: an index refused the user or password",
+            remedy=f"correct them in netrc or build_env_file, {THEN_DEPLOY}",
+            details="\n".join(lines[-DETAIL_LINES:]),
+        )
     if error.returncode is not None and error.returncode > 0:
         return RequirementsNotInstalled(
             f"{installer} could not install {shown}",
