@@ -45,6 +45,9 @@ LIVES_IN = {
     "subprocess": ["tools/process.py"],
     "git": ["tools/mirror*.py", "tools/git*.py"],
     "virtualenv": ["tools/environment.py"],
+    "uv": ["tools/uv.py"],
+    "packaging": ["tools/requirements/*.py"],
+    "poetry": ["tools/requirements/poetry.py"],
     "psutil": ["tools/host.py"],
     "rich": ["progress.py"],
     "click": ["cli.py", "commands/*.py"],
@@ -58,7 +61,7 @@ TOO_LONG_FOR_NOW: dict[str, int] = {
 }
 
 NO_NAMES = {"utils", "helpers", "common", "core", "base", "manager"}
-SLOW = ("git", "virtualenv", "pydantic", "psutil", "structlog", "uv", "rich")
+SLOW = ("git", "virtualenv", "pydantic", "psutil", "structlog", "uv", "packaging", "poetry", "rich")
 
 
 def room_of(file: str) -> str:

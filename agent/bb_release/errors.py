@@ -68,6 +68,12 @@ class EnvironmentNotCreated(ReleaseError):
     code = "environment-not-created"
 
 
+class RequirementsInvalid(ReleaseError):
+    """What the tree says of its requirements cannot be used, before anything is installed."""
+
+    code = "requirements-invalid"
+
+
 class RequirementsNotInstalled(ReleaseError):
     code = "requirements-not-installed"
 

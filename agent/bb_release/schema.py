@@ -155,6 +155,7 @@ HeaderName = Annotated[str, _like(_HEADER, "should be the name of a header")]
 HeaderValue = Annotated[str, _like(r"[^\x00-\x08\x0a-\x1f\x7f]*", "should not contain newlines or control characters")]
 UnitName = Annotated[str, _like(r"[A-Za-z0-9:_.\\@+][A-Za-z0-9:_.\\@+-]{0,254}", "should be the name of a unit")]
 Branch = Annotated[str, _like(r"(?!-)[A-Za-z0-9._/+@-]{1,200}", "should be the name of a branch")]
+GroupName = Annotated[str, _like(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "should be the name of a group or extra")]
 Python = Annotated[str, _like(r"|\d+\.\d+(\.\d+)?|/[^\x00-\x1f]+", 'should be like "3.12", or a path')]
 Application = Annotated[str, _like(f"|{_MODULE}:{_MODULE}", 'should be like "shop.wsgi:application"')]
 Names = Annotated[str, _like(rf"|body|header:{_HEADER}", 'should be "header:NAME" or "body"')]
@@ -235,9 +236,9 @@ class AppFile(_Table):
     subfolder: Annotated[str, AfterValidator(lambda text: text and _relative(text))] = target.App.subfolder
     python: Python = target.App.python
     installer: Literal["uv", "pip"] = "uv"
-    requirements: Annotated[list[Inside], BeforeValidator(_listed), _OrString()] = Field(
-        default_factory=_factory(target.App.requirements)
-    )
+    requirements: Annotated[list[Inside], BeforeValidator(_listed), _OrString()] = Field(default_factory=list)
+    groups: list[GroupName] = Field(default_factory=list)
+    extras: list[GroupName] = Field(default_factory=list)
     index_url: Annotated[str, AfterValidator(lambda text: text and _web(text))] = target.App.index_url
     cache: Absolute | None = None
     settings: Annotated[str, _like(f"|{_MODULE}", 'should be like "shop.settings"')] = target.App.settings
@@ -275,15 +276,8 @@ def build(read: AppFile, name: str) -> target.App:
     # sorted: another order in the file is not another shape of the release
     facts["environment"] = tuple(sorted(read.environment.items()))
     for key in (
-        "root",
-        "cache",
-        "env_file",
-        "build_env_file",
-        "webhook_file",
-        "deploy_key",
-        "known_hosts",
-        "git_credentials",
-    ):
+        "root", "cache", "env_file", "build_env_file", "webhook_file", "deploy_key", "known_hosts", "git_credentials",
+    ):  # fmt: skip
         if facts.get(key) is not None:
             facts[key] = Path(facts[key])
     return target.App(name=name, **facts)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from bb_release.errors import EnvironmentNotCreated, RequirementsNotInstalled
-from bb_release.tools import environment, installers, process
+from bb_release.tools import environment, indexes, installers, process
+from bb_release.tools.requirements.pins import Batch, Index, Plan
 
 BOTH = pytest.mark.parametrize("installer", ["uv", "pip"])
 
@@ -58,7 +60,7 @@ class Place:
         (self.root / "requirements.txt").write_text(head + "\n".join(requirements) + "\n")
         installers.install(
             self.venv,
-            [Path("requirements.txt")],
+            Plan("requirements.txt", (Batch((self.root / "requirements.txt",)),)),
             installer=installer,
             cwd=self.root,
             cache=self.cache,
@@ -71,7 +73,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(installers, "SYSTEM_PIP_CONFIG", tmp_path / "none")
+    monkeypatch.setattr(indexes, "SYSTEM_PIP_CONFIG", tmp_path / "none")
     return Place(tmp_path)
 
 
@@ -149,15 +151,6 @@ def test_nothing_installed_is_refused(place: Place, installer: str) -> None:
         place.install(installer, 'django==0.0.1; python_version < "3.0"')
 
 
-def test_a_missing_file(place: Place) -> None:
-    place.create("uv")
-    with pytest.raises(RequirementsNotInstalled, match=r"none\.txt is not there"):
-        installers.install(
-            place.venv, [Path("none.txt")], installer="uv", cwd=place.root, cache=place.cache, env=place.env,
-            index_url="", timeout_seconds=60, on_line=None,
-        )  # fmt: skip
-
-
 @BOTH
 def test_a_damaged_file_is_found_and_installed_again(place: Place, installer: str) -> None:
     place.install(installer, "django==0.0.1")
@@ -222,17 +215,49 @@ def test_uv_takes_the_index_of_pips_configuration(place: Place) -> None:
     config.write_text(f"[global]\nindex-url = https://me:100%25secret@a.invalid/\nfind-links =\n  {other}\n")
     place.install("uv", "django==0.0.1", "inner==1.0")
     assert environment.packages(place.venv)["inner"] == "1.0"
-    _, added = installers._uv(place.venv, place.cache, place.env, "")
-    assert added["UV_DEFAULT_INDEX"] == "https://me:100%25secret@a.invalid/"
+    added, _ = indexes.choose("uv", place.env, "")
+    assert "https://me:100%25secret@a.invalid/" == added["UV_DEFAULT_INDEX"]
 
 
 def test_uv_leaves_pips_configuration_alone_when_an_index_is_configured(place: Place) -> None:
     (place.root / ".pip").mkdir()
-    (place.root / ".pip" / "pip.conf").write_text("[install]\nindex-url = https://b.invalid/\n")
-    assert installers._uv(place.venv, place.cache, place.env, "")[1]["UV_DEFAULT_INDEX"] == "https://b.invalid/"
-    argv, added = installers._uv(place.venv, place.cache, place.env, "https://u:p@c.invalid/")
-    assert added["UV_DEFAULT_INDEX"] == "https://u:p@c.invalid/"
-    assert not any("c.invalid" in word for word in argv)
+    (place.root / ".pip" / "pip.conf").write_text("[install]\nindex-url = https://b.invalid/\nno-index = true\n")
+    assert ({"UV_DEFAULT_INDEX": "https://b.invalid/"}, ["--no-index"]) == indexes.choose("uv", place.env, "")
+    assert ({"UV_DEFAULT_INDEX": "https://u:p@c.invalid/"}, []) == indexes.choose(
+        "uv", place.env, "https://u:p@c.invalid/"
+    )
+
+
+def test_an_index_of_the_environment_counts_for_both_installers_and_below_the_configured_one(place: Place) -> None:
+    one, two = "https://u:p@one.invalid/simple", "https://two.invalid/simple"
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
+        env = {**place.env, name: one}
+        assert {"PIP_INDEX_URL": one} == indexes.choose("pip", env, "")[0]
+        assert {"UV_DEFAULT_INDEX": one} == indexes.choose("uv", env, "")[0]
+        assert {"UV_DEFAULT_INDEX": two} == indexes.choose("uv", env, two)[0]
+    env = {**place.env, "UV_INDEX": f"ours={two}"}
+    assert {"PIP_INDEX_URL": one, "PIP_EXTRA_INDEX_URL": two} == indexes.choose("pip", env, one)[0]
+    assert {"UV_DEFAULT_INDEX": one, "UV_INDEX": f"ours={two}"} == indexes.choose("uv", env, one)[0]
+
+
+def test_the_indexes_of_a_lock_are_asked_too_with_the_credentials_of_their_names(place: Place) -> None:
+    pypi, ours = Index("https://pypi.org/simple"), Index("https://i.invalid/simple/", "our-own")
+    url = "https://me:a%2Fb@i.invalid/simple/"
+    for prefix in ("UV_INDEX_OUR_OWN", "POETRY_HTTP_BASIC_OUR_OWN"):
+        env = {**place.env, f"{prefix}_USERNAME": "me", f"{prefix}_PASSWORD": "a/b"}
+        assert {"PIP_EXTRA_INDEX_URL": url} == indexes.choose("pip", env, "", [pypi, ours])[0]
+        assert {"UV_INDEX": url} == indexes.choose("uv", env, "", [pypi, ours])[0]
+        assert {"PIP_INDEX_URL": url} == indexes.choose("pip", env, "", [ours])[0]  # no other is needed
+        assert {"UV_DEFAULT_INDEX": "https://i.invalid/simple"} == indexes.choose(
+            "uv", env, "https://i.invalid/simple", [ours]
+        )[0]  # the configured one already
+
+
+def test_the_default_python_is_our_own(place: Place) -> None:
+    assert f"{sys.version_info[0]}.{sys.version_info[1]}" == environment.wanted_version("")
+    assert environment.wanted_version("") == environment.wanted_version(sys.executable)
+    assert "3.12" == environment.wanted_version("3.12.4")
+    assert "" == environment.wanted_version("/nowhere/python3")
 
 
 @BOTH

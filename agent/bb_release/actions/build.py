@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bb_release.actions.site_commands import last_lines, run_commands
+from bb_release.actions.site_commands import last_lines
 from bb_release.errors import (
     ApplicationNotImportable,
     DjangoCheckFailed,
@@ -19,7 +19,7 @@ from bb_release.errors import (
 from bb_release.model import durable
 from bb_release.model.release import State
 from bb_release.model.step import Deployment
-from bb_release.tools import django, environment, host, installers, mirror
+from bb_release.tools import django, environment, host, mirror
 from bb_release.tools.process import ProcessFailed
 
 WARNING = re.compile(r"\((\w+\.)+W\d+\)")  # (security.W004), as django.core.checks prints it
@@ -56,21 +56,6 @@ def create_environment(deployment: Deployment) -> None:
         deployment.release.venv, python=app.python, cache=app.cache_folder,
         seed_pip=app.installer == "pip", on_line=deployment.reporter.line,
     )  # fmt: skip
-
-
-def install_requirements(deployment: Deployment) -> None:
-    app, release = deployment.app, deployment.release
-    run_commands(deployment, "before-requirements")
-    project = release.tree / app.subfolder
-    installers.install(
-        release.venv, [project / name for name in app.requirements],
-        installer=app.installer, cwd=project, cache=app.cache_folder, env=deployment.build_environment,
-        index_url=app.index_url, timeout_seconds=app.timeouts.requirements or None,
-        on_line=deployment.reporter.line, pass_fds=(deployment.lock,),
-    )  # fmt: skip
-    deployment.release = release.mark(
-        packages=environment.packages(release.venv), python=environment.python_version(release.venv)
-    )
 
 
 def missing_shared(deployment: Deployment) -> list[Path]:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from bb_release import __version__
-from bb_release.actions import build, interruption, prune, static, timer
+from bb_release.actions import build, interruption, prune, requirements, static, timer
 from bb_release.actions.preflight import preflight, preflight_units
 from bb_release.actions.run import Run, environments, site_state
 from bb_release.actions.site_commands import last_lines, run_commands, tell
@@ -71,7 +71,7 @@ BUILD = (
     Step("require-shared", "are the shared files there?", Scope.RELEASE, build.require_shared),
     Step("checkout", "export the revision into the release", Scope.RELEASE, build.checkout),
     Step("create-environment", "make a fresh virtual environment", Scope.RELEASE, build.create_environment),
-    Step("install-requirements", "install the requirements", Scope.RELEASE, build.install_requirements),
+    Step("install-requirements", "install the requirements", Scope.RELEASE, requirements.install_requirements),
     Step("link-shared", "link shared files and folders", Scope.RELEASE, build.link_shared),
     Step("check-django", "manage.py check, import the application", Scope.RELEASE, build.check_django),
     Step("collect-static", "manage.py collectstatic", Scope.RELEASE, static.collect_static),
@@ -99,7 +99,8 @@ def deploy(run: Run, wish: Wish) -> Release:
     ref = wish.ref or app.branch
     revision = mirror.resolve(layout.mirror, ref)
     run.facts.update({"from": live.name if live else "", "ref": ref, "revision": revision})
-    if live and not wish.force and not wish.build_only and live.is_verified_for(revision, app.shape):
+    done = live and live.is_verified_for(revision, app.shape) and not requirements.python_changed(app, live)
+    if live and done and not wish.force and not wish.build_only:
         run.log.say(f"nothing to do: {live.describe()} is live and verified")
         for name in started_before_environment(app):
             run.log.warn(f"{name} was started before {app.env_file} changed: bb-release restart takes it up")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from bb_release.actions.requirements import python_changed
 from bb_release.actions.run import require_owner
 from bb_release.actions.source import access_of
 from bb_release.model import activation, durable, hold, lock
@@ -28,7 +29,7 @@ def nothing_to_do(app: App) -> str:
     live = activation.current(layout)
     if wanted is None:
         return ""
-    if live and live.is_verified_for(wanted, app.shape):
+    if live and live.is_verified_for(wanted, app.shape) and not python_changed(app, live):
         return "the wanted revision is live"
     everything, _ = releases.readable(layout)
     same = [r for r in everything if (r.manifest.revision, r.manifest.shape) == (wanted, app.shape)]

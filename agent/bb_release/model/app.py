@@ -10,8 +10,9 @@ from pathlib import Path
 from bb_release.model.layout import Layout
 
 SHAPING = (
-    "repository", "subfolder", "python", "installer", "requirements", "index_url", "settings", "application",
-    "manage", "collect_static", "static_root_outside", "shared_files", "shared_folders", "environment", "run",
+    "repository", "subfolder", "python", "installer", "requirements", "groups", "extras", "index_url",
+    "settings", "application", "manage", "collect_static", "static_root_outside", "shared_files", "shared_folders",
+    "environment", "run",
 )  # fmt: skip
 
 
@@ -87,7 +88,9 @@ class App:
     subfolder: str = ""  # the Django project below the tree's root; manage.py lies in it
     python: str = ""  # "3.12" or a path; empty: the Python that runs the agent
     installer: str = "uv"
-    requirements: tuple[str, ...] = ("requirements.txt",)
+    requirements: tuple[str, ...] = ()  # files below the subfolder or the tree; empty: found in each release
+    groups: tuple[str, ...] = ()  # dependency groups to install too
+    extras: tuple[str, ...] = ()  # optional dependencies of the project to install too
     index_url: str = ""
     cache: Path | None = None  # installers' caches; empty: <root>/cache
     settings: str = ""  # DJANGO_SETTINGS_MODULE; empty: what manage.py says

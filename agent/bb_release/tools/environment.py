@@ -124,6 +124,19 @@ def _logging_into(lines: list[str]) -> Iterator[None]:
         root.handlers[:] = before
 
 
+def wanted_version(python: str) -> str:
+    """Major and minor version of the interpreter that `create` would use for `python`; "" when it does not start."""
+    if not python:
+        return f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if "/" not in python:
+        return ".".join(python.split(".")[:2])
+    try:
+        ask = "import sys; print('%d.%d' % sys.version_info[:2])"
+        return process.run([python, "-I", "-c", ask], capture=True, timeout_seconds=60).output.strip()
+    except process.ProcessFailed:
+        return ""
+
+
 def _no_interpreter(python: str) -> EnvironmentNotCreated:
     """The error for an interpreter that is not there, with those that are."""
     found: set[str] = set()

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import configparser
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from bb_release.errors import RequirementsNotInstalled
-from bb_release.tools import environment, process
+from bb_release.tools import environment, indexes, process, uv
+from bb_release.tools.requirements.pins import THEN_DEPLOY, Batch, Plan
 
 DETAIL_LINES = 15
-SYSTEM_PIP_CONFIG = Path("/etc/pip.conf")
-THEN_DEPLOY = "then run: bb-release deploy"
+PIP_LOG = "pip.log"
 # progress and hints: none of it says why an installation failed
 _NOISE = re.compile(
     r"\s*$|\s*(Collecting|Downloading|Using cached|Using Python|Looking in|Processing|Obtaining|Preparing|"
     r"Resolved|Prepared|Requirement already|\[notice\]|WARNING: Location|warning: The `UV_NATIVE_TLS`)"
 )
+
+# how pip and uv say that they were not let in
+_REFUSED = re.compile(r"\b40[13] (Client )?Error|\b401 Unauthorized|\b403 Forbidden|HTTP error 40[13]")
 
 
 @dataclass
@@ -32,7 +33,7 @@ class _Read:
 
 def install(
     venv: Path,
-    files: Sequence[Path],
+    plan: Plan,
     *,
     installer: str,
     cwd: Path,
@@ -43,63 +44,57 @@ def install(
     on_line: Callable[[str], None] | None,
     pass_fds: Sequence[int] = (),
 ) -> None:
-    """Install `files` (relative to `cwd`) into `venv` and prove that every file and Django arrived.
+    """Install what `plan` has into `venv` and prove that every file and Django arrived.
 
     `installer` is "uv" (our own dependency) or "pip" (the one in `venv`). `env` is the program's whole
-    environment; added to it are only the cache, the index and, for uv, what makes it behave like pip on this
-    host. `index_url` "" means the index of pip's own configuration. With one hash in the files, all need one.
-    Raises RequirementsNotInstalled: a file is missing, the installer failed or took too long, installed files
+    environment; added to it are only the cache, the indexes and, for uv, what makes it behave like pip on this
+    host. `index_url` "" means the index of `env` or of pip's own configuration. With one hash in the files of a
+    batch, all need one. Raises RequirementsNotInstalled: the installer failed or took too long, installed files
     are incomplete even after a second installation without the cache, or Django is not there.
     """
-    paths = [cwd / file for file in files]
-    shown = ", ".join(str(file) for file in files)
-    if not files:
-        raise RequirementsNotInstalled(
-            "no requirements file is named", remedy=f"name one in the configuration, {THEN_DEPLOY}"
-        )
-    for file, path in zip(files, paths, strict=True):
-        if not path.is_file():
-            raise RequirementsNotInstalled(
-                f"the requirements file {file} is not there",
-                remedy=f"push {file}, or correct its name in the configuration, {THEN_DEPLOY}",
-            )
-    read = _Read()
-    _read_files(paths, read)
+    shown = plan.shown
+    added, words = indexes.choose(installer, env, index_url, plan.indexes)
     if installer == "uv":
-        argv, added = _uv(venv, cache, env, index_url)
+        argv = [uv.program(), "pip", "install", "--python", str(venv / "bin" / "python"), "--link-mode", "hardlink"]
+        added |= uv.settings(cache)
         again = ["--no-cache", "--reinstall"]
     else:
         # -I: a folder "pip" or a typing.py at the top of the project must not shadow the real one
         argv = [str(venv / "bin" / "python"), "-I", "-m", "pip", "install"]
         argv += ["--no-input", "--disable-pip-version-check"]
-        added = {"PIP_CACHE_DIR": str(cache / "pip")}
-        if index_url:
-            added["PIP_INDEX_URL"] = index_url
+        added["PIP_CACHE_DIR"] = str(cache / "pip")
+        # why an index gave nothing (a refused password from netrc, for one) is said only there
+        added["PIP_LOG"] = str(venv / PIP_LOG)
         again = ["--no-cache-dir", "--force-reinstall"]
-    if read.hashes:
-        argv.append("--require-hashes")
-    for path in paths:
-        argv += ["-r", str(path)]
-    mask = process.Mask(list(_secrets([*added.values(), *read.indexes])))
-    note = mask(_about_index(installer, index_url, read.indexes))
+    calls = [(batch, _Read()) for batch in plan.batches]
+    for batch, read in calls:
+        _read_files(batch.files, read)
+    named = [url for _, read in calls for url in read.indexes]
+    addresses = [value for value in env.values() if "://" in value]
+    mask = process.Mask(list(indexes.secrets([*added.values(), *addresses, *named])))
+    note = mask(_about_index(installer, index_url, named))
+    own = {key: value for key, value in env.items() if key not in indexes.NAMES}
 
     def say(line: str) -> None:
         if on_line is not None and "UV_NATIVE_TLS" not in line:
             on_line(mask(line))
 
     def run(more: Sequence[str]) -> None:
-        try:
-            process.run(
-                [*argv, *more],
-                cwd=cwd,
-                env={**env, **added},
-                timeout_seconds=timeout_seconds,
-                on_line=say,
-                pass_fds=pass_fds,
-                low_priority=True,
-            )
-        except process.ProcessFailed as error:
-            raise _failed(installer, shown, error, mask, note) from error
+        for batch, read in calls:
+            try:
+                process.run(
+                    [*argv, *words, *_options(installer, batch, read), *more],
+                    cwd=cwd,
+                    env={**own, **added},
+                    timeout_seconds=timeout_seconds,
+                    on_line=say,
+                    pass_fds=pass_fds,
+                    low_priority=True,
+                )
+            except process.ProcessFailed as error:
+                raise _failed(installer, shown, error, mask, note, _unfetched(venv / PIP_LOG)) from error
+            finally:
+                (venv / PIP_LOG).unlink(missing_ok=True)
 
     if note:
         say(note)
@@ -124,11 +119,37 @@ def install(
         )
 
 
+def _options(installer: str, batch: Batch, read: _Read) -> list[str]:
+    """What one call says of its files."""
+    words = ["--no-deps"] if batch.complete else []
+    words += ["--require-hashes"] if read.hashes else []
+    if read.hashes and batch.complete and installer == "uv":
+        # look in every index, as pip does: what is taken is said by the hashes
+        words += ["--index-strategy", "unsafe-best-match"]
+    return words + [word for path in batch.files for word in ("-r", str(path))]
+
+
+def _unfetched(log: Path) -> list[str]:
+    """What pip's own log says of pages that it could not get, each once."""
+    try:
+        text = log.read_text("utf-8", "replace")
+    except OSError:
+        return []
+    return list(dict.fromkeys(re.findall(r"Could not fetch URL .*?(?= - skipping|$)", text, re.MULTILINE)))[:3]
+
+
 def _failed(
-    installer: str, shown: str, error: process.ProcessFailed, mask: process.Mask, note: str
+    installer: str, shown: str, error: process.ProcessFailed, mask: process.Mask, note: str, unfetched: Sequence[str]
 ) -> RequirementsNotInstalled:
     """The error for an installer that ended badly, with its last lines that matter."""
-    lines = [mask(line) for line in error.output.splitlines() if not _NOISE.match(line)]
+    output = "\n".join([error.output, *unfetched])
+    lines = [mask(line) for line in output.splitlines() if not _NOISE.match(line)]
+    if error.returncode is not None and error.returncode > 0 and _REFUSED.search(output):
+        return RequirementsNotInstalled(
+            f"{installer} could not install {shown}: an index refused the user or password",
+            remedy=f"correct them in netrc or build_env_file, {THEN_DEPLOY}",
+            details="\n".join(lines[-DETAIL_LINES:]),
+        )
     if error.returncode is not None and error.returncode > 0:
         return RequirementsNotInstalled(
             f"{installer} could not install {shown}",
@@ -141,64 +162,6 @@ def _failed(
         remedy="check the connection to the index, memory and the time limit, then run: bb-release deploy",
         details="\n".join(lines[-DETAIL_LINES:]),
     )
-
-
-def _uv(venv: Path, cache: Path, env: Mapping[str, str], index_url: str) -> tuple[list[str], dict[str, str]]:
-    """Uv's command, and the variables that make it behave on this host as pip does."""
-    import uv  # not needed where pip installs
-
-    try:
-        binary = uv.find_uv_bin()
-    except FileNotFoundError as error:
-        raise RequirementsNotInstalled(
-            "the uv program of bb-release is not there",
-            remedy='install bb-release again, or set the installer to "pip"',
-        ) from error
-    argv = [binary, "pip", "install", "--python", str(venv / "bin" / "python"), "--link-mode", "hardlink"]
-    added = {
-        "UV_CACHE_DIR": str(cache / "uv"),
-        "UV_PYTHON_DOWNLOADS": "never",
-        # what is installed depends on the requirements files and the index alone
-        "UV_NO_CONFIG": "1",
-        # the system's certificates; the second name is for older versions
-        "UV_SYSTEM_CERTS": "1",
-        "UV_NATIVE_TLS": "1",
-    }
-    # by variables: an address may hold a password, and everybody sees command lines
-    if index_url:
-        added["UV_DEFAULT_INDEX"] = index_url
-        return argv, added
-    settings = _pip_settings(env)
-    if settings.get("index-url"):
-        added["UV_DEFAULT_INDEX"] = settings["index-url"]
-    if settings.get("extra-index-url"):
-        added["UV_INDEX"] = " ".join(settings["extra-index-url"].split())
-    if settings.get("find-links"):
-        added["UV_FIND_LINKS"] = ",".join(settings["find-links"].split())
-    if settings.get("no-index", "").lower() in {"1", "true", "yes", "on"}:
-        argv.append("--no-index")
-    return argv, added
-
-
-def _pip_settings(env: Mapping[str, str]) -> dict[str, str]:
-    """What pip's own configuration files say, in its order: later files win, and [install] over [global]."""
-    home = Path(env.get("HOME", "/"))
-    config_home = Path(env.get("XDG_CONFIG_HOME") or home / ".config")
-    found: dict[str, dict[str, str]] = {"global": {}, "install": {}}
-    for path in (SYSTEM_PIP_CONFIG, home / ".pip" / "pip.conf", config_home / "pip" / "pip.conf"):
-        parser = configparser.RawConfigParser()
-        try:
-            parser.read(path, encoding="utf-8")
-        except (configparser.Error, UnicodeError):
-            # without the cause: the parser's message quotes lines, which may hold a password
-            raise RequirementsNotInstalled(
-                f"pip's configuration file {path} cannot be read",
-                remedy=f"correct that file, or set index_url, {THEN_DEPLOY}",
-            ) from None
-        for section, values in found.items():
-            if parser.has_section(section):
-                values.update({name.replace("_", "-"): value for name, value in parser.items(section)})
-    return {**found["global"], **found["install"]}
 
 
 def _read_files(paths: Sequence[Path], read: _Read) -> None:
@@ -233,13 +196,3 @@ def _about_index(installer: str, index_url: str, indexes: Sequence[str]) -> str:
         return line + "it overrides the configured index_url; remove that line"
     # uv takes the first default index it is given, and variables come before the files
     return line + "uv uses the configured index_url instead (pip would be overridden by it); remove that line"
-
-
-def _secrets(values: Sequence[str]) -> Iterator[str]:
-    """User names (tokens are sent as such) and passwords in the addresses among `values`."""
-    for word in (word for value in values for word in re.split(r"[\s,]+", value)):
-        try:
-            parts = urlsplit(word)
-        except ValueError:
-            continue  # not an address
-        yield from (part for part in (parts.username, parts.password) if part)
