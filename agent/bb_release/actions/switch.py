@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from bb_release.actions import build, interruption, static
 from bb_release.actions.run import Run, environments, health_now
 from bb_release.actions.site_commands import tell
-from bb_release.actions.verify import manager_for, remembered_units, require_units, restart_units, verify
+from bb_release.actions.verify import remembered_units, require_units, restart_units, verify
 from bb_release.errors import NoSuchRelease, ReleaseError, ReleaseNotUsable
 from bb_release.model import activation, durable, hold
 from bb_release.model import release as releases
@@ -216,17 +216,14 @@ def restart(run: Run, name: str = "") -> Release:
     live = activation.current(run.app.layout)
     if live is None:
         raise NoSuchRelease("nothing is live yet", remedy="bb-release deploy")
-    units = [unit for unit in run.app.units if not name or unit.name == name]
-    if name and not units:
+    if name and name not in [unit.name for unit in run.app.units]:
         raise NoSuchRelease(f"there is no unit {name!r}", remedy=f"one of: {', '.join(u.name for u in run.app.units)}")
     site, build_env, secrets = environments(run.app, live)
     run.log.add_secrets(secrets)
     deployment = Deployment(run.app, live, None, run.log, run.lock, site, build_env)
     try:
-        for unit in units:
-            run.log.say(f"restart {unit.name}")
-            manager = manager_for(unit)
-            manager.restart() if unit.runs_release else manager.reload()
+        run.log.say(f"restart {name or ', '.join(unit.name for unit in run.app.units)}")
+        restart_units(deployment, name)
         verify(deployment)
     except ReleaseError as error:
         error.exit_code = 21

@@ -78,12 +78,17 @@ def processes_of(manager: UnitManager) -> set[int]:
         return set()
 
 
-def restart_units(deployment: Deployment) -> None:
+def restart_units(deployment: Deployment, only: str = "") -> None:
     """Restart in the declared order. A reload never gave a whole new release, so only foreign units get one."""
     for unit in deployment.app.units:
+        if only and unit.name != only:
+            continue
         manager = manager_for(unit)
         deployment.reporter.line(f"{'restart' if unit.runs_release else 'reload'} {unit.name}")
         if unit.runs_release:
+            before = manager.state()
+            if before.running and before.main_pid:
+                deployment.left[unit.name] = (before.main_pid, before.started)
             manager.restart()
         else:
             manager.reload()
@@ -107,6 +112,7 @@ def verify(deployment: Deployment) -> None:
     time.sleep(max(0.0, settle - (time.monotonic() - began)))
     for (unit, manager), before in zip(managers, first, strict=True):
         require_stable(unit, manager, before)
+        require_new(unit, manager, before, deployment.left.get(unit.name))
         require_release(unit, manager, release, app.layout.releases)
 
 
@@ -134,6 +140,16 @@ def require_stable(unit: Unit, manager: UnitManager, before: UnitState) -> None:
     )
     if not same:
         raise not_running(unit, manager, f"{unit.name} did not stay up: it was started again by its manager")
+
+
+def require_new(unit: Unit, manager: UnitManager, now: UnitState, left: tuple[int, float | None] | None) -> None:
+    """A restart that restarted nothing is no restart: the old code would serve on."""
+    if left is not None and left == (now.main_pid, now.started):
+        raise NotHealthy(
+            f"{unit.name} was told to restart, and its main process is still the one from before ({now.main_pid})",
+            details="\n".join(manager.log_lines()),
+            remedy=f"see that restarting {unit.name} ends the old process and starts a new one",
+        )
 
 
 def require_release(unit: Unit, manager: UnitManager, release: Release, folder: Path) -> None:

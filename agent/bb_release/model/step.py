@@ -49,6 +49,7 @@ class Deployment:
     switch_back: bool = True
     makes_bad: str = ""
     failed_step: Step | None = None
+    left: dict[str, tuple[int, float | None]] = field(default_factory=dict)  # units' main processes before the restart
     scope: Scope = Scope.RELEASE
 
     @property
