@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from bb_release import errors
+from bb_release.tools import export
 from bb_release.tools import mirror as subject
+from bb_release.tools.git_access import Access, check_url
 
-FILES = subject.Access(allow_file=True)
+FILES = Access(allow_file=True)
 NOBODY = 65534
 
 
@@ -42,7 +44,7 @@ class Place:
         self.git("commit", "-q", "--allow-empty", "-m", subject_line)
         return self.git("rev-parse", "HEAD")
 
-    def fetch(self, access: subject.Access = FILES, url: str = "") -> list[str]:
+    def fetch(self, access: Access = FILES, url: str = "") -> list[str]:
         lines: list[str] = []
         subject.fetch(url or self.url, self.mirror, access, timeout_seconds=60, on_line=lines.append)
         return lines
@@ -50,7 +52,7 @@ class Place:
     def export(self, revision: str) -> Path:
         self.exports += 1
         into = self.top / f"tree{self.exports}"
-        subject.export(self.mirror, revision, into, timeout_seconds=60)
+        export.export_tree(self.mirror, revision, into, timeout_seconds=60)
         return into
 
     def script(self) -> str:
@@ -77,6 +79,17 @@ def test_what_is_fetched_is_resolved_and_exported_byte_for_byte(place: Place) ->
     assert [oct((tree / name).stat().st_mode & 0o777) for name in ("a.txt", "bin/run", "bin")] == [
         "0o644", "0o755", "0o755",
     ]  # fmt: skip
+
+
+def test_what_a_killed_export_left_beside_the_tree_is_cleared_and_nothing_is_left_there(place: Place) -> None:
+    place.fetch()
+    beside = sorted(os.listdir(place.top))
+    left = place.top / ".tree1.index"
+    left.mkdir()
+    for name in ("index", "index.lock"):
+        (left / name).write_text("half")
+    place.export(place.first)
+    assert sorted([*beside, "tree1"]) == sorted(os.listdir(place.top))
 
 
 def test_a_later_fetch_follows_new_commits_force_pushes_and_deleted_branches(place: Place) -> None:
@@ -138,13 +151,13 @@ def test_a_hostile_ref_is_refused_before_git_sees_it(tmp_path: Path, ref: str) -
 )  # fmt: skip
 def test_a_hostile_url_is_refused(place: Place, url: str) -> None:
     with pytest.raises(errors.ConfigurationInvalid):
-        place.fetch(subject.Access(), url.replace("CANARY", place.script()))
+        place.fetch(Access(), url.replace("CANARY", place.script()))
     assert not place.canary.exists()
 
 
 @pytest.mark.parametrize("url", ["https://host/x.git", "ssh://git@host:2222/x.git", "git@host:team/x.git"])
 def test_an_ordinary_url_is_let_through(url: str) -> None:
-    subject.check_url(url, allow_file=False)
+    check_url(url, allow_file=False)
 
 
 def test_what_is_planted_in_the_mirror_does_not_run(place: Place) -> None:
@@ -163,7 +176,7 @@ def test_what_is_planted_in_the_mirror_does_not_run(place: Place) -> None:
     second = place.commit("second", {"b.txt": "two\n"})
     place.fetch()
     with pytest.raises(errors.MirrorNotUpdated):
-        place.fetch(subject.Access(), "ssh://git@localhost:1/x")
+        place.fetch(Access(), "ssh://git@localhost:1/x")
     assert (place.export(second) / "b.txt").read_text() == "two\n"
     assert not place.canary.exists()
     assert "sshCommand" not in (place.mirror / "config").read_text()
@@ -326,6 +339,6 @@ def test_a_key_that_others_can_read_is_refused(place: Place) -> None:
     key = place.top / "key"
     key.write_text("x")
     key.chmod(0o640)
-    for access in (subject.Access(deploy_key=key), subject.Access(credentials=key)):
+    for access in (Access(deploy_key=key), Access(credentials=key)):
         with pytest.raises(errors.ConfigurationInvalid):
             place.fetch(access, "https://host.invalid/x")

@@ -6,9 +6,8 @@ import time
 from dataclasses import dataclass
 
 from bb_release import __version__
-from bb_release.actions import build, interruption, prune, timer
+from bb_release.actions import build, interruption, prune, source, timer
 from bb_release.actions.run import Run, environments, site_state
-from bb_release.actions.source import access_of
 from bb_release.actions.switch import SWITCH, make_live
 from bb_release.errors import (
     Held,
@@ -70,7 +69,7 @@ def migrate(deployment: Deployment) -> None:
 
 BUILD = (
     Step("require-shared", "are the shared files there?", Scope.RELEASE, build.require_shared),
-    Step("checkout", "export the revision into the release", Scope.RELEASE, build.checkout),
+    Step("checkout", "export the revision into the release", Scope.RELEASE, source.checkout),
     Step("create-environment", "make a fresh virtual environment", Scope.RELEASE, build.create_environment),
     Step("install-requirements", "install the requirements", Scope.RELEASE, build.install_requirements),
     Step("link-shared", "link shared files and folders", Scope.RELEASE, build.link_shared),
@@ -94,7 +93,7 @@ def deploy(run: Run, wish: Wish) -> Release:
     preflight(app, run)
     run.log.say(f"fetch {app.repository}")
     mirror.fetch(
-        app.repository, layout.mirror, access_of(app), timeout_seconds=app.timeouts.fetch,
+        app.repository, layout.mirror, source.access_of(app), timeout_seconds=app.timeouts.fetch,
         on_line=run.log.line, pass_fds=(run.lock,),
     )  # fmt: skip
     ref = wish.ref or app.branch
