@@ -55,6 +55,14 @@ class MirrorNotUpdated(ReleaseError):
     code = "mirror-not-updated"
 
 
+class HostKeyUnknown(ReleaseError):
+    code = "host-key-unknown"
+
+
+class HostKeyChanged(ReleaseError):
+    code = "host-key-changed"
+
+
 class RefNotFound(ReleaseError):
     code = "ref-not-found"
 

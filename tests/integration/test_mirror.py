@@ -146,7 +146,7 @@ def test_a_hostile_ref_is_refused_before_git_sees_it(tmp_path: Path, ref: str) -
         "-oProxyCommand=CANARY:x",
         "git@-oProxyCommand=CANARY:x", "ssh://-oProxyCommand=CANARY@host/x", "https://-x/y", "http://host/x",
         "git://host/x", "https://user:secret@host/x", "https://host/a\nb", "file:///srv/x", "/srv/x", "x", "",
-        "--upload-pack=CANARY", "https://", "ssh://host:99999/x", "git@host:-x", "host:path",
+        "--upload-pack=CANARY", "https://", "ssh://host:99999/x", "git@host:-x", "host:-x", "https:/host/x", "host://x",
     ],
 )  # fmt: skip
 def test_a_hostile_url_is_refused(place: Place, url: str) -> None:
@@ -155,7 +155,9 @@ def test_a_hostile_url_is_refused(place: Place, url: str) -> None:
     assert not place.canary.exists()
 
 
-@pytest.mark.parametrize("url", ["https://host/x.git", "ssh://git@host:2222/x.git", "git@host:team/x.git"])
+@pytest.mark.parametrize(
+    "url", ["https://host/x.git", "ssh://git@host:2222/x.git", "git@host:team/x.git", "host:~me/x"]
+)
 def test_an_ordinary_url_is_let_through(url: str) -> None:
     check_url(url, allow_file=False)
 

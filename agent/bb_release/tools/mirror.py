@@ -16,7 +16,8 @@ from pathlib import Path
 from bb_release.errors import RefNotFound
 from bb_release.tools import process
 from bb_release.tools.bare import FULL_HASH, LOCAL_SECONDS, argv, clear_leftovers, remove, settle
-from bb_release.tools.git_access import Access, check_ref, check_url, git_environment, not_updated, upload_pack
+from bb_release.tools.git_access import Access, check_ref, check_url, git_environment, secrets_of, upload_pack
+from bb_release.tools.git_failure import not_updated
 
 
 def fetch(
@@ -33,9 +34,10 @@ def fetch(
     A missing or broken mirror is cloned aside and renamed into place; until then the old one is kept.
     A local repository of another user is read with safe.directory set to that very path. git 2.39.5 ignores
     `-c safe.directory` for the upload-pack it starts, so it is given inside --upload-pack [tried].
-    Raises ConfigurationInvalid, and MirrorNotUpdated with git's own words.
+    Raises ConfigurationInvalid, and MirrorNotUpdated, HostKeyUnknown or HostKeyChanged with git's own words.
     """
     check_url(url, allow_file=access.allow_file)
+    mask = process.Mask(secrets_of(access))  # a server's answer is shown, and it may repeat what it was sent
     deadline = time.monotonic() + timeout_seconds
     aside, old = (mirror.with_name(mirror.name + end) for end in (".new", ".old"))
 
@@ -43,7 +45,7 @@ def fetch(
         left = max(0.1, deadline - time.monotonic())
         return process.run(
             argv(where, *words, access=access), env=git_environment(access), timeout_seconds=left,
-            on_line=on_line, capture=capture, pass_fds=pass_fds,
+            on_line=lambda line: on_line(mask(line)), capture=capture, pass_fds=pass_fds,
         ).output  # fmt: skip
 
     def update(where: Path) -> None:
@@ -125,7 +127,7 @@ def resolve(mirror: Path, ref: str) -> str:
 def remote_revision(url: str, ref: str, access: Access, *, timeout_seconds: float) -> str | None:
     """The hash a branch or tag (peeled) has at the remote now, without fetching; None when absent.
 
-    A hash gives None: remotes list names only. Raises RefInvalid, ConfigurationInvalid, MirrorNotUpdated.
+    A hash gives None: remotes list names only. Raises RefInvalid, ConfigurationInvalid, and what `fetch` raises.
     """
     check_ref(ref)
     check_url(url, allow_file=access.allow_file)
