@@ -259,6 +259,8 @@ class AppFile(_Table):
     known_hosts: Absolute | None = None
     git_credentials: Absolute | None = None
     allow_file_url: bool = target.App.allow_file_url
+    submodules: bool = target.App.submodules
+    lfs: bool = target.App.lfs
     run: list[RunTable] = Field(default_factory=list)
     timeouts: TimeoutsTable = Field(default_factory=TimeoutsTable)
 
@@ -273,15 +275,7 @@ def build(read: AppFile, name: str) -> target.App:
     facts["timeouts"] = target.Timeouts(**_facts(read.timeouts))
     # sorted: another order in the file is not another shape of the release
     facts["environment"] = tuple(sorted(read.environment.items()))
-    for key in (
-        "root",
-        "cache",
-        "env_file",
-        "build_env_file",
-        "deploy_key",
-        "known_hosts",
-        "git_credentials",
-    ):
+    for key in ("root", "cache", "env_file", "build_env_file", "deploy_key", "known_hosts", "git_credentials"):
         if facts.get(key) is not None:
             facts[key] = Path(facts[key])
     return target.App(name=name, **facts)

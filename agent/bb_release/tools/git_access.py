@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -35,6 +35,17 @@ class Access:
     credentials: Path | None = None
     allow_file: bool = False
     passed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a tree comes from, and what is fetched besides its own repository. By default nothing is."""
+
+    url: str = ""
+    access: Access = field(default_factory=Access)
+    submodules: Path | None = None  # the folder of their mirrors; None: they are off
+    lfs: bool = False
+    fetch_seconds: float = 600.0  # for each repository, and for the objects of Git LFS
 
 
 def check_url(url: str, *, allow_file: bool) -> None:

@@ -97,6 +97,25 @@ def fetch(
     remove(old)
 
 
+def has_whole_commit(mirror: Path, revision: str) -> bool:
+    """Is the commit there, with every file of its tree? False too where there is no mirror, or no sound one."""
+    if not FULL_HASH.match(revision) or not os.path.lexists(mirror):
+        return False
+    settle(mirror)
+    words = ("rev-list", "--objects", "--no-walk", "--quiet", revision)
+    env = git_environment(Access())
+    return process.run(argv(mirror, *words), env=env, timeout_seconds=LOCAL_SECONDS, check=False).returncode == 0
+
+
+def fetch_commit(
+    url: str, mirror: Path, revision: str, access: Access, *, timeout_seconds: float, pass_fds: Sequence[int] = ()
+) -> None:
+    """Ask the remote for one commit by its hash, and keep it. Raises ProcessFailed when it does not give it."""
+    options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", *upload_pack(url))
+    words = argv(mirror, "fetch", *options, "--", url, f"+{revision}:refs/pinned/{revision}", access=access)
+    process.run(words, env=git_environment(access), timeout_seconds=timeout_seconds, pass_fds=pass_fds)
+
+
 def resolve(mirror: Path, ref: str) -> str:
     """The full hash of the commit that a branch, a tag (peeled), or a commit's hash or its prefix names.
 

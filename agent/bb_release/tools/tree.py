@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from pathlib import Path
 
 from bb_release.errors import TreeNotExported
+from bb_release.tools.lfs import pointer_at
 
 
 def check_tree(top: Path) -> int:
-    """Set the modes, refuse escaping links and Git LFS; return how many files and links there are."""
+    """Set the modes, refuse escaping links and pointers of Git LFS; return how many files and links there are."""
     count = 0
     top.chmod(0o755)
     for folder, folders, files in os.walk(top):
@@ -27,10 +27,10 @@ def check_tree(top: Path) -> int:
                     )  # fmt: skip
                 continue
             path.chmod(0o755 if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0o644)
-            if name == ".gitattributes" and re.search(rb"(?m)^[^#\n]*\sfilter=lfs\b", path.read_bytes()):
+            if pointer_at(path):
                 raise TreeNotExported(
-                    f"{path.relative_to(top)} gives files to Git LFS, which is not supported",
-                    remedy="Put the files into git itself (git lfs migrate export), or keep them elsewhere.",
+                    f"{path.relative_to(top)} is a pointer of Git LFS and not the file, and Git LFS is off",
+                    remedy="Set lfs = true; or put the files into git itself (git lfs migrate export).",
                 )
     return count
 
