@@ -71,6 +71,10 @@ class TreeNotExported(ReleaseError):
     code = "tree-not-exported"
 
 
+class ArchiveRefused(ReleaseError):
+    code = "archive-refused"
+
+
 class EnvironmentNotCreated(ReleaseError):
     code = "environment-not-created"
 

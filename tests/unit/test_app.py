@@ -15,7 +15,7 @@ OTHER = {
     "repository": "x", "subfolder": "x", "python": "3.12", "installer": "pip", "requirements": ("x.txt",),
     "index_url": "https://x", "settings": "x", "application": "x:y", "manage": "x.py", "collect_static": False,
     "static_root_outside": True, "shared_files": ("x",), "shared_folders": ("x",), "environment": (("A", "1"),),
-    "run": (Run("before_switch", ("true",)),),
+    "run": (Run("before_switch", ("true",)),), "submodules": True, "lfs": True,
 }  # fmt: skip
 
 UNSHAPING = {

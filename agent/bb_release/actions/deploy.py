@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from bb_release import __version__
 from bb_release.actions import build, interruption, prune, source, timer
@@ -23,7 +24,7 @@ from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.release import Release, State
 from bb_release.model.step import Deployment, Scope, Step, run_steps
-from bb_release.tools import django, host, mirror
+from bb_release.tools import django, host
 from bb_release.tools.process import ProcessFailed
 
 LEAST_FREE_BYTES = 100_000_000
@@ -40,6 +41,7 @@ class Wish:
     build_only: bool = False
     switch_back: bool = True
     resume: str = ""
+    archive: Path | None = None
 
 
 def migrate(deployment: Deployment) -> None:
@@ -91,13 +93,7 @@ def deploy(run: Run, wish: Wish) -> Release:
     require_not_held(app, wish)
     live = activation.current(layout)
     preflight(app, run)
-    run.log.say(f"fetch {app.repository}")
-    mirror.fetch(
-        app.repository, layout.mirror, source.access_of(app), timeout_seconds=app.timeouts.fetch,
-        on_line=run.log.line, pass_fds=(run.lock,),
-    )  # fmt: skip
-    ref = wish.ref or app.branch
-    revision = mirror.resolve(layout.mirror, ref)
+    ref, revision = source.choose(run, wish.ref, wish.archive)
     run.facts.update({"from": live.name if live else "", "ref": ref, "revision": revision})
     if live and not wish.force and not wish.build_only and live.is_verified_for(revision, app.shape):
         run.log.say(f"nothing to do: {live.describe()} is live and verified")
@@ -175,7 +171,7 @@ def begin(run: Run, wish: Wish, ref: str, revision: str, live: Release | None) -
     run.log.add_secrets(secrets)
     return Deployment(
         app, release, live if live and live.is_good else None, run.log, run.lock, site, build_env,
-        switch_back=wish.switch_back,
+        switch_back=wish.switch_back, archive=wish.archive,
     )  # fmt: skip
 
 
@@ -212,8 +208,8 @@ def after(run: Run, deployment: Deployment, wish: Wish) -> None:
     """What follows a success; a failure here is a warning, the deploy has succeeded."""
     app = run.app
     timer.forget(app)
-    if wish.ref and wish.ref != app.branch:
-        reason = f"{wish.ref} was deployed, not the branch {app.branch}"
+    if wish.archive or (wish.ref and wish.ref != app.branch):
+        reason = f"{wish.archive.name if wish.archive else wish.ref} was deployed, not the branch {app.branch}"
         hold.place(app.layout, who=run.who, reason=reason, by_hand=False)
     elif not wish.if_changed:
         hold.lift(app.layout)
