@@ -11,6 +11,7 @@ import stat
 import struct
 import subprocess
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -61,7 +62,9 @@ class Zip:
         info.compress_type = zipfile.ZIP_DEFLATED
         for key, value in facts.items():
             setattr(info, key, value)
-        self.zip.writestr(info, content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a name that is there twice is what is wanted
+            self.zip.writestr(info, content)
         return self
 
     def link(self, name: str, target: str) -> Zip:

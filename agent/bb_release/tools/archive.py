@@ -121,9 +121,7 @@ def _read_tar(raw: IO[bytes], tree: Tree) -> None:
                 try:
                     pythons_filter(member, str(tree.top))
                 except tarfile.TarError as error:
-                    raise refused(
-                        member.name, f"is refused by Python's extraction filter: {ascii(str(error))}"
-                    ) from error
+                    raise refused(member.name, f"is refused by Python's extraction filter: {str(error)!a}") from error
             if member.isdir():
                 tree.add(member.name, "folder")
             elif member.issym():
