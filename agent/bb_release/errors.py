@@ -56,12 +56,24 @@ class MirrorNotUpdated(ReleaseError):
     code = "mirror-not-updated"
 
 
+class HostKeyUnknown(ReleaseError):
+    code = "host-key-unknown"
+
+
+class HostKeyChanged(ReleaseError):
+    code = "host-key-changed"
+
+
 class RefNotFound(ReleaseError):
     code = "ref-not-found"
 
 
 class TreeNotExported(ReleaseError):
     code = "tree-not-exported"
+
+
+class ArchiveRefused(ReleaseError):
+    code = "archive-refused"
 
 
 class EnvironmentNotCreated(ReleaseError):

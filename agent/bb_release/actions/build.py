@@ -16,10 +16,9 @@ from bb_release.errors import (
     RehearsalFailed,
     SharedMissing,
 )
-from bb_release.model import durable
 from bb_release.model.release import State
 from bb_release.model.step import Deployment
-from bb_release.tools import django, environment, host, mirror
+from bb_release.tools import django, environment, host
 from bb_release.tools.process import ProcessFailed
 
 WARNING = re.compile(r"\((\w+\.)+W\d+\)")  # (security.W004), as django.core.checks prints it
@@ -35,19 +34,6 @@ def project_of(deployment: Deployment) -> django.Project:
         pass_fds=(deployment.lock,),
         on_line=deployment.reporter.line,
     )
-
-
-def checkout(deployment: Deployment) -> None:
-    release, app = deployment.release, deployment.app
-    release.tree.mkdir(mode=0o755, exist_ok=True)
-    release.tree.chmod(0o755)
-    mirror.export(
-        app.layout.mirror, release.manifest.revision, release.tree,
-        timeout_seconds=app.timeouts.checkout, pass_fds=(deployment.lock,), on_line=deployment.reporter.line,
-    )  # fmt: skip
-    durable.put(release.folder / "REVISION", f"{release.manifest.revision}\n".encode(), mode=0o644)
-    names = f"BB_RELEASE={release.name}\nBB_REVISION={release.manifest.revision}\n"
-    durable.put(release.folder / "release.env", names.encode(), mode=0o644)
 
 
 def create_environment(deployment: Deployment) -> None:

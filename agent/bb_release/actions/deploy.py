@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from bb_release import __version__
-from bb_release.actions import build, interruption, prune, requirements, static, timer
+from bb_release.actions import build, interruption, prune, requirements, source, static, timer
 from bb_release.actions.preflight import preflight, preflight_units
 from bb_release.actions.run import Run, environments, site_state
 from bb_release.actions.site_commands import last_lines, run_commands, tell
-from bb_release.actions.source import access_of
 from bb_release.actions.status import started_before_environment
 from bb_release.actions.switch import SWITCH, make_live
 from bb_release.errors import (
@@ -26,7 +26,7 @@ from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.release import Release, State
 from bb_release.model.step import Deployment, Scope, Step, run_steps
-from bb_release.tools import django, mirror
+from bb_release.tools import django
 from bb_release.tools.process import ProcessFailed
 
 
@@ -40,6 +40,7 @@ class Wish:
     build_only: bool = False
     switch_back: bool = True
     resume: str = ""
+    archive: Path | None = None
 
 
 def migrate(deployment: Deployment) -> None:
@@ -69,7 +70,7 @@ def migrate(deployment: Deployment) -> None:
 
 BUILD = (
     Step("require-shared", "are the shared files there?", Scope.RELEASE, build.require_shared),
-    Step("checkout", "export the revision into the release", Scope.RELEASE, build.checkout),
+    Step("checkout", "export the revision into the release", Scope.RELEASE, source.checkout),
     Step("create-environment", "make a fresh virtual environment", Scope.RELEASE, build.create_environment),
     Step("install-requirements", "install the requirements", Scope.RELEASE, requirements.install_requirements),
     Step("link-shared", "link shared files and folders", Scope.RELEASE, build.link_shared),
@@ -91,13 +92,7 @@ def deploy(run: Run, wish: Wish) -> Release:
     require_not_held(app, wish)
     live = activation.current(layout)
     preflight(app, run)
-    run.log.say(f"fetch {app.repository}")
-    mirror.fetch(
-        app.repository, layout.mirror, access_of(app), timeout_seconds=app.timeouts.fetch,
-        on_line=run.log.line, pass_fds=(run.lock,),
-    )  # fmt: skip
-    ref = wish.ref or app.branch
-    revision = mirror.resolve(layout.mirror, ref)
+    ref, revision = source.choose(run, wish.ref, wish.archive)
     run.facts.update({"from": live.name if live else "", "ref": ref, "revision": revision})
     done = live and live.is_verified_for(revision, app.shape) and not requirements.python_changed(app, live)
     if live and done and not wish.force and not wish.build_only:
@@ -157,7 +152,7 @@ def begin(run: Run, wish: Wish, ref: str, revision: str, live: Release | None) -
     run.log.add_secrets(secrets)
     return Deployment(
         app, release, live if live and live.is_good else None, run.log, run.lock, site, build_env,
-        switch_back=wish.switch_back,
+        switch_back=wish.switch_back, archive=wish.archive,
     )  # fmt: skip
 
 
@@ -198,8 +193,8 @@ def after(run: Run, deployment: Deployment, wish: Wish) -> None:
     """What follows a success; a failure here is a warning, the deploy has succeeded."""
     app = run.app
     timer.forget(app)
-    if wish.ref and wish.ref != app.branch:
-        reason = f"{wish.ref} was deployed, not the branch {app.branch}"
+    if wish.archive or (wish.ref and wish.ref != app.branch):
+        reason = f"{wish.archive.name if wish.archive else wish.ref} was deployed, not the branch {app.branch}"
         hold.place(app.layout, who=run.who, reason=reason, by_hand=False)
     elif not wish.if_changed:
         hold.lift(app.layout)

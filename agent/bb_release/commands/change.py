@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
     click.option("--build-only", is_flag=True, help="Build and prove, touch nothing shared."),
     click.option("--resume", default="", metavar="RELEASE",
                  shell_complete=completion.releases, help="Go on with a build that failed."),
+    click.option("--archive", type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+                 metavar="FILE", help="Deploy a tar or zip archive, not the repository."),
     click.option("--no-switch-back", is_flag=True, help="Leave an unhealthy release live."),
     click.option("--wait", "wait_seconds", type=click.FloatRange(0), default=0.0, metavar="SECONDS",
                  help="Wait for another run to end."),
 )  # fmt: skip
 def deploy(
     context: Context, ref: str, force: bool, reason: str, quiet: bool, as_json: bool,
-    if_changed: bool, build_only: bool, resume: str, no_switch_back: bool, wait_seconds: float,
+    if_changed: bool, build_only: bool, resume: str, archive: Path | None, no_switch_back: bool, wait_seconds: float,
 ) -> None:  # fmt: skip
     """Put one revision live, or leave the site as it was."""
     from bb_release.actions import deploy as action
@@ -39,11 +42,15 @@ def deploy(
         check_ref(ref)
     if if_changed and (ref or force or resume):
         raise UsageInvalid("--if-changed stands alone", remedy="leave out the ref, --force and --resume")
+    if archive and (ref or if_changed or resume):
+        raise UsageInvalid("--archive stands alone", remedy="leave out the ref, --if-changed and --resume")
+    if archive and not archive.name.isprintable():
+        raise UsageInvalid("the archive's name has unprintable characters", remedy="give the file another name")
     if if_changed and timer.nothing_to_do(app):
         return
     wish = action.Wish(
         ref=ref, if_changed=if_changed, force=force, build_only=build_only, resume=resume,
-        switch_back=not no_switch_back,
+        archive=archive, switch_back=not no_switch_back,
     )  # fmt: skip
     try:
         with run.changing(

@@ -30,6 +30,11 @@ class Layout:
         return self.root / "mirror.git"
 
     @property
+    def submodules(self) -> Path:
+        """The mirrors of submodules, each named by a hash of its url."""
+        return self.root / "submodules"
+
+    @property
     def shared(self) -> Path:
         return self.root / "shared"
 

@@ -6,6 +6,7 @@ import enum
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from bb_release.errors import ReleaseError
@@ -47,6 +48,7 @@ class Deployment:
     site_environment: dict[str, str] = field(repr=False)
     build_environment: dict[str, str] = field(repr=False)
     switch_back: bool = True
+    archive: Path | None = None  # the tree comes from this file, and not from the repository
     makes_bad: str = ""
     failed_step: Step | None = None
     left: dict[str, tuple[int, float | None]] = field(default_factory=dict)  # units' main processes before the restart
