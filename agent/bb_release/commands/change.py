@@ -12,6 +12,7 @@ from bb_release.errors import Held, LockHeld, NotNow, UsageInvalid
 @command(
     "deploy", click.argument("ref", default=""), FORCE, REASON, QUIET, JSON,
     click.option("--if-changed", is_flag=True, help="For timers: silent and 0 when there is nothing to do."),
+    click.option("--plan", "only_plan", is_flag=True, help="Say what would be done; do nothing but fetch."),
     click.option("--build-only", is_flag=True, help="Build and prove, touch nothing shared."),
     click.option("--resume", default="", metavar="RELEASE", help="Go on with a build that failed."),
     click.option("--no-switch-back", is_flag=True, help="Leave an unhealthy release live."),
@@ -20,7 +21,7 @@ from bb_release.errors import Held, LockHeld, NotNow, UsageInvalid
 )  # fmt: skip
 def deploy(
     context: Context, ref: str, force: bool, reason: str, quiet: bool, as_json: bool,
-    if_changed: bool, build_only: bool, resume: str, no_switch_back: bool, wait_seconds: float,
+    if_changed: bool, only_plan: bool, build_only: bool, resume: str, no_switch_back: bool, wait_seconds: float,
 ) -> None:  # fmt: skip
     """Put one revision live, or leave the site as it was."""
     from bb_release.actions import deploy as action
@@ -33,6 +34,14 @@ def deploy(
         check_ref(ref)
     if if_changed and (ref or force or resume):
         raise UsageInvalid("--if-changed stands alone", remedy="leave out the ref, --force and --resume")
+    if only_plan:
+        if if_changed or force or build_only or resume or no_switch_back:
+            raise UsageInvalid("--plan stands alone", remedy="leave out every other option but --json")
+        from bb_release.actions import plan
+
+        facts = plan.plan(app, ref)
+        (console.print_json if as_json else console.print_plan)(facts)
+        return
     if if_changed and timer.nothing_to_do(app):
         return
     wish = action.Wish(
