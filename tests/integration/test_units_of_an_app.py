@@ -84,19 +84,26 @@ def test_the_nginx_site_serves_static_files_of_the_live_release_and_media() -> N
 
 
 def test_nginx_itself_takes_the_site(tmp_path: Path) -> None:
-    if not shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin"):
+    nginx = os.environ.get("NGINX") or shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+    if not nginx:
         assert not os.environ.get("REQUIRE_NGINX"), "nginx is not installed"
         pytest.skip("skipped: nginx is not installed")
-    (tmp_path / "site.conf").write_text(
-        rendered(replace(EXAMPLE, shared_folders=("media",)), systemd=False)["broken_brackets.conf"]
-    )
+    site = rendered(replace(EXAMPLE, shared_folders=("media",)), systemd=False)["broken_brackets.conf"]
+    assert 2 == site.count("    listen ")
+    here = site.replace("listen 80;", f"listen unix:{tmp_path}/s;").replace("    listen [::]:80;\n", "")
+    (tmp_path / "site.conf").write_text(here)
     (tmp_path / "nginx.conf").write_text(
-        f"pid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\ninclude {tmp_path}/site.conf;\n}}\n"
+        f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{\naccess_log off;\ninclude {tmp_path}/site.conf;\n}}\n"
     )
-    done = subprocess.run(
-        ["/usr/sbin/nginx", "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], capture_output=True, text=True
-    )
+
+    def tried() -> subprocess.CompletedProcess[str]:
+        argv = [nginx, "-t", "-e", "stderr", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
+        return subprocess.run(argv, capture_output=True, text=True)
+
+    done = tried()
     assert 0 == done.returncode, done.stderr
+    (tmp_path / "site.conf").write_text(here.replace("proxy_pass http://broken_brackets;", "proxy_pas x;"))
+    assert 0 != tried().returncode
 
 
 def test_installing_writes_what_is_missing_and_nothing_when_a_file_differs(
