@@ -131,12 +131,24 @@ def test_a_project_in_a_subfolder_with_split_settings_and_all_that_production_ha
 
 
 def test_what_cannot_be_found_is_told_and_the_file_still_loads(repository: Repository) -> None:
-    repository.write({"manage.py": MANAGE.format("local_settings"), "uv.lock": ""})
+    repository.write({"manage.py": MANAGE.format("local_settings")})
     app, begun, _ = repository.init()
     told = "\n".join(begun.missing)
     assert "settings: local_settings, but there is no such file" in told
-    assert "no requirements.txt" in told
+    assert "neither a requirements.txt nor a lock file" in told
     assert app.health and app.health.url.endswith(":/")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [({"uv.lock": "", "pyproject.toml": "dependencies"}, "uv.lock"), ({"pyproject.toml": "[tool.ruff]"}, ""),
+     ({"uv.lock": "", "requirements.txt": ""}, "requirements.txt")],
+)  # fmt: skip
+def test_a_requirements_file_comes_before_a_lock(repository: Repository, files: dict[str, str], expected: str) -> None:
+    repository.write({"manage.py": MANAGE.format("a"), "a.py": "", **files})
+    app, begun, _ = repository.init()
+    assert (expected or "requirements.txt",) == app.requirements
+    assert (expected == "") == any(line.startswith("requirements") for line in begun.missing)
 
 
 def test_settings_without_a_static_root_do_not_collect(repository: Repository) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from pathlib import PurePosixPath
 from typing import Any
@@ -15,10 +16,9 @@ from bb_release.model import activation, hold
 from bb_release.model.app import App
 from bb_release.model.lock import app_lock
 from bb_release.model.release import Release
-from bb_release.tools import git_changes, mirror
+from bb_release.tools import git_changes, mirror, pins
 
 _MIGRATION = re.compile(r"(?:^|/)([^/]+)/migrations/([^/]+)\.py$")
-_PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?\s*(?:===?\s*([^\s;#,]+))?")
 
 
 def plan(app: App, ref: str) -> dict[str, Any]:
@@ -103,18 +103,25 @@ def requirement_changes(app: App, old: str, new: str) -> list[str]:
 
 
 def _pins(app: App, revision: str) -> dict[str, str]:
-    pins: dict[str, str] = {}
-    waiting, seen = [PurePosixPath(app.subfolder) / name for name in app.requirements], set[PurePosixPath]()
-    while waiting:
-        path = waiting.pop(0)
-        if path in seen:
-            continue
-        seen.add(path)
-        for line in git_changes.file_text(app.layout.mirror, revision, str(path)).splitlines():
-            included = re.match(r"\s*(?:-r|--requirement)[\s=]*([^\s#]+)", line)
-            pin = _PIN.match(line.strip())
-            if included and "://" not in line and ".." not in line:
-                waiting.append(path.parent / included[1])
-            elif pin and not line.lstrip().startswith(("-", "#")):
-                pins[re.sub(r"[-_.]+", "-", pin[1]).lower()] = pin[2] or line.strip().partition("#")[0].strip()
-    return pins
+    """All pins of a revision: of the files that are configured, else of the first known one that is there."""
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+    for name in app.requirements or pins.NAMES:
+        if found and not app.requirements:
+            break
+        # beside manage.py, else at the top
+        waiting = [[str(PurePosixPath(app.subfolder) / name), name]]
+        while waiting:
+            path, text = next(
+                ((path, text) for path in waiting.pop(0) if (text := _text(app, revision, path))), ("", "")
+            )
+            if path and path not in seen:
+                seen.add(path)
+                found |= pins.pins(path, text)
+                waiting += [[posixpath.normpath(posixpath.join(posixpath.dirname(path), more))]
+                            for more in (pins.included(text) if path.endswith(".txt") else ())]  # fmt: skip
+    return found
+
+
+def _text(app: App, revision: str, path: str) -> str:
+    return "" if path.startswith("..") else git_changes.file_text(app.layout.mirror, revision, path)

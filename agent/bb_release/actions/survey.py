@@ -123,16 +123,19 @@ def followed(project: Path, path: Path, found: Survey) -> Source | None:
 
 
 def find_requirements(tree: Path, project: Path, found: Survey) -> None:
-    for name in (*_REQUIREMENTS, *_LOCKS):
-        if (project / name).is_file():
-            found.values["requirements"] = [name], f"{name} is there"
-            if name in _LOCKS:
-                found.missing.append(f"requirements: there is {name}, and no requirements.txt")
-            return
-    above = [name for name in _REQUIREMENTS if (tree / name).is_file()]
-    found.missing.append(
-        f"requirements: {above[0]} lies above the subfolder" if above else "requirements: no requirements.txt was found"
-    )
+    """A requirements file that is there was meant to be installed from; else a lock; beside manage.py, else above."""
+    there = [
+        name
+        for name in (*_REQUIREMENTS, *_LOCKS)
+        for folder in dict.fromkeys((project, tree))
+        if (folder / name).is_file() and (name != "pyproject.toml" or "dependencies" in _text(folder / name))
+    ]
+    if not there:
+        found.missing.append("requirements: neither a requirements.txt nor a lock file was found")
+        return
+    others = [name for name in there[1:] if name in _LOCKS]
+    also = f"; there is also {', '.join(dict.fromkeys(others))}" if others and there[0] not in _LOCKS else ""
+    found.values["requirements"] = [there[0]], f"{there[0]} is there{also}"
 
 
 def find_python(tree: Path, project: Path, found: Survey) -> None:

@@ -23,6 +23,7 @@ from bb_release.tools import systemctl
 TEMPLATES = Path(__file__).parents[1] / "templates"
 SYSTEMD = Path("/etc/systemd/system")
 NGINX = (Path("/etc/nginx/sites-available"), Path("/etc/nginx/conf.d"))
+LINK = "/usr/local/bin/bb-release"
 WEB_SERVERS = ("www-data", "nginx", "http")  # Debian, Fedora and Red Hat, Arch
 # without quotes, spaces, `%` and `$`, a word means the same to systemd, nginx and ssh alike
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+,~-]+")
@@ -51,7 +52,9 @@ def people(app: App, site_user: str) -> People:
     """The owner of the app root deploys (before there is one: `deploy`), and nginx has its distribution's user."""
     known = {entry.pw_name for entry in pwd.getpwall()}
     web_server = next((name for name in WEB_SERVERS if name in known), WEB_SERVERS[0])
-    return People(owner_of(app) or "deploy", site_user or web_server, web_server, f"{sys.prefix}/bin/bb-release")
+    # the link that survives an upgrade, where there is one
+    program = LINK if os.access(LINK, os.X_OK) else f"{sys.prefix}/bin/bb-release"
+    return People(owner_of(app) or "deploy", site_user or web_server, web_server, program)
 
 
 def owner_of(app: App) -> str:
