@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -190,6 +191,28 @@ def test_another_user_is_told_who_deploys(live_site: Site) -> None:
     )  # fmt: skip
     assert "looked as root, but nobody deploys" in done.stdout
     assert f"sudo -u nobody bb-release --config {live_site.config} check" in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="skipped: only root can give a file away")
+def test_secrets_that_the_deploy_user_cannot_read_are_a_line_with_the_command(live_site: Site) -> None:
+    env = live_site.root / "shared/site.env"
+    owner = env.stat()
+    os.chown(env, 0, 0)
+    try:
+        done = live_site.run("check")
+        assert "belongs to root, and nobody cannot read it" in done.stdout
+        assert (1, True) == (done.returncode, f"sudo chown nobody {env}" in done.stdout)
+    finally:
+        os.chown(env, owner.st_uid, owner.st_gid)
+
+
+def test_while_a_run_has_the_lock_a_plan_ends_and_check_says_whose_it_is(live_site: Site) -> None:
+    with (live_site.root / "state/lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = live_site.run("deploy", "--plan")
+        assert (10, True) == (done.returncode, "another-run-holds-the-lock" in done.stderr)
+        assert "a run is under way" in lines(live_site, "warn")
+    assert "no run is under way" in lines(live_site, "ok")
 
 
 def test_a_full_disk_is_a_line(live_site: Site) -> None:

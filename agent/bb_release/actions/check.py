@@ -12,7 +12,7 @@ from pathlib import Path
 from bb_release import config, envfile
 from bb_release.actions import check_folders, check_site, check_units
 from bb_release.actions.source import access_of
-from bb_release.errors import ReleaseError
+from bb_release.errors import ConfigurationInvalid, ReleaseError
 from bb_release.model.app import App
 from bb_release.model.fact import Fact, Level, problem, warn
 from bb_release.tools import filesystem, git_access, mirror, process
@@ -78,20 +78,31 @@ def who_looks(app: App) -> Iterator[Fact]:
 def environment_files(app: App) -> Iterator[Fact]:
     for key, path in (("env_file", app.env_file), ("build_env_file", app.build_env_file)):
         if path is not None:
-            yield from _kept(_environment_file(key, path))
+            yield from _kept(_environment_file(app, key, path))
     if app.env_file is None:
         yield Fact("no env_file: the site has only what [environment] says")
 
 
-def _environment_file(key: str, path: Path) -> Iterator[Fact]:
-    if not os.access(path, os.R_OK) and path.exists():
-        owner = filesystem.name_of(path.stat().st_uid)
-        yield problem(f"{key} {path} belongs to {owner}, and {filesystem.name_of(os.geteuid())} cannot read it",
-                      f"sudo chown {filesystem.name_of(os.geteuid())} {shlex.quote(str(path))}")  # fmt: skip
+def _environment_file(app: App, key: str, path: Path) -> Iterator[Fact]:
+    try:
+        names = envfile.read(path)
+    except ConfigurationInvalid:
+        if os.access(path, os.R_OK) or not path.exists():
+            raise
+        me, owner = filesystem.name_of(os.geteuid()), filesystem.name_of(path.stat().st_uid)
+        told = problem if _deploys(app) else warn
+        yield told(f"{key} {path} belongs to {owner}, and {me} cannot read it", f"sudo chown {me} {_quoted(path)}")
         return
-    names = envfile.read(path)
     empty = [name for name, value in names.items() if not value]
     yield Fact(f"{key} {path}: {len(names)} names" + (f", empty: {', '.join(empty)}" if empty else ""))
+
+
+def _deploys(app: App) -> bool:
+    return app.root.is_dir() and app.root.stat().st_uid == os.geteuid()
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 def keys(app: App) -> Iterator[Fact]:

@@ -58,11 +58,12 @@ def init(repository: str, *, name: str = "", root: str = "", branch: str = "", o
     if os.path.lexists(file):
         raise AlreadyThere(f"{file} is there already, and is never overwritten",
                            remedy=f"move it away, or write elsewhere: --output {name}-new.toml")  # fmt: skip
-    branch = branch or git_remote.default_branch(url, access, timeout_seconds=FETCH_SECONDS)
-    check_ref(branch)
+    if branch:
+        check_ref(branch)
     with tempfile.TemporaryDirectory(prefix="bb-release-init-") as scratch:
         bare, tree = Path(scratch) / "mirror.git", Path(scratch) / "tree"
         mirror.fetch(url, bare, access, timeout_seconds=FETCH_SECONDS, on_line=lambda _: None)
+        branch = branch or git_remote.default_branch(url, access, timeout_seconds=FETCH_SECONDS)
         mirror.export(bare, mirror.resolve(bare, branch), tree, timeout_seconds=FETCH_SECONDS)
         found = survey(tree)
         root = root or f"/srv/{name}"

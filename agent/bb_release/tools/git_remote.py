@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bb_release.errors import RefNotFound, UsageInvalid
+from bb_release.errors import MirrorNotUpdated, RefNotFound, UsageInvalid
 from bb_release.tools import process
-from bb_release.tools.git_access import Access, check_url, git_environment, not_updated, upload_pack
+from bb_release.tools.git_access import Access, check_url, git_environment, upload_pack
 
 
 def default_branch(url: str, access: Access, *, timeout_seconds: float) -> str:
-    """The branch that the remote's HEAD names.
+    """The branch that the remote's HEAD names; asked of a remote that was fetched from just before.
 
     Raises ConfigurationInvalid, MirrorNotUpdated, RefNotFound for an empty repository or a detached HEAD.
     """
@@ -21,7 +21,11 @@ def default_branch(url: str, access: Access, *, timeout_seconds: float) -> str:
     try:
         said = process.run(argv, env=git_environment(access), timeout_seconds=timeout_seconds, capture=True).output
     except process.ProcessFailed as error:
-        raise not_updated(url, access, error) from error
+        raise MirrorNotUpdated(
+            f"the repository could not be asked for its branch: {error}",
+            details=error.output,
+            remedy="name it: bb-release init --branch main",
+        ) from error
     found = re.search(r"(?m)^ref: refs/heads/(\S+)\tHEAD$", said)
     if found is None:
         raise RefNotFound("the repository names no branch of its own: it is empty, or its HEAD is detached",
