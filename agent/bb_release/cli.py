@@ -9,11 +9,11 @@ import traceback
 import click
 
 from bb_release import __version__, console
-from bb_release.commands import change, command_line, read
+from bb_release.commands import begin, change, command_line, read
 from bb_release.errors import ReleaseError, UsageInvalid
 
 BUG = 3
-COMMANDS = (change, read)  # importing them is what declares their commands
+COMMANDS = (begin, change, read)  # importing them is what declares their commands
 
 
 def main() -> None:

@@ -48,6 +48,16 @@ class RefInvalid(ReleaseError):
     exit_code = 2
 
 
+class AlreadyThere(ReleaseError):
+    """A file that would be written is there, and is never overwritten."""
+
+    code = "already-there"
+
+
+class NoDjangoProject(ReleaseError):
+    code = "no-django-project"
+
+
 class PreflightFailed(ReleaseError):
     code = "preflight-failed"
 

@@ -58,7 +58,7 @@ def require_shared(deployment: Deployment) -> None:
         raise SharedMissing(
             f"{len(missing)} shared file(s) or folder(s) of the configuration are not there",
             details="\n".join(str(path) for path in missing),
-            remedy="put them there (touch for a file, mkdir for a folder), then run: bb-release deploy",
+            remedy="put them there (bb-release check prints the commands), then run: bb-release deploy",
         )
 
 

@@ -81,7 +81,7 @@ def require_owner(app: App) -> None:
         except OSError as error:
             raise PreflightFailed(
                 f"the app root {app.root} is not there and could not be made: {error.strerror}",
-                remedy=f"as root: install -d -o <deploy user> -m 755 {app.root}",
+                remedy=f"as root: install -d -o <deploy user> -m 755 {app.root}; then: bb-release check",
             ) from error
     owner = app.root.stat().st_uid
     if owner != os.geteuid():

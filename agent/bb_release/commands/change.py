@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @command(
     "deploy", click.argument("ref", default=""), FORCE, REASON, QUIET, JSON,
     click.option("--if-changed", is_flag=True, help="For timers: silent and 0 when there is nothing to do."),
+    click.option("--plan", "only_plan", is_flag=True, help="Say what would be done; do nothing but fetch."),
     click.option("--build-only", is_flag=True, help="Build and prove, touch nothing shared."),
     click.option("--resume", default="", metavar="RELEASE",
                  shell_complete=completion.releases, help="Go on with a build that failed."),
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 )  # fmt: skip
 def deploy(
     context: Context, ref: str, force: bool, reason: str, quiet: bool, as_json: bool,
-    if_changed: bool, build_only: bool, resume: str, archive: Path | None, no_switch_back: bool, wait_seconds: float,
+    if_changed: bool, only_plan: bool, build_only: bool, resume: str, archive: Path | None, no_switch_back: bool,
+    wait_seconds: float,
 ) -> None:  # fmt: skip
     """Put one revision live, or leave the site as it was."""
     from bb_release.actions import deploy as action
@@ -46,6 +48,14 @@ def deploy(
         raise UsageInvalid("--archive stands alone", remedy="leave out the ref, --if-changed and --resume")
     if archive and not archive.name.isprintable():
         raise UsageInvalid("the archive's name has unprintable characters", remedy="give the file another name")
+    if only_plan:
+        if if_changed or force or build_only or resume or archive or no_switch_back:
+            raise UsageInvalid("--plan stands alone", remedy="leave out every other option but --json")
+        from bb_release.actions import plan
+
+        facts = plan.plan(app, ref)
+        (console.print_json if as_json else console.print_plan)(facts)
+        return
     if if_changed and timer.nothing_to_do(app):
         return
     wish = action.Wish(
