@@ -79,7 +79,7 @@ def test_the_example_site_is_understood_whole(repository: Repository) -> None:
     assert ["broken_brackets.service", "broken_brackets-celery.service"] == [unit.name for unit in app.units]
     assert ("trunk", Path("/srv/broken_brackets"), True) == (app.branch, app.root, app.allow_file_url)
     assert ("broken_brackets.settings", "broken_brackets.wsgi:application") == (app.settings, app.application)
-    assert (("requirements.txt",), ("db.sqlite3",), ()) == (app.requirements, app.shared_files, app.shared_folders)
+    assert ((), ("db.sqlite3",), ()) == (app.requirements, app.shared_files, app.shared_folders)
     assert app.env_file == Path("/srv/broken_brackets/shared/site.env")
     assert "#   CELERY_BROKER_URL\n#   DATABASE_PATH\n#   SECRET_KEY\n" in text
     assert [] == begun.missing
@@ -119,7 +119,7 @@ def test_a_project_in_a_subfolder_with_split_settings_and_all_that_production_ha
     app, begun, text = repository.init(branch="trunk", root="/srv/elsewhere")
     assert ("src/site", "conf.settings.production") == (app.subfolder, app.settings)
     assert ("conf.asgi:app", "3.11") == (app.application, app.python)
-    assert (("requirements/production.txt",), ("var/media",)) == (app.requirements, app.shared_folders)
+    assert ((), ("var/media",)) == (app.requirements, app.shared_folders)
     assert ["shop.service", "shop-celery.service", "shop-beat.service"] == [unit.name for unit in app.units]
     assert app.health
     assert "http+unix:///run/shop/web.sock:/api/healthz" == app.health.url
@@ -141,14 +141,23 @@ def test_what_cannot_be_found_is_told_and_the_file_still_loads(repository: Repos
 
 @pytest.mark.parametrize(
     ("files", "expected"),
-    [({"uv.lock": "", "pyproject.toml": "dependencies"}, "uv.lock"), ({"pyproject.toml": "[tool.ruff]"}, ""),
-     ({"uv.lock": "", "requirements.txt": ""}, "requirements.txt")],
+    [({"uv.lock": ""}, ()), ({"uv.lock": "", "pyproject.toml": "dependencies"}, ("uv.lock",)),
+     ({"uv.lock": "", "requirements.txt": ""}, ("requirements.txt",)), ({"requirements/base.txt": ""}, ("requirements/base.txt",))],
 )  # fmt: skip
-def test_a_requirements_file_comes_before_a_lock(repository: Repository, files: dict[str, str], expected: str) -> None:
+def test_a_requirements_file_is_named_only_where_deploy_would_not_find_it_alone(
+    repository: Repository, files: dict[str, str], expected: tuple[str, ...]
+) -> None:
     repository.write({"manage.py": MANAGE.format("a"), "a.py": "", **files})
     app, begun, _ = repository.init()
-    assert (expected or "requirements.txt",) == app.requirements
-    assert (expected == "") == any(line.startswith("requirements") for line in begun.missing)
+    assert expected == app.requirements
+    assert [] == [line for line in begun.missing if line.startswith("requirements")]
+
+
+def test_a_repository_that_names_no_requirements_is_told_so(repository: Repository) -> None:
+    repository.write({"manage.py": MANAGE.format("a"), "a.py": "", "pyproject.toml": "[tool.ruff]"})
+    app, begun, _ = repository.init()
+    assert () == app.requirements
+    assert any(line.startswith("requirements") for line in begun.missing)
 
 
 def test_settings_without_a_static_root_do_not_collect(repository: Repository) -> None:

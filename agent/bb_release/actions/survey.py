@@ -143,6 +143,9 @@ def find_requirements(tree: Path, project: Path, found: Survey) -> None:
     if not there:
         found.missing.append("requirements: neither a requirements.txt nor a lock file was found")
         return
+    if there == there[:1] and there[0] in (*_LOCKS, *_REQUIREMENTS[:3]):
+        found.notes["requirements"] = f"{there[0]} is there, and is found in each release by itself"
+        return
     others = [name for name in there[1:] if name in _LOCKS]
     also = f"; there is also {', '.join(dict.fromkeys(others))}" if others and there[0] not in _LOCKS else ""
     found.values["requirements"] = [there[0]], f"{there[0]} is there{also}"
