@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bb_release.actions.verify import manager_for
@@ -11,9 +11,10 @@ from bb_release.model import activation
 from bb_release.model.app import App, Unit
 from bb_release.model.fact import Fact, problem, warn
 from bb_release.tools import filesystem, host, systemctl
+from bb_release.tools.units import rights as as_written
 
 BOOTED = Path("/run/systemd/system")  # sd_booted(3)
-SUDOERS = "sudo visudo -f /etc/sudoers.d/bb-release   # add: "
+SUDOERS = f"sudo visudo -f {as_written.SUDOERS}   # add: "
 
 
 def units(app: App) -> Iterator[Fact]:
@@ -89,20 +90,31 @@ def rights(app: App) -> Iterator[Fact]:
     well = []
     for unit in ours:
         name = unit.name if "." in unit.name else f"{unit.name}.service"
-        wanted = {name: ["start", "restart", "reset-failed"] if unit.runs_release else ["reload"]}
-        for socket in _sockets(name):
-            wanted[socket] = ["start", "reset-failed"]
+        wanted: dict[str, Sequence[str]] = {name: as_written.RESTART if unit.runs_release else as_written.RELOAD}
+        wanted |= dict.fromkeys(_sockets(name), as_written.SOCKET)
+        by_polkit = _allowed(unit)
         for each, verbs in wanted.items():
-            allowed = [systemctl.sudo_allows(verb, each, user=owner) for verb in verbs]
-            line = SUDOERS + systemctl.sudoers_line(owner, each, verbs)
-            if None in allowed:
-                yield problem(f"{owner} cannot change {each}: sudo is not installed", "sudo apt-get install sudo")
-            elif not all(allowed):
-                yield problem(f"{owner} may not change {each} without a password", line)
-            else:
+            by_sudo = [systemctl.sudo_allows(verb, each, user=owner) for verb in verbs]
+            if all(by_sudo) or (by_polkit and None in by_sudo):
                 well.append(each)
+            elif None in by_sudo:
+                rule = as_written.polkit_rule(owner, {each: verbs})
+                yield problem(f"{owner} may not change {each}: there is no sudo, and polkit does not allow it",
+                              f"as root, in {as_written.POLKIT}:\n{rule}")  # fmt: skip
+            else:
+                yield problem(f"{owner} may not change {each} without a password",
+                              SUDOERS + as_written.sudoers(owner, {each: verbs}))  # fmt: skip
     if well:
         yield Fact(f"{owner} may restart {', '.join(well)}")
+
+
+def _allowed(unit: Unit) -> bool:
+    """Whether this user may restart the unit, by polkit or by sudo. A socket beside it is not asked for."""
+    try:
+        manager_for(unit).check_can("restart" if unit.runs_release else "reload")
+    except ReleaseError:
+        return False
+    return True
 
 
 def _sockets(unit: str) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bb_release.errors import UnitsNotRestarted
 from bb_release.tools import process
+from bb_release.tools.units.rights import SYSTEMCTL
 
-SYSTEMCTL = "/usr/bin/systemctl"  # the full path: a sudoers line names it so
 ASK_SECONDS = 20.0
 # systemd-logind's own place, which loginctl enable-linger writes: a user without a session cannot be asked for
 LINGER = Path("/var/lib/systemd/linger")
@@ -58,11 +58,6 @@ def sudo_allows(verb: str, unit: str, *, user: str) -> bool | None:
         return None
     # newer sudos answer 0 and say it in words when root asks for another user
     return done.returncode == 0 and "not allowed" not in done.output
-
-
-def sudoers_line(user: str, unit: str, verbs: Sequence[str]) -> str:
-    """The line that allows these verbs for one unit, and nothing else: no wildcard, the full path."""
-    return f"{user} ALL=(root) NOPASSWD: " + ", ".join(f"{SYSTEMCTL} {verb} {unit}" for verb in verbs)
 
 
 def lingers(user: str) -> bool:
