@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -206,14 +206,14 @@ def sample(total: int, wanted: int, chance: random.Random) -> list[int]:
 
 
 @pytest.fixture
-def sweep(tiny: TinySite, request: pytest.FixtureRequest) -> Iterator[tuple[Sweep, Scenario]]:
+def sweep(tiny: TinySite, request: pytest.FixtureRequest) -> tuple[Sweep, Scenario]:
     scenario: Scenario = SCENARIOS[request.param]
     if scenario.service:
         tiny.with_service()
     words = scenario.prepare(tiny)
     tiny.keep()
     oracle = Oracle(tiny.root, tiny.repository, tiny.database, service=scenario.service)
-    yield Sweep(tiny, oracle, words, scenario.settled, oracle.current()), scenario
+    return Sweep(tiny, oracle, words, scenario.settled, oracle.current()), scenario
 
 
 @pytest.mark.parametrize("sweep", SCENARIOS, indirect=True, ids=lambda name: name.replace(" ", "-"))
