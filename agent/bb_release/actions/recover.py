@@ -5,7 +5,7 @@ from __future__ import annotations
 from bb_release.actions import interruption, prune
 from bb_release.actions.run import Run, environments
 from bb_release.actions.static import publish_static
-from bb_release.actions.switch import go_back, record_verified, undo_announcement
+from bb_release.actions.switch import condemn_what_was_left, go_back, record_verified, undo_announcement
 from bb_release.actions.verify import restart_units, verify
 from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation
@@ -37,6 +37,9 @@ def recover(run: Run) -> list[str]:
             done.append(f"{release.name}: was being built, now failed")
         elif release.state in (State.ACTIVATING, State.RETURNING):
             done.append(finish_switch(run, release, everything, live))
+        elif release.manifest.makes_bad:
+            condemn_what_was_left(release, everything)
+            done.append(f"{release.manifest.makes_bad}: a rollback had left it, now bad")
     for text in done:
         run.log.say(f"recovered: {text}")
     return done
@@ -63,7 +66,7 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
             verify(deployment)
         except ReleaseError as error:
             return go_on_back(run, deployment, error)
-        record_verified(deployment)
+        record_verified(deployment, run)
     return f"{release.name}: the switch to it was finished, it is live and verified"
 
 
