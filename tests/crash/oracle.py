@@ -206,9 +206,9 @@ class Oracle:
             yield f"the table has the columns {sorted(columns)}, the record of migrations says {sorted(wanted)}"
 
     def _leftovers(self) -> Iterator[str]:
-        """Names that only a run under way may have."""
+        """Names that only a run under way may have. (A mirror's copy aside is the next fetch's to remove.)"""
         for folder, pattern in (
-            (self.root, r"\.current\.new|mirror\.git\.(new|old)"), (self.root / "state", r"\..*\.new"),
+            (self.root, r"\.current\.new"), (self.root / "state", r"\..*\.new"),
             (self.root / "releases", r"\..*"),
             *((self.root / "releases" / n, r"\.release\.json\.new") for n in self.names()),
         ):  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,11 @@ def project_of(deployment: Deployment) -> django.Project:
 
 def create_environment(deployment: Deployment) -> None:
     app = deployment.app
+    venv = deployment.release.venv
+    if venv.is_dir() and not venv.is_symlink():  # what a killed run left of it: only a resumed build finds anything
+        shutil.rmtree(venv)
     environment.create(
-        deployment.release.venv, python=app.python, cache=app.cache_folder,
+        venv, python=app.python, cache=app.cache_folder,
         seed_pip=app.installer == "pip", on_line=deployment.reporter.line,
     )  # fmt: skip
 

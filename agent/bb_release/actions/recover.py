@@ -8,7 +8,7 @@ from bb_release.actions.static import publish_static
 from bb_release.actions.switch import condemn_what_was_left, go_back, record_verified, undo_announcement
 from bb_release.actions.verify import restart_units, verify
 from bb_release.errors import NotHealthy, ReleaseError
-from bb_release.model import activation
+from bb_release.model import activation, durable
 from bb_release.model import release as releases
 from bb_release.model.durable import STAGING
 from bb_release.model.release import MANIFEST, Release, State
@@ -19,6 +19,8 @@ def recover(run: Run) -> list[str]:
     """Repair, under the lock, whatever an earlier run did not finish; returns what was done, in words."""
     layout = run.app.layout
     layout.staged_current.unlink(missing_ok=True)
+    for folder in (layout.state, layout.reserve):
+        durable.remove_staged(folder)
     live = activation.current_name(layout)
     done = prune.remove_leftovers(layout)
     everything, broken = releases.readable(layout)
@@ -30,7 +32,7 @@ def recover(run: Run) -> list[str]:
             continue
         run.log.warn(f"release {name} cannot be used: {reason.message}")
     for release in everything:
-        (release.folder / f".{MANIFEST}{STAGING}").unlink(missing_ok=True)
+        durable.remove_staged(release.folder)
         if release.state is State.BUILDING:
             failure = {"code": "interrupted", "message": "the run that built it ended before it was done"}
             release.mark(State.FAILED, failure=failure)

@@ -32,6 +32,12 @@ def put(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     sync_folder(path.parent)
 
 
+def remove_staged(folder: Path) -> None:
+    """Remove what a killed `put` left in a folder. Raises OSError."""
+    for path in folder.glob(f".*{STAGING}"):
+        path.unlink(missing_ok=True)
+
+
 def put_json(path: Path, value: object, *, mode: int = 0o600) -> None:
     """`put` for a value as readable JSON."""
     put(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode(), mode=mode)
