@@ -141,7 +141,7 @@ def check_django(deployment: Deployment) -> None:
         ) from error
     try:
         facts = django.ask(
-            project, "facts", deployment.release.answer,
+            project, "facts", django.answer_in_memory(),
             timeout_seconds=app.timeouts.check, application=app.application,
         )  # fmt: skip
     except ProcessFailed as error:
@@ -161,7 +161,7 @@ def ask_migrations(deployment: Deployment) -> dict[str, Any]:
     """What of this release's migrations is applied and what is pending. Raises MigrationsNotPlanned."""
     try:
         return django.ask(
-            project_of(deployment), "migrations", deployment.release.answer,
+            project_of(deployment), "migrations", django.answer_in_memory(),
             timeout_seconds=deployment.app.timeouts.plan_migrations,
         )  # fmt: skip
     except ProcessFailed as error:
@@ -196,11 +196,11 @@ def rehearse(deployment: Deployment) -> None:
     headers = {"host": host_name, **{k.lower(): v for k, v in wanted.headers}}
     if headers.get("x-forwarded-proto") == "https":
         scheme = "https"
-    release = deployment.release
     remedy = "correct it and push, then run: bb-release deploy; rehearse = false skips this step"
     try:
         answer = django.ask(
-            project_of(deployment), "rehearse", release.answer, timeout_seconds=deployment.app.timeouts.rehearse,
+            project_of(deployment), "rehearse", django.answer_in_memory(),
+            timeout_seconds=deployment.app.timeouts.rehearse,
             application=deployment.app.application, path=path, headers=headers, scheme=scheme,
         )  # fmt: skip
     except ProcessFailed as error:
