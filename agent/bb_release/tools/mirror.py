@@ -14,7 +14,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bb_release.errors import MirrorNotUpdated, RefNotFound, TreeNotExported
@@ -42,6 +42,7 @@ _CONFIG = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
 _CONFIG_SHA256 = _CONFIG.replace("= 0", "= 1") + "[extensions]\n\tobjectformat = sha256\n"
 # wins over every .gitattributes in the tree (gitattributes(5)), so that files leave git byte for byte
 _ATTRIBUTES = "* -text !eol !crlf -ident !filter !working-tree-encoding\n"
+_SUSPECT = "bb-release-suspect"  # an empty file: the next fetch reads every object
 # each can point git elsewhere, hide missing objects, or run code: gitrepository-layout(5)
 _PLANTABLE = (
     "commondir", "config.worktree", "objects/info/alternates", "objects/info/http-alternates", "info/grafts",
@@ -96,8 +97,10 @@ def fetch(
                 if error.returncode is None or error.returncode < 0:  # time limit or signal: says nothing
                     raise
                 failed = error
+            # a file's content that went bad is only seen when it is read: an export that failed asks for that
+            thorough = ["--full"] if (mirror / _SUSPECT).exists() else ["--connectivity-only"]
             try:
-                git(mirror, "fsck", "--connectivity-only", "--no-dangling", "--no-progress")
+                git(mirror, "fsck", *thorough, "--no-dangling", "--no-progress")
             except process.ProcessFailed as error:
                 if error.returncode is None or error.returncode < 0:
                     raise
@@ -105,6 +108,7 @@ def fetch(
             else:
                 if failed is not None:  # the mirror is sound, so the remote or the way to it is not
                     raise failed
+                _remove(mirror / _SUSPECT)
                 return
         mirror.parent.mkdir(parents=True, exist_ok=True)
         listed = git(Path("/dev/null"), "ls-remote", *upload_pack(url), "--", url, capture=True)
@@ -212,6 +216,8 @@ def export(
             git("read-tree", revision)
             git("checkout-index", "--all", "--force", "--quiet")
         except process.ProcessFailed as error:
+            with suppress(OSError):  # on a full disk it is the disk that is at fault
+                (mirror / _SUSPECT).touch()
             raise TreeNotExported(
                 f"the tree of {revision} could not be written: {error}", details=error.output,
                 remedy="Deploy again: a broken mirror is cloned anew. Check the free space if it stays so.",
