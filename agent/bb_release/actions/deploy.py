@@ -11,7 +11,7 @@ from bb_release.actions.run import Run, environments, site_state
 from bb_release.actions.site_commands import last_lines, run_commands, tell
 from bb_release.actions.source import access_of
 from bb_release.actions.status import started_before_environment
-from bb_release.actions.switch import SWITCH, make_live
+from bb_release.actions.switch import SWITCH, hold_timers, make_live
 from bb_release.errors import (
     Held,
     Interrupted,
@@ -192,8 +192,11 @@ def explain(run: Run, wish: Wish, deployment: Deployment, error: ReleaseError) -
     step = deployment.failed_step.name if deployment.failed_step else ""
     error.log = f"bb-release log {deployment.release.name}"
     run.facts["step"] = step
-    known = timer.note_failure(run.app, deployment.release.manifest.revision, error.code)
-    error.told_before = known and wish.if_changed
+    try:
+        known = timer.note_failure(run.app, deployment.release.manifest.revision, error.code)
+        error.told_before = known and wish.if_changed
+    except ReleaseError as second:  # a full disk, or a state file that cannot be read: the first error is the news
+        run.log.warn(second.message)
     release = releases.read(deployment.release.folder)
     if error.exit_code == 20:  # switched back: that has been told, to after-rollback too
         return
@@ -226,7 +229,7 @@ def after(run: Run, deployment: Deployment, wish: Wish) -> None:
     timer.forget(app)
     if wish.ref and wish.ref != app.branch:
         reason = f"{wish.ref} was deployed, not the branch {app.branch}"
-        hold.place(app.layout, who=run.who, reason=reason, by_hand=False)
+        hold_timers(run, reason)
     elif not wish.if_changed:
         hold.lift(app.layout)
     tell(deployment, "after-verify")
