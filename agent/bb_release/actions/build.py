@@ -172,6 +172,15 @@ def ask_migrations(deployment: Deployment) -> dict[str, Any]:
         ) from error
 
 
+def note_applied(deployment: Deployment, names: list[str]) -> None:
+    """The manifest says what this deploy did to the database, on a full disk too. Raises StorageFailed."""
+
+    def note() -> None:
+        deployment.release = deployment.release.mark(migrations=names)
+
+    durable.with_reserve(deployment.layout.reserve, note)
+
+
 def plan_migrations(deployment: Deployment) -> None:
     pending = ask_migrations(deployment)["pending"]
     facts = {**deployment.release.manifest.facts, "pending": pending}

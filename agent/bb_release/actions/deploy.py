@@ -20,6 +20,7 @@ from bb_release.errors import (
     PreflightFailed,
     ReleaseError,
     ReleaseNotUsable,
+    StorageFailed,
 )
 from bb_release.model import activation, durable, hold
 from bb_release.model import release as releases
@@ -60,13 +61,13 @@ def migrate(deployment: Deployment) -> None:
     except (ProcessFailed, Interrupted) as error:
         left = set(build.ask_migrations(deployment)["pending"])
         applied = [name for name in pending if name not in left]
-        deployment.release = deployment.release.mark(migrations=applied)
+        build.note_applied(deployment, applied)
         raise MigrateFailed(
             f"manage.py migrate {error.reason if isinstance(error, ProcessFailed) else 'was interrupted'}",
             details=last_lines(error.output) if isinstance(error, ProcessFailed) else "",
             remedy="correct the migration and push, then run: bb-release deploy (what is applied is not run again)",
         ) from error
-    deployment.release = deployment.release.mark(migrations=pending)
+    build.note_applied(deployment, pending)
     run_commands(deployment, "after-migrate")
 
 
@@ -209,6 +210,8 @@ def explain(run: Run, wish: Wish, deployment: Deployment, error: ReleaseError) -
         error.exit_code = error.exit_code if isinstance(error, NotNow) else 4
         applied = release.manifest.migrations
         database = f"applied to the database: {', '.join(applied)}" if applied else "no migration was applied"
+        if isinstance(error, StorageFailed) and step == "migrate":
+            database = "which migrations were applied could not be recorded"
         error.site = f"{site_state(run.app)}; {database}"
     failure = {"code": error.code, "step": step, "message": run.log.mask(error.message)}
     state = State.FAILED if release.state is State.BUILDING else None
