@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import results
+from power_ground import ground, workers  # noqa: F401 - fixtures of the power and disk tests
+from power_usual import usual  # noqa: F401
 from tiny_site import TinySite, in_memory, tiny_site
 
 from example_site import NOBODY

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -111,6 +112,17 @@ def test_no_such_interpreter(place: Place, python: str, capfd: pytest.CaptureFix
     assert f'"{python}"' in caught.value.message
     assert "those found" in caught.value.remedy
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_interpreter_that_hangs_is_not_waited_for_longer_than_the_limit(place: Place) -> None:
+    hanging = place.root / "python3"
+    hanging.write_text("#!/bin/sh\nexec sleep 60\n")
+    hanging.chmod(0o755)
+    began = time.monotonic()
+    with pytest.raises(EnvironmentNotCreated) as caught:
+        environment.create(place.venv, python=str(hanging), cache=place.cache, seed_pip=False, timeout_seconds=0.5)
+    assert "did not end within 0.5 s" in caught.value.details
+    assert time.monotonic() - began < 30
 
 
 def test_a_folder_in_use_is_refused(place: Place) -> None:

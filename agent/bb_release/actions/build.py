@@ -17,6 +17,7 @@ from bb_release.errors import (
     RehearsalFailed,
     SharedMissing,
 )
+from bb_release.model import durable
 from bb_release.model.release import State
 from bb_release.model.step import Deployment
 from bb_release.tools import django, environment, host
@@ -44,7 +45,7 @@ def create_environment(deployment: Deployment) -> None:
         shutil.rmtree(venv)
     environment.create(
         venv, python=app.python, cache=app.cache_folder,
-        seed_pip=app.installer == "pip", on_line=deployment.reporter.line,
+        seed_pip=app.installer == "pip", timeout_seconds=app.timeouts.environment, on_line=deployment.reporter.line,
     )  # fmt: skip
 
 
@@ -116,7 +117,7 @@ def check_django(deployment: Deployment) -> None:
         ) from error
     try:
         facts = django.ask(
-            project, "facts", deployment.release.answer,
+            project, "facts", django.answer_in_memory(),
             timeout_seconds=app.timeouts.check, application=app.application,
         )  # fmt: skip
     except ProcessFailed as error:
@@ -136,7 +137,7 @@ def ask_migrations(deployment: Deployment) -> dict[str, Any]:
     """What of this release's migrations is applied and what is pending. Raises MigrationsNotPlanned."""
     try:
         return django.ask(
-            project_of(deployment), "migrations", deployment.release.answer,
+            project_of(deployment), "migrations", django.answer_in_memory(),
             timeout_seconds=deployment.app.timeouts.plan_migrations,
         )  # fmt: skip
     except ProcessFailed as error:
@@ -145,6 +146,15 @@ def ask_migrations(deployment: Deployment) -> dict[str, Any]:
             details=last_lines(error.output),
             remedy="see that the database is up and the site's environment names it, then run: bb-release deploy",
         ) from error
+
+
+def note_applied(deployment: Deployment, names: list[str]) -> None:
+    """The manifest says what this deploy did to the database, on a full disk too. Raises StorageFailed."""
+
+    def note() -> None:
+        deployment.release = deployment.release.mark(migrations=names)
+
+    durable.with_reserve(deployment.layout.reserve, note)
 
 
 def plan_migrations(deployment: Deployment) -> None:
@@ -171,11 +181,11 @@ def rehearse(deployment: Deployment) -> None:
     headers = {"host": host_name, **{k.lower(): v for k, v in wanted.headers}}
     if headers.get("x-forwarded-proto") == "https":
         scheme = "https"
-    release = deployment.release
     remedy = "correct it and push, then run: bb-release deploy; rehearse = false skips this step"
     try:
         answer = django.ask(
-            project_of(deployment), "rehearse", release.answer, timeout_seconds=deployment.app.timeouts.rehearse,
+            project_of(deployment), "rehearse", django.answer_in_memory(),
+            timeout_seconds=deployment.app.timeouts.rehearse,
             application=deployment.app.application, path=path, headers=headers, scheme=scheme,
         )  # fmt: skip
     except ProcessFailed as error:

@@ -12,7 +12,7 @@ from bb_release.actions.preflight import preflight, preflight_units
 from bb_release.actions.run import Run, environments, site_state
 from bb_release.actions.site_commands import last_lines, run_commands, tell
 from bb_release.actions.status import started_before_environment
-from bb_release.actions.switch import SWITCH, make_live
+from bb_release.actions.switch import SWITCH, hold_timers, make_live
 from bb_release.errors import (
     Held,
     Interrupted,
@@ -20,6 +20,7 @@ from bb_release.errors import (
     NotNow,
     ReleaseError,
     ReleaseNotUsable,
+    StorageFailed,
 )
 from bb_release.model import activation, durable, hold
 from bb_release.model import release as releases
@@ -58,13 +59,13 @@ def migrate(deployment: Deployment) -> None:
     except (ProcessFailed, Interrupted) as error:
         left = set(build.ask_migrations(deployment)["pending"])
         applied = [name for name in pending if name not in left]
-        deployment.release = deployment.release.mark(migrations=applied)
+        build.note_applied(deployment, applied)
         raise MigrateFailed(
             f"manage.py migrate {error.reason if isinstance(error, ProcessFailed) else 'was interrupted'}",
             details=last_lines(error.output) if isinstance(error, ProcessFailed) else "",
             remedy="correct the migration and push, then run: bb-release deploy (what is applied is not run again)",
         ) from error
-    deployment.release = deployment.release.mark(migrations=pending)
+    build.note_applied(deployment, pending)
     run_commands(deployment, "after-migrate")
 
 
@@ -161,8 +162,11 @@ def explain(run: Run, wish: Wish, deployment: Deployment, error: ReleaseError) -
     step = deployment.failed_step.name if deployment.failed_step else ""
     error.log = f"bb-release log {deployment.release.name}"
     run.facts["step"] = step
-    known = timer.note_failure(run.app, deployment.release.manifest.revision, error.code)
-    error.told_before = known and wish.if_changed
+    try:
+        known = timer.note_failure(run.app, deployment.release.manifest.revision, error.code)
+        error.told_before = known and wish.if_changed
+    except ReleaseError as second:  # a full disk, or a state file that cannot be read: the first error is the news
+        run.log.warn(second.message)
     release = releases.read(deployment.release.folder)
     if error.exit_code == 20:  # switched back: that has been told, to after-rollback too
         return
@@ -175,6 +179,8 @@ def explain(run: Run, wish: Wish, deployment: Deployment, error: ReleaseError) -
         error.exit_code = error.exit_code if isinstance(error, NotNow) else 4
         applied = release.manifest.migrations
         database = f"applied to the database: {', '.join(applied)}" if applied else "no migration was applied"
+        if isinstance(error, StorageFailed) and step == "migrate":
+            database = "which migrations were applied could not be recorded"
         error.site = f"{site_state(run.app)}; {database}"
     failure = {"code": error.code, "step": step, "message": run.log.mask(error.message)}
     state = State.FAILED if release.state is State.BUILDING else None
@@ -195,7 +201,7 @@ def after(run: Run, deployment: Deployment, wish: Wish) -> None:
     timer.forget(app)
     if wish.archive or (wish.ref and wish.ref != app.branch):
         reason = f"{wish.archive.name if wish.archive else wish.ref} was deployed, not the branch {app.branch}"
-        hold.place(app.layout, who=run.who, reason=reason, by_hand=False)
+        hold_timers(run, reason)
     elif not wish.if_changed:
         hold.lift(app.layout)
     tell(deployment, "after-verify")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from math import inf
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -30,7 +31,7 @@ def plan(app: App, ref: str) -> dict[str, Any]:
     make_folders(app)
     with app_lock(app.layout, action="deploy --plan", who=who_runs()) as lock:
         mirror.fetch(
-            app.repository, app.layout.mirror, access_of(app), timeout_seconds=app.timeouts.fetch,
+            app.repository, app.layout.mirror, access_of(app), timeout_seconds=app.timeouts.fetch or inf,
             on_line=lambda _: None, pass_fds=(lock,),
         )  # fmt: skip
     wanted = ref or app.branch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from bb_release.actions import interruption, prune
 from bb_release.actions.run import Run, environments
 from bb_release.actions.static import publish_static
@@ -35,7 +37,7 @@ def recover(run: Run) -> list[str]:
         durable.remove_staged(release.folder)
         if release.state is State.BUILDING:
             failure = {"code": "interrupted", "message": "the run that built it ended before it was done"}
-            release.mark(State.FAILED, failure=failure)
+            durable.with_reserve(layout.reserve, partial(_fail, release, failure))
             done.append(f"{release.name}: was being built, now failed")
         elif release.state in (State.ACTIVATING, State.RETURNING):
             done.append(finish_switch(run, release, everything, live))
@@ -45,6 +47,10 @@ def recover(run: Run) -> list[str]:
     for text in done:
         run.log.say(f"recovered: {text}")
     return done
+
+
+def _fail(release: Release, failure: dict[str, str]) -> None:
+    release.mark(State.FAILED, failure=failure)
 
 
 def finish_switch(run: Run, release: Release, everything: list[Release], live: str) -> str:

@@ -11,7 +11,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,7 @@ class Run:
     lock: int
     log: RunLog
     facts: dict[str, object] = field(default_factory=dict)  # what the journal gets to know at the end
+    done: str = ""  # set once what was asked for is true: what fails after that does not undo it
 
 
 def who_runs() -> str:
@@ -118,19 +119,29 @@ def changing(
 ) -> Iterator[Run]:
     """Hold the lock, keep a log, note the result; whatever fails inside gets its `site:` and `log:` lines."""
     require_owner(app)
-    make_folders(app)
-    with app_lock(app.layout, action=action, who=who_runs(), wait_seconds=wait_seconds) as lock:
-        stamp = datetime.now(UTC).strftime(TIME)
-        log = RunLog(app.layout.logs / f"{stamp}-{action}.log", quiet=quiet)
+    with ExitStack() as held:
+        try:
+            make_folders(app)
+            lock = held.enter_context(app_lock(app.layout, action=action, who=who_runs(), wait_seconds=wait_seconds))
+            log = open_log(app, action, quiet=quiet)
+        except OSError as error:
+            failed = durable.storage_failed(error)
+            failed.site = f"{site_state(app)}; nothing was changed"
+            raise failed from error
         run = Run(app, action, who_runs(), reason, lock, log)
         # a program's stray children become ours, so that none of them keeps the lock unseen
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         began = time.monotonic()
         try:
             with interruption.handled(log.say), process.never_left_running():
-                durable.with_reserve(app.layout.reserve, lambda: _note(run, f"{action}_started"))
+                if action == "prune":  # what makes room must work where there is none
+                    _note_quietly(run, "prune_started")
+                else:
+                    durable.with_reserve(app.layout.reserve, lambda: _note(run, f"{action}_started"))
                 yield run
-            _note(run, f"{action}_finished", seconds=round(time.monotonic() - began, 1))
+            run.done = run.done or "what was asked for is done"
+            seconds = round(time.monotonic() - began, 1)
+            durable.with_reserve(app.layout.reserve, lambda: _note(run, f"{action}_finished", seconds=seconds))
             remove_old(app.layout.logs)
             notify(run, None)
         except ReleaseError as error:
@@ -148,6 +159,18 @@ def changing(
             log.close()
 
 
+def open_log(app: App, action: str, *, quiet: bool) -> RunLog:
+    """The run's log; where the disk refuses a new file, a run without one."""
+    path = app.layout.logs / f"{datetime.now(UTC).strftime(TIME)}-{action}.log"
+    opened: list[RunLog] = []
+    try:
+        durable.with_reserve(app.layout.reserve, lambda: opened.append(RunLog(path, quiet=quiet)))
+    except ReleaseError as error:
+        opened.append(RunLog(Path(os.devnull), quiet=quiet))
+        opened[0].warn(f"this run has no log: {error.message}")
+    return opened[0]
+
+
 def _note(run: Run, event: str, **facts: object) -> None:
     reason = {"reason": run.reason} if run.reason else {}
     run.log.event(event, who=run.who, **reason, **run.facts, **facts)
@@ -163,9 +186,12 @@ def _note_quietly(run: Run, event: str, **facts: object) -> None:
 
 
 def _explain(run: Run, error: ReleaseError) -> None:
+    if run.done:
+        error.exit_code, error.site = 21, f"{site_state(run.app)}; {run.done}, but not all that follows it"
     if not error.site:
         error.site = f"{site_state(run.app)}; nothing live was changed"
-    if isinstance(error, Interrupted) or not error.log:
+    error.remedy = durable.remedy_for(f"{error.message}\n{error.details}") or error.remedy
+    if run.log.path != Path(os.devnull) and (isinstance(error, Interrupted) or not error.log):
         error.log = f"bb-release log {run.log.path.stem.removesuffix('-' + run.action)}"
     error.message, error.details = run.log.mask(error.message), run.log.mask(error.details)
     run.log.event("failed", code=error.code, message=error.message, details=error.details, site=error.site)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from math import inf
 from pathlib import Path, PurePosixPath
 
 from bb_release.actions.run import Run
@@ -25,7 +26,7 @@ def origin_of(app: App) -> Origin:
     """The repository, and whether what it leads to is fetched too."""
     return Origin(
         url=app.repository, access=access_of(app), submodules=app.layout.submodules if app.submodules else None,
-        lfs=app.lfs, fetch_seconds=app.timeouts.fetch,
+        lfs=app.lfs, fetch_seconds=app.timeouts.fetch or inf,
     )  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def choose(run: Run, ref: str, archive_file: Path | None) -> tuple[str, str]:
         return archive_file.name, archive.digest(archive_file)
     run.log.say(f"fetch {app.repository}")
     mirror.fetch(
-        app.repository, app.layout.mirror, access_of(app), timeout_seconds=app.timeouts.fetch,
+        app.repository, app.layout.mirror, access_of(app), timeout_seconds=app.timeouts.fetch or inf,
         on_line=run.log.line, pass_fds=(run.lock,),
     )  # fmt: skip
     return ref or app.branch, mirror.resolve(app.layout.mirror, ref or app.branch)
@@ -58,7 +59,7 @@ def checkout(deployment: Deployment) -> None:
     else:
         export.export_tree(
             app.layout.mirror, revision, release.tree, origin=origin_of(app),
-            timeout_seconds=app.timeouts.checkout, pass_fds=(deployment.lock,), on_line=deployment.reporter.line,
+            timeout_seconds=app.timeouts.checkout or inf, pass_fds=(deployment.lock,), on_line=deployment.reporter.line,
         )  # fmt: skip
     durable.put(release.folder / "REVISION", f"{revision}\n".encode(), mode=0o644)
     names = f"BB_RELEASE={release.name}\nBB_REVISION={revision}\n"

@@ -61,7 +61,13 @@ def make_live(deployment: Deployment, run: Run) -> None:
                 undo_announcement(deployment)
                 raise
             go_back(deployment, run, error)
-        record_verified(deployment, run)
+        try:
+            record_verified(deployment, run)
+        except ReleaseError as error:
+            error.exit_code = 21
+            error.site = f"live on {deployment.release.describe()}, verified, but that could not be recorded"
+            raise
+        run.done = f"the {run.action} itself is done"
 
 
 def undo_announcement(deployment: Deployment) -> None:
@@ -140,10 +146,10 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
         static.publish_static(back)
         restart_units(back)
         verify(back)
-    except ReleaseError as second:
+    except (ReleaseError, OSError) as second:
         error.exit_code = 21
         live = activation.current_name(layout)
-        error.site = f"live on {live}; the way back to {previous.describe()} failed: {second.message}"
+        error.site = f"live on {live}; the way back to {previous.describe()} failed: {second}"
         raise error from second
     # the hold first: a run that ends here is recovered from, and then both are done again
     hold_timers(run, f"release {bad.name} was switched back: {failure['message']}")

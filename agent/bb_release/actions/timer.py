@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import inf
 
 from bb_release.actions.requirements import python_changed
 from bb_release.actions.run import require_owner
@@ -25,7 +26,9 @@ def nothing_to_do(app: App) -> str:
         return "held"
     if layout.lock.exists() and lock.is_held(layout):
         return "a run is under way"
-    wanted = mirror.remote_revision(app.repository, app.branch, access_of(app), timeout_seconds=app.timeouts.fetch)
+    wanted = mirror.remote_revision(
+        app.repository, app.branch, access_of(app), timeout_seconds=app.timeouts.fetch or inf
+    )
     live = activation.current(layout)
     if wanted is None:
         return ""

@@ -101,11 +101,6 @@ class Release:
         return self.folder / "static"
 
     @property
-    def answer(self) -> Path:
-        """Where a program inside the release leaves its answer."""
-        return self.folder / ".answer.json"
-
-    @property
     def is_good(self) -> bool:
         """Was it live and found well? Only such releases count for retention and as targets of a rollback."""
         return self.state in GOOD

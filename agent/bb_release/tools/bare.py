@@ -18,6 +18,7 @@ from bb_release.tools.git_access import Access, check_secret
 
 FULL_HASH = re.compile(r"\A([0-9a-f]{40}|[0-9a-f]{64})\Z")
 LOCAL_SECONDS = 120.0
+SUSPECT = "bb-release-suspect"  # an empty file in a mirror: the next fetch reads every object
 # core.fsync: by default git syncs nothing of a small fetch (reliability.md, P11); hooksPath, fsmonitor: code
 _SETTINGS = (
     "core.fsync=all", "transfer.unpackLimit=1", "gc.auto=0", "maintenance.auto=false",

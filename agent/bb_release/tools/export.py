@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bb_release.errors import TreeNotExported
 from bb_release.tools import lfs, process, submodules
-from bb_release.tools.bare import FULL_HASH, argv, remove, settle
+from bb_release.tools.bare import FULL_HASH, SUSPECT, argv, remove, settle
 from bb_release.tools.git_access import Access, Origin, git_environment
 from bb_release.tools.tree import check_tree
 
@@ -110,6 +111,8 @@ def _write(
         git("read-tree", revision)
         git("checkout-index", "--all", "--force", "--quiet")
     except process.ProcessFailed as error:
+        with suppress(OSError):  # on a full disk it is the disk that is at fault
+            (mirror / SUSPECT).touch()
         raise TreeNotExported(
             f"the tree of {revision} could not be written: {error}", details=error.output,
             remedy="Deploy again: a broken mirror is cloned anew. Check the free space if it stays so.",

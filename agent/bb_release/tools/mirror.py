@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bb_release.errors import RefNotFound
 from bb_release.tools import process
-from bb_release.tools.bare import FULL_HASH, LOCAL_SECONDS, argv, clear_leftovers, remove, settle
+from bb_release.tools.bare import FULL_HASH, LOCAL_SECONDS, SUSPECT, argv, clear_leftovers, remove, settle
 from bb_release.tools.git_access import Access, check_ref, check_url, git_environment, secrets_of, upload_pack
 from bb_release.tools.git_failure import not_updated
 
@@ -68,8 +68,10 @@ def fetch(
                 if error.returncode is None or error.returncode < 0:  # time limit or signal: says nothing
                     raise
                 failed = error
+            # a file's content that went bad is only seen when it is read: an export that failed asks for that
+            thorough = ["--full"] if (mirror / SUSPECT).exists() else ["--connectivity-only"]
             try:
-                git(mirror, "fsck", "--connectivity-only", "--no-dangling", "--no-progress")
+                git(mirror, "fsck", *thorough, "--no-dangling", "--no-progress")
             except process.ProcessFailed as error:
                 if error.returncode is None or error.returncode < 0:
                     raise
@@ -77,6 +79,7 @@ def fetch(
             else:
                 if failed is not None:  # the mirror is sound, so the remote or the way to it is not
                     raise failed
+                remove(mirror / SUSPECT)
                 return
         mirror.parent.mkdir(parents=True, exist_ok=True)
         listed = git(Path("/dev/null"), "ls-remote", *upload_pack(url), "--", url, capture=True)
