@@ -59,7 +59,7 @@ def create(
     try:
         with _limited(timeout_seconds):
             _run_virtualenv(words, lines)
-    except (RuntimeError, ValueError, OSError, SystemExit) as error:
+    except (RuntimeError, ValueError, OSError, SystemExit, _TookTooLongError) as error:
         if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
             raise StorageFailed(
                 f"the environment could not be written: {error}",
@@ -141,12 +141,16 @@ def wanted_version(python: str) -> str:
         return ""
 
 
+class _TookTooLongError(Exception):
+    """No OSError: virtualenv takes those of an interpreter for "not this one"."""
+
+
 @contextlib.contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """A time limit for what runs in our own process (virtualenv asks interpreters, which may hang). TimeoutError."""
+    """A time limit for what runs in our own process (virtualenv asks interpreters, which may hang)."""
 
     def end(*_: object) -> None:
-        raise TimeoutError(f"it did not end within {seconds:g} s")
+        raise _TookTooLongError(f"it did not end within {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, end)
     signal.setitimer(signal.ITIMER_REAL, seconds)
