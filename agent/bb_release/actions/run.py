@@ -134,10 +134,7 @@ def changing(
         began = time.monotonic()
         try:
             with interruption.handled(log.say), process.never_left_running():
-                if action == "prune":  # what makes room must work where there is none
-                    _note_quietly(run, "prune_started")
-                else:
-                    durable.with_reserve(app.layout.reserve, lambda: _note(run, f"{action}_started"))
+                _note_start(run)
                 yield run
             run.done = run.done or "what was asked for is done"
             seconds = round(time.monotonic() - began, 1)
@@ -175,6 +172,16 @@ def _note(run: Run, event: str, **facts: object) -> None:
     reason = {"reason": run.reason} if run.reason else {}
     run.log.event(event, who=run.who, **reason, **run.facts, **facts)
     journal.write(run.app.layout.journal, run.app.name, event, who=run.who, **reason, **run.facts, **facts)
+
+
+def _note_start(run: Run) -> None:
+    """What is not in the history does not begin; but what makes room must work where there is none."""
+    try:
+        durable.with_reserve(run.app.layout.reserve, lambda: _note(run, f"{run.action}_started"))
+    except ReleaseError as error:
+        if run.action != "prune" or error.remedy != durable.MAKE_ROOM:
+            raise
+        run.log.warn(error.message)
 
 
 def _note_quietly(run: Run, event: str, **facts: object) -> None:

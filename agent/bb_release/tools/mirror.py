@@ -68,10 +68,12 @@ def fetch(
                 if error.returncode is None or error.returncode < 0:  # time limit or signal: says nothing
                     raise
                 failed = error
-            # a file's content that went bad is only seen when it is read: an export that failed asks for that
-            thorough = ["--full"] if (mirror / SUSPECT).exists() else ["--connectivity-only"]
+            # not fsck --connectivity-only: it takes what an index names for there, be its pack cut short [tried]
+            check = ["rev-list", "--objects", "--all", "--quiet"]
+            if (mirror / SUSPECT).exists():  # content that went bad is seen when it is read, which takes longer
+                check = ["fsck", "--full", "--no-dangling", "--no-progress"]
             try:
-                git(mirror, "fsck", *thorough, "--no-dangling", "--no-progress")
+                git(mirror, *check)
             except process.ProcessFailed as error:
                 if error.returncode is None or error.returncode < 0:
                     raise
