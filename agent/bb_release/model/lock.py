@@ -28,8 +28,9 @@ def app_lock(layout: Layout, *, action: str, who: str, wait_seconds: float = 0.0
     try:
         _take(descriptor, layout, wait_seconds)
         facts = {"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({**facts, "action": action, "who": who}).encode(), 0)
+        text = json.dumps({**facts, "action": action, "who": who}).encode()
+        os.pwrite(descriptor, text, 0)  # and not emptied first: somebody may be reading who it is
+        os.truncate(descriptor, len(text))
         yield descriptor
         os.truncate(descriptor, 0)
     finally:
