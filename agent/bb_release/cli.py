@@ -28,6 +28,13 @@ def main() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def _path(error: click.ClickException) -> str:
+    """The command that was typed wrongly, as far as it was understood."""
+    context = getattr(error, "ctx", None)
+    words = context.command_path.split()[1:] if context else []
+    return " ".join(["bb-release", *words])
+
+
 def run_command() -> None:
     """Run it; each expected failure becomes its exit code."""
     as_json = "--json" in sys.argv
@@ -41,7 +48,7 @@ def run_command() -> None:
         console.print_error(error)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        console.print_error(UsageInvalid(error.format_message(), remedy="bb-release --help lists what there is"))
+        console.print_error(UsageInvalid(error.format_message(), remedy=f"{_path(error)} --help lists what there is"))
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

@@ -176,6 +176,13 @@ class StorageFailed(ReleaseError):
     code = "storage-failed"
 
 
+class BugFound(ReleaseError):
+    """What is no expected failure."""
+
+    code = "bug"
+    exit_code = 3
+
+
 class Interrupted(ReleaseError):
     code = "interrupted"
     exit_code = 130

@@ -323,3 +323,12 @@ def opened(pid: int) -> list[str]:
 
 def describe(pid: int) -> str:
     return f"{pid} ({command_line(pid).replace(chr(0).encode(), b' ').decode(errors='replace').strip()[:200]})"
+
+
+def children_of(pid: int) -> list[tuple[int, str]]:
+    """The processes right below one, with their command lines."""
+    try:
+        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [(int(word), command_line(int(word)).replace(b"\0", b" ").decode(errors="replace")) for word in words]

@@ -18,6 +18,7 @@ from bb_release.errors import (
     SharedMissing,
 )
 from bb_release.model import durable
+from bb_release.model.app import App
 from bb_release.model.release import State
 from bb_release.model.step import Deployment
 from bb_release.tools import django, environment, host
@@ -49,8 +50,7 @@ def create_environment(deployment: Deployment) -> None:
     )  # fmt: skip
 
 
-def missing_shared(deployment: Deployment) -> list[Path]:
-    app = deployment.app
+def missing_shared(app: App) -> list[Path]:
     files = [app.layout.shared / name for name in app.shared_files]
     folders = [app.layout.shared / name for name in app.shared_folders]
     return [p for p in files if not p.is_file()] + [p for p in folders if not p.is_dir()]
@@ -58,7 +58,7 @@ def missing_shared(deployment: Deployment) -> list[Path]:
 
 def require_shared(deployment: Deployment) -> None:
     """A shared file that is not there is an error before anything is built."""
-    missing = missing_shared(deployment)
+    missing = missing_shared(deployment.app)
     if missing:
         raise SharedMissing(
             f"{len(missing)} shared file(s) or folder(s) of the configuration are not there",
@@ -142,9 +142,10 @@ def ask_migrations(deployment: Deployment) -> dict[str, Any]:
         )  # fmt: skip
     except ProcessFailed as error:
         raise MigrationsNotPlanned(
-            "the database could not be asked which migrations are applied",
+            f"Django could not be asked which migrations are applied: the question {error.reason}",
             details=last_lines(error.output),
-            remedy="see that the database is up and the site's environment names it, then run: bb-release deploy",
+            remedy="see that the database is up and the site's environment names it, and that the release's Python"
+            " starts; then run the command again",
         ) from error
 
 
@@ -158,7 +159,16 @@ def note_applied(deployment: Deployment, names: list[str]) -> None:
 
 
 def plan_migrations(deployment: Deployment) -> None:
-    pending = ask_migrations(deployment)["pending"]
+    answer = ask_migrations(deployment)
+    pending, live = answer["pending"], deployment.previous
+    if live and pending and not answer["applied"]:
+        raise MigrationsNotPlanned(
+            f"the database is empty, though {live.describe()} is live and had its migrations applied",
+            remedy="see which database the site's environment names (a lost SQLite file?); where an empty one is meant:"
+            " bb-release manage -- migrate, then bb-release deploy",
+        )
+    if answer["unknown"]:
+        deployment.reporter.warn(f"the database is ahead of this release by {', '.join(answer['unknown'])}")
     facts = {**deployment.release.manifest.facts, "pending": pending}
     deployment.release = deployment.release.mark(facts=facts)
     if pending:

@@ -20,11 +20,12 @@ from bb_release.model.step import Deployment
 def recover(run: Run) -> list[str]:
     """Repair, under the lock, whatever an earlier run did not finish; returns what was done, in words."""
     layout = run.app.layout
+    activation.current(layout)  # where it cannot be read, nothing is touched: a person is needed
     layout.staged_current.unlink(missing_ok=True)
     for folder in (layout.state, layout.reserve):
         durable.remove_staged(folder)
     live = activation.current_name(layout)
-    done = prune.remove_leftovers(layout)
+    done = prune.remove_leftovers(layout, run.log.warn)
     everything, broken = releases.readable(layout)
     for name, reason in broken.items():
         folder = layout.releases / name

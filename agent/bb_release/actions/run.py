@@ -10,6 +10,7 @@ import pwd
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,13 +20,14 @@ from pathlib import Path
 from bb_release.actions import interruption
 from bb_release.actions.notify import notify
 from bb_release.envfile import read as read_envfile
-from bb_release.errors import Interrupted, NotTheOwner, PreflightFailed, ReleaseError, StateUnreadable
+from bb_release.errors import BugFound, Interrupted, NotTheOwner, PreflightFailed, ReleaseError, StateUnreadable
 from bb_release.log import RunLog, remove_old
 from bb_release.model import activation, durable, journal
 from bb_release.model.app import App
 from bb_release.model.lock import app_lock
 from bb_release.model.release import TIME, Release
-from bb_release.tools import health, process
+from bb_release.model.step import bug
+from bb_release.tools import health, host, process
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -119,6 +121,7 @@ def changing(
 ) -> Iterator[Run]:
     """Hold the lock, keep a log, note the result; whatever fails inside gets its `site:` and `log:` lines."""
     require_owner(app)
+    os.umask(0o022)  # a release is read by the site's user and by nginx, whatever the person's own umask is
     with ExitStack() as held:
         try:
             make_folders(app)
@@ -142,18 +145,29 @@ def changing(
             remove_old(app.layout.logs)
             notify(run, None)
         except ReleaseError as error:
-            _explain(run, error)
-            _note_quietly(run, f"{action}_failed", code=error.code, exit_code=error.exit_code)
-            notify(run, error)
+            _fail(run, error)
             raise
         except OSError as error:
             failed = durable.storage_failed(error)
-            _explain(run, failed)
-            _note_quietly(run, f"{action}_failed", code=failed.code, exit_code=failed.exit_code)
-            notify(run, failed)
+            _fail(run, failed)
             raise failed from error
+        except Exception as error:
+            found = bug(error)
+            found.site = site_state(app)
+            _fail(run, found)
+            raise found from error
         finally:
+            host.end_holders_below(lock)
             log.close()
+
+
+def _fail(run: Run, error: ReleaseError) -> None:
+    """Tell everyone: the log, the journal, the webhook; who started the run is told by what is raised."""
+    _explain(run, error)
+    if isinstance(error, BugFound):
+        run.log.event("traceback", text="".join(traceback.format_exc()))
+    _note_quietly(run, f"{run.action}_failed", code=error.code, exit_code=error.exit_code)
+    notify(run, error)
 
 
 def open_log(app: App, action: str, *, quiet: bool) -> RunLog:
@@ -201,6 +215,7 @@ def _explain(run: Run, error: ReleaseError) -> None:
     if run.log.path != Path(os.devnull) and (isinstance(error, Interrupted) or not error.log):
         error.log = f"bb-release log {run.log.path.stem.removesuffix('-' + run.action)}"
     error.message, error.details = run.log.mask(error.message), run.log.mask(error.details)
+    error.site, error.remedy = run.log.mask(error.site), run.log.mask(error.remedy)
     run.log.event("failed", code=error.code, message=error.message, details=error.details, site=error.site)
 
 
@@ -209,7 +224,7 @@ def site_state(app: App) -> str:
     try:
         live = activation.current(app.layout)
     except StateUnreadable as error:
-        return error.message
+        return f"{error.message}; {health_now(app)}"
     if live is None:
         return "nothing is live yet"
     return f"still on {live.describe()}, {health_now(app)}"

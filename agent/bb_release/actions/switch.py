@@ -187,7 +187,9 @@ def rollback(run: Run, *, force: bool = False) -> Release:
     if live is None or target is None:
         raise NoSuchRelease(
             "there is no good release to go back to",
-            remedy="bb-release list shows what there is; bb-release switch <release> goes to any of them",
+            remedy="bb-release list shows what there is; bb-release switch <release> goes to any of them"
+            if live
+            else "bb-release deploy",
         )
     return switch_to(run, target, live, force=force, makes_bad=live.name)
 
@@ -213,6 +215,7 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
     make_live(deployment, run)
     tell(deployment, "after-verify")
     if makes_bad:
+        run.log.say(f"{makes_bad} is bad now: no rollback or timer goes there again")
         tell(deployment, "after-rollback")
     return deployment.release
 
@@ -250,8 +253,10 @@ def restart(run: Run, name: str = "") -> Release:
         run.log.say(f"restart {name or ', '.join(unit.name for unit in run.app.units)}")
         restart_units(deployment, name)
         verify(deployment)
+        if live.state is State.BAD:  # it was found wanting, and now it is not
+            record_verified(deployment, run)
     except ReleaseError as error:
         error.exit_code = 21
         error.site = f"live on {live.describe()}, {health_now(run.app)}"
         raise
-    return live
+    return deployment.release

@@ -36,6 +36,7 @@ def deploy(
     """Put one revision live, or leave the site as it was."""
     from bb_release.actions import deploy as action
     from bb_release.actions import recover, run, timer
+    from bb_release.actions.wish import Wish
 
     app = context.app()
     if ref:
@@ -58,7 +59,7 @@ def deploy(
         return
     if if_changed and timer.nothing_to_do(app):
         return
-    wish = action.Wish(
+    wish = Wish(
         ref=ref, if_changed=if_changed, force=force, build_only=build_only, resume=resume,
         archive=archive, switch_back=not no_switch_back,
     )  # fmt: skip
@@ -185,7 +186,9 @@ def hold(context: Context, reason: str) -> None:
     from bb_release.model import hold as model
 
     with run.changing(context.app(), "hold", reason=reason, quiet=True) as under_way:
-        model.place(under_way.app.layout, who=under_way.who, reason=reason or "no reason given", by_hand=True)
+        layout = under_way.app.layout
+        before = (model.read(layout) or {}).get("reason", "no reason given")
+        model.place(layout, who=under_way.who, reason=reason or str(before), by_hand=True)
     console.print_line("held: no deploy until bb-release unhold")
 
 
@@ -196,5 +199,5 @@ def unhold(context: Context) -> None:
     from bb_release.model import hold as model
 
     with run.changing(context.app(), "unhold", quiet=True) as under_way:
-        lifted = model.lift(under_way.app.layout)
+        lifted = model.lift(under_way.app.layout, by_hand=True)
     console.print_line("no longer held" if lifted else "was not held")

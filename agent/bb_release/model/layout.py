@@ -63,6 +63,11 @@ class Layout:
         return self.state / "pins.json"
 
     @property
+    def unreachable(self) -> Path:
+        """The last failure of a timer's look at the repository, so that it is told once."""
+        return self.state / "unreachable.json"
+
+    @property
     def tries(self) -> Path:
         """What timers tried and failed, so that they try again with growing pauses."""
         return self.state / "tries.json"

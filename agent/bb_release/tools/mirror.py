@@ -145,6 +145,8 @@ def resolve(mirror: Path, ref: str) -> str:
         # a file in the mirror named like a prefix would be read as a ref: so the hash must start with it
         if done.returncode == 0 and FULL_HASH.match(found) and (name != ref or found.startswith(ref.lower())):
             return found
+    if re.fullmatch(r"\d{4}(-\d\d){5}", ref):
+        raise RefNotFound(f"no branch, tag or commit {ref!r}", remedy=f"That is a release: bb-release switch {ref}")
     raise RefNotFound(f"no branch, tag or commit {ref!r}", remedy="Push it, or check the name with `git ls-remote`.")
 
 

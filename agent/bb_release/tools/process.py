@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import selectors
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KEPT_LINES = 40
@@ -41,15 +43,30 @@ class Completed:
 
 
 class Mask:
-    """Replaces secrets (values of at least 8 characters) before anything is written anywhere."""
+    """Replaces secrets before anything is written anywhere.
+
+    That is each value of at least 8 characters, each such line of it (a key has many), the password inside of an
+    address (DATABASE_URL), and whatever stands where a password stands in any address.
+    """
+
+    _IN_ADDRESS = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
-        self._secrets = sorted({s for s in secrets if len(s) >= 8}, key=len, reverse=True)
+        found = {part for secret in secrets for part in (secret, *secret.splitlines()) if len(part) >= 8}
+        found |= {password for secret in secrets for password in _passwords(secret)}
+        self._secrets = sorted(found, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "****")
-        return text
+        return self._IN_ADDRESS.sub(r"\1****", text)
+
+
+def _passwords(text: str) -> Iterator[str]:
+    """The password of an address, as it is written there and as programs see it; short ones hide too little else."""
+    match = re.search(r"://[^/\s:@]*:([^/\s@]+)@", text)
+    if match:
+        yield from (word for word in (match[1], unquote(match[1])) if len(word) >= 4)
 
 
 def environment(extra: Mapping[str, str] | None = None, *, passed: Sequence[str] = ()) -> dict[str, str]:
@@ -230,6 +247,7 @@ def replace_self(argv: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str
     """Become another program (exec): terminal, signals and exit code are then its own."""
     os.chdir(cwd)
     words = [str(word) for word in argv]
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and a program would inherit that
     try:
         os.execvpe(words[0], words, dict(env))  # noqa: S606 - a list of arguments, no shell
     except OSError as error:
