@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmark.measure import Figures, run
 
@@ -25,7 +26,7 @@ class Ground:
     repository: Path
     index_url: str
     recipes: Path  # a copy that the unprivileged user can read
-    unprivileged: dict[str, object]
+    unprivileged: dict[str, Any]
 
 
 @dataclass
@@ -168,11 +169,14 @@ def fabric(ground: Ground, uv: Path) -> Contestant:
 def capistrano(ground: Ground) -> Contestant | None:
     """Debian's, installed when root runs the measurement; None where there is none."""
     if shutil.which("cap", path=PATH) is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
-        subprocess.run(["apt-get", "update", "-q"], check=False, **quiet)  # type: ignore[call-overload]
+        quiet: dict[str, Any] = {
+            "stdout": subprocess.DEVNULL,
+            "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        }
+        subprocess.run(["apt-get", "update", "-q"], check=False, **quiet)
         subprocess.run(
             ["apt-get", "install", "-q", "-y", "--no-install-recommends", "capistrano"], check=False, **quiet
-        )  # type: ignore[call-overload]
+        )
     program = shutil.which("cap", path=PATH)
     if program is None:
         return None
@@ -181,6 +185,13 @@ def capistrano(ground: Ground) -> Contestant | None:
     return peer(
         ground, "Capistrano", [*words, "deploy"], [*words, "deploy:rollback"], version=version, cwd=ground.recipes
     )
+
+
+def peers(ground: Ground, uv: Path) -> tuple[list[Contestant], list[str]]:
+    """The others, and who is left out and why. Raises CalledProcessError."""
+    debians = capistrano(ground)
+    found = [article(ground), fabric(ground, uv)]
+    return (found, ["Capistrano (it is not installed)"]) if debians is None else ([*found, debians], [])
 
 
 def said(argv: list[str], ground: Ground) -> str:

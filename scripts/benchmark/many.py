@@ -6,6 +6,7 @@ import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from benchmark.contestants import BbRelease
 from benchmark.measure import Figures, run
@@ -23,7 +24,7 @@ READ = {
 }
 
 
-def measure_many(contestant: BbRelease, project: Project, count: int, say: Say) -> dict[str, object]:
+def measure_many(contestant: BbRelease, project: Project, count: int, say: Say) -> dict[str, Any]:
     """Measure with two releases, and again with `count`; then prune them. Raises CommandFailed."""
     contestant.prepare()
     contestant.write_config(count + 100)  # nothing is pruned before it is to be
@@ -45,7 +46,7 @@ def measure_many(contestant: BbRelease, project: Project, count: int, say: Say) 
     }  # fmt: skip
 
 
-def read_all(contestant: BbRelease, when: str, say: Say) -> dict[str, object]:
+def read_all(contestant: BbRelease, when: str, say: Say) -> dict[str, Any]:
     found = {}
     for name, words in READ.items():
         figures = [command(contestant, *words) for _ in range(REPEATS)]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 TICK = os.sysconf("SC_CLK_TCK")
 SAMPLE_SECONDS = 0.01
@@ -35,7 +36,7 @@ class Figures:
 
 def run(
     argv: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path, log: Path, link: Path | None = None,
-    unprivileged: Mapping[str, object] | None = None,
+    unprivileged: Mapping[str, Any] | None = None,
 ) -> Figures:  # fmt: skip
     """Run a program with closed input and its output in `log`. Raises CommandFailed with its last lines."""
     before = swapped_at(link)

@@ -11,7 +11,7 @@ WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 70, 190, 50, 60
 TITLE = "Seconds from the command to the swapped link, one line of code changed"
 X_AXIS = "files in the tree and in its packages"
-COLOURS = ("#0b6e4f", "#c1440e", "#7a5195", "#2f6fb3", "#888888", "#bbbbbb")
+COLOURS = ("#0b6e4f", "#c1440e", "#7a5195", "#2f6fb3", "#777777", "#a0a0a0")
 SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 

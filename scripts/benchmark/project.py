@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from benchmark.packages import module_of, names, requirements
 from benchmark.sizes import Size
@@ -97,14 +98,13 @@ application = get_wsgi_application()
 class Project:
     """The repository that every contestant deploys from."""
 
-    def __init__(self, repository: Path, size: Size, text: Text, unprivileged: dict[str, object]) -> None:
-        self.repository, self.size, self.text = repository, size, text
+    def __init__(self, repository: Path, size: Size, unprivileged: dict[str, Any]) -> None:
+        self.repository, self.size = repository, size
         self._unprivileged = unprivileged
         self.number = 0  # of the revision: what shop/revision.py says
         self.changed = 0  # how often the pin changed
         self._written = 0
         self.apps = [f"area_{n:02}" for n in range(-(-size.own_migrations // MIGRATIONS_EACH))]
-        self._make()
 
     def _write(self, path: str, content: str | bytes) -> None:
         target = self.repository / path
@@ -112,7 +112,8 @@ class Project:
         self._written += not target.exists()
         target.write_bytes(content.encode() if isinstance(content, str) else content)
 
-    def _make(self) -> None:
+    def make(self, text: Text) -> None:
+        """Write every file of the first revision."""
         size = self.size
         self._write("manage.py", MANAGE)
         self._write("shop/__init__.py", "")
@@ -127,9 +128,9 @@ class Project:
             self._make_app(app, min(MIGRATIONS_EACH, left))
             left -= MIGRATIONS_EACH
         for number in range(size.static_files):
-            self._make_static(number)
+            self._make_static(number, text)
         for number in range(size.files - self._written):
-            self._make_other(number)
+            self._make_other(number, text)
 
     def _make_app(self, app: str, migrations: int) -> None:
         """One model; the first migration makes it, each other one adds a field."""
@@ -161,9 +162,9 @@ class Project:
             )
             before = name
 
-    def _make_static(self, number: int) -> None:
+    def _make_static(self, number: int, text: Text) -> None:
         """Pictures, scripts, and style sheets that name pictures."""
-        text, folder = self.text, f"assets/part_{number // 100:03}"
+        folder = f"assets/part_{number // 100:03}"
         kind = number % 10
         size = text.size(MEAN_STATIC)
         if kind < 3:
@@ -174,9 +175,9 @@ class Project:
             rule = f"/* {text.prose(size)} */\n.a{number} {{ background: url('{number - kind}.png'); }}\n"
             self._write(f"{folder}/{number}.css", rule)
 
-    def _make_other(self, number: int) -> None:
+    def _make_other(self, number: int, text: Text) -> None:
         """Templates, modules that no start imports, and texts."""
-        text, kind = self.text, number % 3
+        kind = number % 3
         if kind == 0:
             content = f"{{% load static %}}<p>{text.prose(text.size(MEAN_TEMPLATE))}</p>\n"
             self._write(f"templates/part_{number // 100:03}/{number}.html", content)

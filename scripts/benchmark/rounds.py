@@ -7,10 +7,12 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from typing import Any
 
 from benchmark.contestants import Contestant
 from benchmark.floor import Floor
-from benchmark.measure import Figures, added_by
+from benchmark.measure import Figures, added_by, swapped_at
 from benchmark.project import Project
 
 SCENARIOS = {
@@ -20,6 +22,8 @@ SCENARIOS = {
     "nothing": "nothing changed",
     "back": "back to the release before",
 }
+# until the link was swapped; for the way back the whole command, since Capistrano packs and removes after it
+COUNTED = {scenario: "seconds" if scenario == "back" else "link_seconds" for scenario in SCENARIOS}
 Say = Callable[[str], None]
 
 
@@ -38,14 +42,14 @@ class Record:
     disk: dict[str, tuple[int, int]] = field(default_factory=dict)
     proofs: dict[str, dict[str, object]] = field(default_factory=dict)
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         return {
             name: {scenario: summarised(found) for scenario, found in scenarios.items()}
             for name, scenarios in self.figures.items()
         }
 
 
-def summarised(found: list[Figures]) -> dict[str, object]:
+def summarised(found: list[Figures]) -> dict[str, Any]:
     """Median and minimum of each figure."""
     columns = {f.name: [getattr(each, f.name) for each in found] for f in fields(Figures)}
     return {"n": len(found), **{name: middle(values) for name, values in columns.items()}}
@@ -59,13 +63,14 @@ def play(contestants: list[Contestant], floor: Floor, project: Project, count: i
     """All rounds. Raises CommandFailed, NotDeployed, and CalledProcessError for a step of the floor."""
     record = Record()
 
-    def measure(contestant: Contestant, scenario: str, *, moves: bool = True) -> None:
+    def measure(contestant: Contestant, scenario: str, *, moves: bool = True) -> Figures:
         before = contestant.live() if scenario != "cold" else None
         figures = contestant.run(scenario)
         record.figures[contestant.name][scenario].append(figures)
-        say(f"  {SCENARIOS[scenario]:<28}{contestant.name:<18}{figures.link_seconds:9.2f} s")
+        say(f"  {SCENARIOS[scenario]:<28}{contestant.name:<18}{getattr(figures, COUNTED[scenario]):9.2f} s")
         if moves and contestant.live() == before:
             raise NotDeployed(f"{contestant.name}, {scenario}: the link is where it was")
+        return figures
 
     for contestant in contestants:
         contestant.prepare()
@@ -78,8 +83,7 @@ def play(contestants: list[Contestant], floor: Floor, project: Project, count: i
         say(f"round {number + 1} of {count}")
         project.change_code()
         for contestant in order:
-            measure(contestant, "code")
-            note_steps(contestant, record)
+            note_steps(contestant, measure(contestant, "code"), record)
             if number == count - 1:
                 record.disk[contestant.name] = disk_of(contestant)
             prove(contestant, project, record)
@@ -107,12 +111,23 @@ def prove(contestant: Contestant, project: Project, record: Record) -> None:
     record.proofs[contestant.name] = {"revision": number, "static_files": static}
 
 
-def note_steps(contestant: Contestant, record: Record) -> None:
-    """What bb-release says of its own steps, in the manifest."""
-    manifest = contestant.live() / "release.json"
-    if manifest.is_file():
-        for step, seconds in json.loads(manifest.read_text())["steps"].items():
-            record.steps[step].append(seconds)
+def note_steps(contestant: Contestant, figures: Figures, record: Record) -> None:
+    """Where the time went, as bb-release's log of that run tells it: the program's start, what is before, each step."""
+    logs = sorted((contestant.root / "logs").glob("*-deploy.log"))
+    if not logs:
+        return
+    lines = [json.loads(line) for line in logs[-1].read_text().splitlines()]
+    began_at = swapped_at(contestant.link) - figures.link_seconds
+    first = next(line for line in lines if line["event"] == "step_started")
+    record.steps["start of the program, lock"].append(moment(lines[0]) - began_at)
+    record.steps["recover, preflight, fetch"].append(moment(first) - moment(lines[0]))
+    for line in lines:
+        if line["event"] == "step_finished":
+            record.steps[line["step"]].append(line["seconds"])
+
+
+def moment(line: dict[str, str]) -> float:
+    return datetime.fromisoformat(line["timestamp"]).timestamp()
 
 
 def disk_of(contestant: Contestant) -> tuple[int, int]:
@@ -123,7 +138,7 @@ def disk_of(contestant: Contestant) -> tuple[int, int]:
     return added_by(live, others)
 
 
-def as_json(record: Record) -> dict[str, object]:
+def as_json(record: Record) -> dict[str, Any]:
     return {
         "results": record.summary(),
         "every": {

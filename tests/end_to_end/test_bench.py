@@ -144,7 +144,7 @@ def test_the_same_seed_makes_the_same_site(tmp_path: Path, bench: tuple[Path, di
         "text, size = Text(1), SIZES['small']\n"
         "each = size.package_files // size.own_packages\n"
         "[package_files(f'bench-lib-{n:03}', each, text) for n in range(size.own_packages)]\n"
-        "Project(Path(sys.argv[1]), size, text, {})\n"
+        "Project(Path(sys.argv[1]), size, {}).make(text)\n"
     )
     subprocess.run(
         [PROJECT / ".venv/bin/python", "-c", script, tmp_path / "again"],
