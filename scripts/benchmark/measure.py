@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def run(
             stderr=subprocess.STDOUT, start_new_session=True, **(unprivileged or {}),
         )  # fmt: skip
         watch = Watch(program.pid)
-        limit = threading.Timer(LONGEST_SECONDS, end_group, [program.pid])
+        limit = threading.Timer(LONGEST_SECONDS, end_tree, [program.pid])
         limit.start()
         try:
             # WNOWAIT leaves it a zombie, whose own times can still be read, apart from those of its children
@@ -57,7 +57,7 @@ def run(
             _, status, usage = os.wait4(program.pid, 0)
             program.returncode = os.waitstatus_to_exitcode(status)
         except BaseException:
-            end_group(program.pid)
+            end_tree(program.pid)
             raise
         finally:
             limit.cancel()
@@ -78,11 +78,17 @@ def swapped_at(link: Path | None) -> float:
         return 0.0
 
 
-def end_group(pid: int) -> None:
-    """End a program of ours with all that it started."""
+def end_tree(pid: int) -> None:
+    """End a program of ours with all that it started, also in sessions of their own as bb-release does."""
+    import psutil
+
     try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
+        program = psutil.Process(pid)
+        program.suspend()  # so that it starts no more
+        for process in (*program.children(recursive=True), program):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    except psutil.NoSuchProcess:
         return
 
 
