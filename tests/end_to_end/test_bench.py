@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,18 @@ def test_nothing_is_left_running(bench: tuple[Path, dict[str, Any]]) -> None:
         except psutil.Error:
             continue
     assert [] == found
+
+
+def test_the_readme_and_the_page_show_what_was_measured() -> None:
+    sys.path.insert(0, str(PROJECT / "scripts"))
+    from benchmark import plot, report
+
+    known = json.loads((PROJECT / "docs" / "speed.json").read_text())
+    readme = (PROJECT / "README.md").read_text()
+    assert report.readme_table(known["standard"]) in readme
+    assert report.described(known["standard"]) in readme
+    assert report.page(known) == (PROJECT / "docs" / "speed.md").read_text()
+    assert plot.drawn(known) == (PROJECT / "docs" / "speed.svg").read_text()
 
 
 def test_the_same_seed_makes_the_same_site(tmp_path: Path, bench: tuple[Path, dict[str, Any]]) -> None:
