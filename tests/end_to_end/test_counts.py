@@ -20,7 +20,7 @@ import pytest
 
 from example_site import Site, unprivileged
 
-# programs that the agent itself starts; what these start in turn is theirs (git's helpers differ between versions)
+# programs that the agent itself starts; what these start in turn is theirs (and differs between versions of git)
 STARTED = {
     "git fetch": 1,
     "git fsck": 1,
