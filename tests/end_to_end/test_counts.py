@@ -20,7 +20,7 @@ import pytest
 
 from example_site import Site, unprivileged
 
-# programs that the agent itself starts; what these start in turn is theirs (git's helpers differ between versions)
+# programs that the agent itself starts; what these start in turn is theirs (and differs between versions of git)
 STARTED = {
     "git fetch": 1,
     "git fsck": 1,
@@ -38,7 +38,7 @@ DJANGO_STARTS = 5
 SYNCS = {"fsync": 40, "syncfs": 1}  # by the agent itself: a manifest or a state file is two fsyncs, its folder's too
 
 CALL = re.compile(r"^(\d+) +(?:<\.\.\. )?(\w+)(?: resumed>|\()")
-RESULT = re.compile(r"= (-?\d+)(?: |$)")
+RESULT = re.compile(r"\) += (-?\d+)(?: [^=]*)?$")
 STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -90,17 +90,23 @@ def counted(trace: str) -> Counted:
     """Count in a trace of `strace -f`; the first process is the agent, its threads and its children are told apart."""
     agent = int(trace.split(" ", 1)[0])
     own, children, seen = {agent}, set[int](), Counted()
-    for process, call, line in calls(trace):
-        result = RESULT.search(line)
-        value = int(result[1]) if result else -1
-        if call in ("clone", "clone3", "vfork", "fork") and process in own and value > 0:
-            (own if "CLONE_THREAD" in line else children).add(value)
-        elif call == "execve" and process in children and value == 0:
+    ended = list(calls(trace))
+    for process, call, line in ended:  # first, since a child's exec may be told before its parent's vfork has ended
+        if call in ("clone", "clone3", "vfork", "fork") and process in own and result(line) > 0:
+            (own if "CLONE_THREAD" in line else children).add(result(line))
+    for process, call, line in ended:
+        if call == "execve" and process in children and result(line) == 0:
             children.discard(process)
             seen.started[named(STRING.findall(line)[1:])] += 1  # the first string is the program's path
         elif call in ("fsync", "fdatasync", "syncfs", "sync") and process in own:
             seen.syncs[call] += 1
     return seen
+
+
+def result(line: str) -> int:
+    """What a system call returned; -1 where nothing is told."""
+    found = RESULT.search(line)
+    return int(found[1]) if found else -1
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +172,9 @@ def test_a_trace_is_counted_by_process() -> None:
 11 fsync(3)                             = 0
 10 syncfs(3 <unfinished ...>
 10 <... syncfs resumed>)                = 0
-10 vfork()                              = 14
+10 vfork( <unfinished ...>
 14 execve("/r/venv/bin/python", ["/r/venv/bin/python", "manage.py", "check", "--deploy"], 0x7f /* 9 vars */) = 0
+10 <... vfork resumed>)                 = 14
 14 +++ exited with 0 +++
 """
     seen = counted(trace)
