@@ -23,11 +23,13 @@ def nothing_to_do(run: Run, live: Release, wish: Wish) -> Release:
     facts = status(app)
     if not facts["well"]:
         stopped = [f"{unit['name']}: {unit['summary']}" for unit in facts["units"] if not unit["running"]]
-        raise NotHealthy(
+        error = NotHealthy(
             f"there is nothing to deploy, {live.describe()} is live, but the site is not well",
             details="\n".join([*stopped, f"health: {facts['health']}"]),
             remedy="bb-release restart; where that does not help: bb-release check",
         )
+        error.exit_code = 21
+        raise error
     run.log.say(f"nothing to do: {live.describe()} is live and verified")
     for name in started_before_environment(app):
         run.log.warn(f"{name} was started before {app.env_file} changed: bb-release restart takes it up")
