@@ -95,10 +95,10 @@ def test_alive(start: Start) -> None:
 def test_release_by_folder(start: Start, releases: Path) -> None:
     process = start("sleep", "60", cwd=releases / "a")
     assert host.release_of(process.pid, releases) == ({"a"}, False)
-    assert host.releases_in_use(releases)[0] == {"a"}
+    assert host.releases_in_use(releases)[0] == {"a": [process.pid]}
     shutil.rmtree(releases / "a")
     assert host.release_of(process.pid, releases) == ({"a"}, False)  # removed, but still used
-    assert host.releases_in_use(releases)[0] == set()  # no entry any more
+    assert host.releases_in_use(releases)[0] == {}  # no entry any more
 
 
 def test_release_by_command_line(start: Start, releases: Path) -> None:
@@ -129,7 +129,7 @@ def test_release_by_environment(start: Start, releases: Path) -> None:
     assert host.release_of(process.pid, releases)[0] == {"b"}
     other = start("sleep", "60", BB_RELEASE="of-another-site")
     assert host.release_of(other.pid, releases)[0] == {"of-another-site"}
-    assert host.releases_in_use(releases)[0] == {"b"}
+    assert host.releases_in_use(releases)[0] == {"b": [process.pid]}
 
 
 def test_release_through_a_link(start: Start, releases: Path) -> None:
@@ -140,8 +140,8 @@ def test_release_through_a_link(start: Start, releases: Path) -> None:
 
 
 def test_nothing_in_use(releases: Path) -> None:
-    assert host.releases_in_use(releases)[0] == set()
-    assert host.releases_in_use(releases / "nowhere")[0] == set()
+    assert host.releases_in_use(releases)[0] == {}
+    assert host.releases_in_use(releases / "nowhere")[0] == {}
 
 
 def test_ended_process(start: Start, releases: Path) -> None:

@@ -40,7 +40,7 @@ def create_environment(deployment: Deployment) -> None:
     app = deployment.app
     environment.create(
         deployment.release.venv, python=app.python, cache=app.cache_folder,
-        seed_pip=app.installer == "pip", on_line=deployment.reporter.line,
+        seed_pip=app.installer == "pip", copies=app.copies, on_line=deployment.reporter.line,
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def verdicts(app: App, keep: int | None = None) -> list[Verdict]:
     return judge(
         everything, keep=app.keep if keep is None else keep,
         current=live.name if live else "", previous=previous,
-        pinned=hold.pins(layout), in_use=in_use, unseen=unseen, unreadable=list(broken),
+        pinned=hold.pins(layout), in_use=list(in_use), unseen=unseen, unreadable=list(broken),
     )  # fmt: skip
 
 

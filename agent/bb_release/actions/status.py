@@ -27,7 +27,8 @@ def status(app: App) -> dict[str, Any]:
     facts: dict[str, Any] = {"app": app.name, "root": str(app.root), "hold": held, "run": running}
     if live is None:
         return {**facts, "release": None, "state": None, "health": None, "units": [], "well": False}
-    units = [{"name": unit.name, **unit_facts(app, unit.name)} for unit in app.units]
+    proof = live.manifest.proof
+    units = [{"name": unit.name, **unit_facts(app, unit.name), "proof": proof.get(unit.name, "")} for unit in app.units]
     health = health_now(app)
     well = live.state is State.VERIFIED and all(u["running"] for u in units)
     well = well and (app.health is None or health == "healthy")

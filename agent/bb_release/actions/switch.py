@@ -88,7 +88,7 @@ def record_verified(deployment: Deployment) -> None:
 
     def write() -> None:
         deployment.release = release.mark(
-            State.VERIFIED, before="", previous="", makes_bad="", failure={},
+            State.VERIFIED, before="", previous="", makes_bad="", failure={}, proof=deployment.proof,
             activations=[*release.manifest.activations, activated],
         )  # fmt: skip
         if release.manifest.makes_bad:
@@ -118,10 +118,13 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
         static.publish_static(back)
         restart_units(back)
         verify(back)
+        durable.with_reserve(layout.reserve, lambda: _note_proof(back))
     except ReleaseError as second:
         error.exit_code = 21
         live = activation.current_name(layout)
         error.site = f"live on {live}; the way back to {previous.describe()} failed: {second.message}"
+        error.details = "\n".join(text for text in (error.details, second.message, second.details) if text)
+        error.remedy = f"{second.remedy}; then: bb-release recover, which tries the way back again"
         raise error from second
     durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
     reason = f"release {bad.name} was switched back: {failure['message']}"
@@ -132,6 +135,10 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
     back.failed_step = deployment.failed_step
     tell(back, "after-rollback")
     raise error
+
+
+def _note_proof(back: Deployment) -> None:
+    releases.read(back.release.folder).mark(proof=back.proof)
 
 
 def _mark(release: Release, state: State, failure: dict[str, str]) -> None:
@@ -229,4 +236,5 @@ def restart(run: Run, name: str = "") -> Release:
         error.exit_code = 21
         error.site = f"live on {live.describe()}, {health_now(run.app)}"
         raise
+    durable.with_reserve(run.app.layout.reserve, lambda: _note_proof(deployment))
     return live

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
+from bb_release.actions import proof, workers
 from bb_release.errors import NotHealthy, PreflightFailed, ReleaseError
 from bb_release.model.app import App, Unit
 from bb_release.model.release import Release
@@ -28,6 +28,7 @@ def manager_for(unit: Unit) -> UnitManager:
     )  # fmt: skip
 
 
+LINES_OF_EACH = 10  # of each unit's own last lines, when the site is not well and any of them may say why
 REMEMBERED = ("name", "kind", "socket", "user", "status")
 
 
@@ -90,8 +91,11 @@ def restart_units(deployment: Deployment, only: str = "") -> None:
         if unit.runs_release:
             before = manager.state()
             if before.running and before.main_pid:
-                deployment.left[unit.name] = (before.main_pid, before.started)
+                deployment.left[unit.name] = (before.main_pid, before.started, before.invocation)
+            tasks = workers.tasks_before(deployment, unit, manager) if unit.celery and before.running else []
+            deployment.ordered[unit.name] = host.boot_clock()
             manager.restart()
+            workers.tell_what_was_left(deployment, unit, manager, tasks)
         else:
             manager.reload()
 
@@ -102,20 +106,41 @@ def verify(deployment: Deployment) -> None:
     began = time.monotonic()
     managers = [(unit, manager_for(unit)) for unit in app.units if unit.runs_release]
     first = [require_running(unit, manager) for unit, manager in managers]
-    if app.health:
-        wanted = app.health
-        seen = health.wait_healthy(
-            wanted.url, expect=wanted.expect, headers=dict(wanted.headers), body=wanted.body,
-            release_where=wanted.release, release=release.name,
-            timeout_seconds=wanted.timeout_seconds, interval_seconds=wanted.interval_seconds,
-        )  # fmt: skip
-        deployment.reporter.line(f"health: {seen}")
+    ask_health(deployment)
     settle = max((unit.settle_seconds for unit, _ in managers), default=0.0)
     time.sleep(max(0.0, settle - (time.monotonic() - began)))
     for (unit, manager), before in zip(managers, first, strict=True):
         require_stable(unit, manager, before)
-        require_new(unit, manager, before, deployment.left.get(unit.name))
-        require_release(unit, manager, release, app.layout.releases)
+        proof.require_new(unit, manager, before, deployment.left.get(unit.name))
+        told = deployment.ordered.get(unit.name)
+        by = proof.prove(app, unit, manager, release, before.main_pid, told)
+        if unit.celery:
+            by = f"{by} and {workers.require_answer(deployment, unit, manager)}"
+        deployment.proof[unit.name] = by
+        deployment.reporter.line(f"{unit.name}: proven by {by}")
+    ask_health(deployment)  # once more: it may have answered before it broke
+    for text in proof.stragglers(app, release):
+        deployment.reporter.warn(text)
+
+
+def ask_health(deployment: Deployment) -> None:
+    """Ask until the site is well. Raises NotHealthy, with the last lines of the units."""
+    wanted = deployment.app.health
+    if wanted is None:
+        return
+    try:
+        seen = health.wait_healthy(
+            wanted.url, expect=wanted.expect, headers=dict(wanted.headers), body=wanted.body,
+            release_where=wanted.release, release=deployment.release.name,
+            timeout_seconds=wanted.timeout_seconds, interval_seconds=wanted.interval_seconds,
+        )  # fmt: skip
+    except NotHealthy as error:
+        units = [unit for unit in deployment.app.units if unit.runs_release]
+        said = {unit.name: manager_for(unit).log_lines(LINES_OF_EACH) for unit in units}
+        lines = [line for name, own in said.items() if own for line in (f"{name}:", *own)]
+        error.details = "\n".join([error.details, *lines]).strip("\n")
+        raise
+    deployment.reporter.line(f"health: {seen}")
 
 
 def not_running(unit: Unit, manager: UnitManager, message: str) -> NotHealthy:
@@ -142,24 +167,3 @@ def require_stable(unit: Unit, manager: UnitManager, before: UnitState) -> None:
     )
     if not same:
         raise not_running(unit, manager, f"{unit.name} did not stay up: it was started again by its manager")
-
-
-def require_new(unit: Unit, manager: UnitManager, now: UnitState, left: tuple[int, float | None] | None) -> None:
-    """A restart that restarted nothing is no restart: the old code would serve on."""
-    if left is not None and left == (now.main_pid, now.started):
-        raise NotHealthy(
-            f"{unit.name} was told to restart, and its main process is still the one from before ({now.main_pid})",
-            details="\n".join(manager.log_lines()),
-            remedy=f"see that restarting {unit.name} ends the old process and starts a new one",
-        )
-
-
-def require_release(unit: Unit, manager: UnitManager, release: Release, folder: Path) -> None:
-    for pid in manager.processes():
-        used, _ = host.release_of(pid, folder)
-        foreign = used - {release.name}
-        if foreign and host.alive(pid):
-            raise NotHealthy(
-                f"process {pid} of {unit.name} runs from release {min(foreign)}, not from {release.name}",
-                remedy=f"start {unit.name} through {folder.parent}/current/venv/bin/…, without --chdir or python -m",
-            )

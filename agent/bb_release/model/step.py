@@ -51,7 +51,11 @@ class Deployment:
     archive: Path | None = None  # the tree comes from this file, and not from the repository
     makes_bad: str = ""
     failed_step: Step | None = None
-    left: dict[str, tuple[int, float | None]] = field(default_factory=dict)  # units' main processes before the restart
+    # by unit: its main process, that one's start and the invocation before the restart; when it was told to start,
+    # on the boot clock; and what proves that it runs from the release
+    left: dict[str, tuple[int, float | None, str]] = field(default_factory=dict)
+    ordered: dict[str, float] = field(default_factory=dict)
+    proof: dict[str, str] = field(default_factory=dict)
     scope: Scope = Scope.RELEASE
 
     @property

@@ -64,6 +64,12 @@ class UnitManager(Protocol):
     def processes(self) -> list[int]:
         """Return the ids of all processes of the unit: the main one and all that descend from it."""
 
+    def cut_off(self) -> float | None:
+        """After how many seconds the last stop was ended by force; None when it was not, or where nobody knows."""
+
+    def starts_through(self, folder: str) -> bool:
+        """Whether the manager's own words say that it starts the unit by a path below the folder."""
+
 
 _CLASSES = {
     "systemd": ("bb_release.tools.units.systemd", "SystemdUnit"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from bb_release.errors import UnitsNotRestarted
@@ -13,7 +14,8 @@ from bb_release.tools.units.rights import RELOAD, RESTART, SOCKET, SYSTEMCTL, bo
 ASK_SECONDS = 20.0
 PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "Result", "MainPID", "ControlGroup", "NRestarts",
-    "InvocationID", "TriggeredBy", "CanStart", "CanReload",
+    "InvocationID", "TriggeredBy", "CanStart", "CanReload", "ExecStart",
+    "TimeoutStopUSec", "ActiveExitTimestampMonotonic", "InactiveEnterTimestampMonotonic",
 )  # fmt: skip
 LINGERS = Path("/var/lib/systemd/linger")  # systemd-logind has an empty file here for each user who lingers
 # unified, hybrid, and the old hierarchy: the first that has the unit's folder is the one systemd uses
@@ -89,6 +91,21 @@ class SystemdUnit:
                         pids.update(_members(Path(folder_name) / "cgroup.procs"))
                 break
         return sorted(pids)
+
+    def cut_off(self) -> float | None:
+        """Compare how long the last stop took with TimeoutStopSec=, at which systemd kills what is left.
+
+        The journal says it outright, but not every deploy user may read it. Both moments are systemd.exec's own.
+        """
+        facts = self._show(self._name)
+        limit = _seconds(facts.get("TimeoutStopUSec", ""))
+        began = _number(facts.get("ActiveExitTimestampMonotonic", ""))
+        ended = _number(facts.get("InactiveEnterTimestampMonotonic", ""))
+        return limit if limit is not None and 0 < began and (ended - began) / 1e6 >= limit else None
+
+    def starts_through(self, folder: str) -> bool:
+        """Whether ExecStart= names a path below the folder: the kernel follows it anew at each start."""
+        return f"{folder}/" in self._show(self._name).get("ExecStart", "")
 
     def check_can(self, verb: Verb) -> None:
         """Ask whether the unit can be restarted (or reloaded), and by us, without doing it.
@@ -186,6 +203,8 @@ class SystemdUnit:
     def _change(self, verb: str, name: str) -> None:
         """Run one verb. Raises UnitsNotRestarted: not allowed, the unit failed, or it took too long."""
         limit = self._settings.stop_seconds
+        if verb in ("restart", "stop"):
+            limit += _seconds(self._show(name).get("TimeoutStopUSec", "")) or 0.0
         if self._settings.user or os.geteuid() == 0:
             scope = ["--user"] if self._settings.user else []
             failure = self._try([SYSTEMCTL, *scope, verb, name], limit)
@@ -200,7 +219,7 @@ class SystemdUnit:
         scope_word = "--user " if self._settings.user else ""
         raise UnitsNotRestarted(
             f"systemctl {verb} {name} failed: it {failure.reason}",
-            remedy="raise stop_seconds of this unit above its TimeoutStopSec and TimeoutStartSec"
+            remedy="raise stop_seconds of this unit above its TimeoutStartSec"
             if failure.returncode is None
             else f"see systemctl {scope_word}status {name} and journalctl {scope_word}-u {name}",
             details="\n".join([failure.output, *self.log_lines()]).strip(),
@@ -245,3 +264,12 @@ def _members(path: Path) -> list[int]:
 def _number(text: str) -> int:
     """Read a number of systemd's; "[not set]" and nothing are 0."""
     return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def _seconds(span: str) -> float | None:
+    """Read a time span as systemctl shows it ("1min 30s"); None for "infinity" and what is no span."""
+    units = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+    parts = [re.fullmatch(r"([\d.]+)(us|ms|s|min|h|d|w)", word) for word in span.split()]
+    if not parts or None in parts:
+        return None
+    return sum(float(part[1]) * units[part[2]] for part in parts if part)
