@@ -172,6 +172,7 @@ class UnitTable(_Table):
     name: UnitName
     kind: Literal["systemd", "supervisor", "command"] = "systemd"
     runs_release: bool = target.Unit.runs_release
+    handover: Literal["", "socket", "restart", "blue-green"] = ""
     socket: Annotated[str, AfterValidator(_socket)] = target.Unit.socket
     start: Command = Field(default_factory=_factory(target.Unit.start))
     restart: Command = Field(default_factory=_factory(target.Unit.restart))

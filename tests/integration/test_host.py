@@ -101,6 +101,34 @@ def test_release_by_folder(start: Start, releases: Path) -> None:
     assert host.releases_in_use(releases)[0] == {}  # no entry any more
 
 
+def test_evidence_tells_the_folder_by_its_inode_and_not_by_its_path(start: Start, releases: Path) -> None:
+    ordered_at = host.boot_clock()
+    process = start("sleep", "60", cwd=releases / "a", BB_RELEASE="a")
+    seen = host.evidence(process.pid, releases / "a")
+    assert seen is not None
+    assert (True, frozenset("a"), frozenset("a"), False) == (seen.inside, seen.names, seen.uses, seen.closed)
+    assert seen.started is not None
+    assert ordered_at - 0.02 < seen.started < host.boot_clock()
+    other = host.evidence(process.pid, releases / "b")
+    assert other is not None
+    assert not other.inside
+    (releases / "a").rmdir()
+    gone = host.evidence(process.pid, releases / "a")
+    assert gone is not None
+    assert not gone.inside
+    (releases / "a").mkdir()  # the same path again, but another folder
+    again = host.evidence(process.pid, releases / "a")
+    assert again is not None
+    assert not again.inside
+
+
+def test_evidence_takes_only_the_first_words_for_a_name_but_any_word_for_a_use(start: Start, releases: Path) -> None:
+    process = start(sys.executable, "-c", WAIT, f"{releases}/b/x")
+    seen = host.evidence(process.pid, releases / "b")
+    assert seen is not None
+    assert (frozenset(), frozenset("b")) == (seen.names, seen.uses)
+
+
 def test_release_by_command_line(start: Start, releases: Path) -> None:
     process = start(sys.executable, "-c", WAIT, f"--chdir={releases}/b-2", f"{releases.parent}/x/releases/a")
     assert host.release_of(process.pid, releases)[0] == {"b-2"}

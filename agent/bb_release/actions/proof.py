@@ -14,7 +14,7 @@ TICK_SECONDS = 0.02  # the kernel tells starts in hundredths of a second
 PATIENCE_SECONDS = 3.0  # a process that has only just been forked still shows its parent's program
 PROCESSES = "its processes"
 COMMAND_LINE = "its start and its command line"
-START = "its start through current"
+START = "its start through the link"
 
 
 def require_new(unit: Unit, manager: UnitManager, now: UnitState, left: tuple[int, float | None, str] | None) -> None:
@@ -35,7 +35,7 @@ def prove(app: App, unit: Unit, manager: UnitManager, release: Release, main_pid
 
     `ordered_at` is when the unit was told to start, on the boot clock; None when it was not told to. A process of
     another user shows its command line and its start, no more: then these count, or systemd's word that it starts
-    the unit through `current`, which the kernel followed at that start.
+    the unit through `current` (or a slot), which the kernel followed at that start.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -58,6 +58,7 @@ def _prove(
             remedy="let `status` print the id of the unit's main process"
             if unit.kind == "command" else f"see that {unit.name} keeps its main process",
         )  # fmt: skip
+    folder = app.layout.slots if unit.handover == "blue-green" else app.layout.current
     through = f"start {unit.name} through {app.layout.current}/venv/bin/…, without --chdir or python -m"
     for pid, facts in running.items():
         foreign = facts.uses - {release.name}
@@ -75,7 +76,7 @@ def _prove(
     if main.closed:
         if release.name in main.names:
             return COMMAND_LINE
-        if manager.starts_through(str(app.layout.current)):
+        if manager.starts_through(str(folder)):
             return START
         raise NotHealthy(
             f"nothing proves which release {unit.name} runs: its processes belong to another user", remedy=through

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bb_release.actions import interruption, prune
+from bb_release.actions import handover, interruption, prune
 from bb_release.actions.run import Run, environments
 from bb_release.actions.static import publish_static
 from bb_release.actions.switch import go_back, record_verified, undo_announcement
@@ -37,6 +37,7 @@ def recover(run: Run) -> list[str]:
             done.append(f"{release.name}: was being built, now failed")
         elif release.state in (State.ACTIVATING, State.RETURNING):
             done.append(finish_switch(run, release, everything, live))
+    done += handover.repair(run.app)
     for text in done:
         run.log.say(f"recovered: {text}")
     return done
@@ -58,9 +59,12 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
                     f"release {release.name} was being switched back when the run ended",
                     remedy="see bb-release history for why",
                 )
+            handover.bring_back(run.app, release)
+            handover.lead_requests(run.app)
             publish_static(deployment)
             restart_units(deployment)
             verify(deployment)
+            handover.stop_before(deployment)
         except ReleaseError as error:
             return go_on_back(run, deployment, error)
         record_verified(deployment)

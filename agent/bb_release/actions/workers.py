@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from bb_release.actions.site_commands import last_lines
 from bb_release.errors import NotHealthy
 from bb_release.model.app import Unit
-from bb_release.model.release import Release
 from bb_release.model.step import Deployment
 from bb_release.tools import celery
 from bb_release.tools.process import ProcessFailed
@@ -17,29 +17,19 @@ ANSWER_SECONDS = 60.0  # a worker answers once it has imported the site and reac
 ANSWER = "its answer over the broker"
 
 
-def _workers(deployment: Deployment, unit: Unit, release: Release) -> dict[int, str]:
-    return celery.workers(
-        release.venv / "bin" / "celery", unit.celery,
-        folder=release.tree / deployment.app.subfolder, env=deployment.site_environment,
-    )  # fmt: skip
-
-
 def tasks_before(deployment: Deployment, unit: Unit, manager: UnitManager) -> list[str]:
     """What the unit's worker is doing now; nothing where it cannot be asked, which never stops a switch."""
     release = deployment.previous or deployment.release
     try:
-        pids = manager.processes()
-        names = [name for pid, name in _workers(deployment, unit, release).items() if pid in pids]
-        return [
-            task for name in names
-            for task in celery.running_tasks(
-                release.venv / "bin" / "celery", unit.celery, name,
-                folder=release.tree / deployment.app.subfolder, env=deployment.site_environment,
-            )
-        ]  # fmt: skip
+        found = celery.running_tasks(
+            release.venv / "bin" / "celery", unit.celery,
+            folder=release.tree / deployment.app.subfolder, env=deployment.site_environment,
+        )  # fmt: skip
     except ProcessFailed as error:
         deployment.reporter.line(f"{unit.name} could not be asked what it is doing: {error.reason}")
         return []
+    ours = manager.processes()
+    return [task for task, pid in found.items() if pid in ours]
 
 
 def tell_what_was_left(deployment: Deployment, unit: Unit, manager: UnitManager, tasks: list[str]) -> None:
@@ -51,13 +41,20 @@ def tell_what_was_left(deployment: Deployment, unit: Unit, manager: UnitManager,
     deployment.reporter.warn(f"{unit.name} was not done {seconds:g} s after it was told to stop, and was killed{doing}")
 
 
-def require_answer(deployment: Deployment, unit: Unit, manager: UnitManager) -> str:
-    """Wait until the worker that was proven to run from the release answers. Raises NotHealthy."""
-    deadline = time.monotonic() + ANSWER_SECONDS
+def require_answer(deployment: Deployment, unit: Unit, manager: UnitManager, still: Callable[[], None]) -> str:
+    """Wait until the worker that was proven to run from the release answers; `still` raises once it runs no more.
+
+    Raises NotHealthy.
+    """
+    release, deadline = deployment.release, time.monotonic() + ANSWER_SECONDS
     said = "no worker answers"
     while time.monotonic() < deadline:
+        still()
         try:
-            found = _workers(deployment, unit, deployment.release)
+            found = celery.workers(
+                release.venv / "bin" / "celery", unit.celery,
+                folder=release.tree / deployment.app.subfolder, env=deployment.site_environment,
+            )  # fmt: skip
         except ProcessFailed as error:
             said = last_lines(error.output) or error.reason
         else:

@@ -23,8 +23,9 @@ class Unit:
     name: str
     kind: str = "systemd"  # "systemd", "supervisor" or "command"
     runs_release: bool = True  # False: only needs a reload (nginx), and is not asked which release it runs
-    # supervisor
-    socket: str = ""  # supervisord's unix socket, or http://host:port
+    handover: str = ""  # "socket", "restart" or "blue-green"; empty: by its socket where it has one, else a restart
+    # supervisor: supervisord's unix socket, or http://host:port. blue-green: the link that leads to an instance's own
+    socket: str = ""
     # command: each a list of arguments; `status` exits 0 when the unit runs, and prints its main process id
     start: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()

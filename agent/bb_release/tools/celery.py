@@ -10,7 +10,7 @@ from typing import Any
 from bb_release.tools import process
 from bb_release.tools.process import ProcessFailed
 
-REPLY_SECONDS = 2.0  # how long one question waits for answers: all workers that are up answer at once
+REPLY_SECONDS = 1.0  # how long one question waits for answers, as Celery itself has it: who is up answers at once
 ASK_SECONDS = 60.0  # with the import of the site before it
 NOBODY = 69  # celery/bin/control.py: EX_UNAVAILABLE, no node replied
 
@@ -21,16 +21,15 @@ def workers(program: Path, application: str, *, folder: Path, env: Mapping[str, 
     return {int(facts["pid"]): name for name, facts in said.items() if "pid" in facts}
 
 
-def running_tasks(program: Path, application: str, name: str, *, folder: Path, env: Mapping[str, str]) -> list[str]:
-    """Return what the worker of that name is doing now, as "shop.tasks.send (its id)". Raises ProcessFailed."""
-    said = _ask("active", program, application, folder, env, "--destination", name)
-    return [f"{task.get('name')} ({task.get('id')})" for task in said.get(name) or ()]
+def running_tasks(program: Path, application: str, *, folder: Path, env: Mapping[str, str]) -> dict[str, int]:
+    """Return what workers are doing now, as "shop.tasks.send (its id)", and in which process. Raises ProcessFailed."""
+    said = _ask("active", program, application, folder, env)
+    tasks = [task for doing in said.values() for task in doing]
+    return {f"{task.get('name')} ({task.get('id')})": int(task.get("worker_pid") or 0) for task in tasks}
 
 
-def _ask(
-    what: str, program: Path, application: str, folder: Path, env: Mapping[str, str], *more: str
-) -> dict[str, Any]:
-    argv = [str(program), "-A", application, "inspect", "--json", "--timeout", f"{REPLY_SECONDS:g}", *more, what]
+def _ask(what: str, program: Path, application: str, folder: Path, env: Mapping[str, str]) -> dict[str, Any]:
+    argv = [str(program), "-A", application, "inspect", "--json", "--timeout", f"{REPLY_SECONDS:g}", what]
     try:
         done = process.run(argv, cwd=folder, env=env, timeout_seconds=ASK_SECONDS, capture=True)
     except ProcessFailed as error:
