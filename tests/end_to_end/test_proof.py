@@ -136,7 +136,7 @@ def test_a_process_that_still_runs_from_the_release_before_is_switched_back(live
 
 
 def why_kept(site: Site, name: str) -> str:
-    return next(row["reason"] for row in json.loads(site.ok("prune", "--dry-run", "--json")) if row["name"] == name)
+    return next(row["reason"] for row in json.loads(site.ok("prune", "--dry-run", "--json")) if row["release"] == name)
 
 
 def test_a_process_left_on_an_old_release_is_named_and_that_release_is_kept(live_site: Site) -> None:

@@ -296,8 +296,10 @@ def test_a_running_task_is_finished_by_the_old_release_and_no_second_beat_runs()
     path = Path("/srv/handover/shared/finished")
     nap(6, path)
 
-    done = bb("handover", "restart")
+    with load("/run/handover/web.sock") as counts:
+        done = bb("handover", "restart")
 
+    assert {} == failures(counts)  # they waited in the socket
     assert "slept" == path.read_text()
     assert "was killed" not in done.stdout
     beats = [pid for pid in Path("/proc").glob("[0-9]*") if b"celery\0-A\0broken_brackets\0beat" in read(pid)]
@@ -320,6 +322,18 @@ def test_a_task_that_takes_longer_than_the_unit_allows_is_named() -> None:
     said = f"{CELERY} was not done 3 s after it was told to stop, and was killed; "
     assert re.search(re.escape(said) + r"when it was told to stop it was running brackets\.tasks\.nap \(", done.stdout)
     assert not Path("/srv/handover/shared/never").exists()
+
+
+def test_a_handover_by_socket_needs_a_socket_that_listens() -> None:
+    config = Path("/etc/bb-release/handover.toml")
+    good = config.read_text()
+    try:
+        config.write_text(good.replace(table(BEAT), table(BEAT, 'handover = "socket"')))
+        done = bb("handover", "deploy", "--force", check=False)
+    finally:
+        config.write_text(good)
+    assert done.returncode == 1
+    assert f"{BEAT} has no socket unit in which requests could wait" in done.stderr
 
 
 # ---- blue-green
@@ -551,7 +565,7 @@ def test_blue_green_survives_a_reboot(by: str) -> None:
 
 def test_blue_green_a_worker_finishes_its_task_beside_its_successor() -> None:
     first, second = two_releases("colours")
-    sh("systemctl", "stop", CELERY)  # it would take tasks from the same broker
+    sh("systemctl", "stop", CELERY, check=False)  # it would take tasks from the same broker
     config = Path("/etc/bb-release/colours.toml")
     config.write_text(
         config.read_text() + table("colours-celery@", 'handover = "blue-green"\ncelery = "broken_brackets"')
@@ -561,7 +575,7 @@ def test_blue_green_a_worker_finishes_its_task_beside_its_successor() -> None:
     Path("/etc/tmpfiles.d/colours.conf").unlink()
     Path("/etc/nginx/sites-available/colours.conf").unlink()
     install_units("colours")
-    grant(bb("colours", "restart", check=False).stderr + bb("colours", "deploy", check=False).stderr)
+    grant(bb("colours", "deploy", "--force", check=False).stderr)  # force: there is nothing new
     bb("colours", "restart")
     live, old = current(COLOURS), serving()
     path = Path("/srv/colours/shared/finished")
@@ -576,3 +590,36 @@ def test_blue_green_a_worker_finishes_its_task_beside_its_successor() -> None:
     by = "its start and its command line"
     mine = f"colours-celery@{serving()}.service"
     assert {f"colours@{serving()}.service": by, mine: f"{by} and its answer over the broker"} == proofs("colours")
+
+
+# ---- blue-green, units of the user's own
+
+
+def test_blue_green_with_units_of_the_user_s_own() -> None:
+    root, folder = Path("/srv/own"), Path("/home/deploy/.config/systemd/user")
+    active = root / "shared/active.sock"
+    configure("own", f"http+unix://{active}:/health/",
+              table("own@.service", f'user = true\nhandover = "blue-green"\nsocket = "{active}"'))  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "own@.service").write_text(
+        f"[Service]\nType=notify\nKillMode=mixed\nWorkingDirectory={root}/slots/%i/app\n"
+        f"EnvironmentFile={root}/slots/%i/release.env\nEnvironmentFile={root}/shared/site.env\n"
+        f"ExecStart={root}/slots/%i/venv/bin/gunicorn --no-control-socket --workers 2 "
+        f"--bind unix:{root}/shared/%i.sock broken_brackets.wsgi:application\n"
+    )
+    sh("chown", "-R", "deploy:", "/home/deploy/.config")
+    sh("loginctl", "enable-linger", "deploy")
+    runtime = Path(f"/run/user/{pwd.getpwnam('deploy').pw_uid}")
+    deadline = time.monotonic() + 20
+    while not (runtime / "systemd/private").exists():
+        assert time.monotonic() < deadline, "the user's own systemd did not start"
+        time.sleep(0.05)
+    bb("own", "deploy")
+    live = current(root)
+    assert {"own@blue.service": "its processes"} == proofs("own")
+    assert live == health(str(active))["release"]
+    with load(str(active)) as counts:
+        bb("own", "restart")
+    assert {("200", live)} == set(counts)
+    assert {"own@green.service": "its processes"} == proofs("own")
+    assert ["green"] == os.listdir(root / "slots")

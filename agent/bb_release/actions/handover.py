@@ -8,6 +8,7 @@ follows; all is verified; and only then the instance before is stopped. Elsewher
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,8 @@ def start_beside(deployment: Deployment) -> None:
         for unit in units:
             with suppress(ReleaseError):
                 _manager(unit).stop()
+        if live is not None and live.name == deployment.release.name:
+            durable.with_reserve(layout.reserve, lambda: slots.forget(layout, idle))
         raise
 
 
@@ -146,28 +149,31 @@ def stop_before(deployment: Deployment) -> None:
             deployment.reporter.warn(f"{error.message}; it runs beside the live release: {manager.stop_command()}")
 
 
-def repair(app: App) -> list[str]:
+def repair(app: App, warn: Callable[[str], None]) -> list[str]:
     """After a killed run and after a boot: the links, the slots and the instances as `current` wants them.
 
-    Returns what had to be done, in words. Raises ReleaseError.
+    Returns what was done, in words. What cannot be done is a warning: it must not stop the deploy that mends it.
     """
     done: list[str] = []
     if not instances.templates(app):
         return done
-    colour = instances.active(app)
-    idle = slots.other(colour)
-    if colour:
-        lead_requests(app)
-        if slots.release_in(app.layout, idle) == slots.release_in(app.layout, colour):
-            durable.with_reserve(app.layout.reserve, lambda: slots.forget(app.layout, idle))
-        ours = [instances.instance(unit, colour) for unit in instances.templates(app)]
-        done += [f"{unit.name}: did not run, started" for unit in ours if start_if_down(unit)]
-    for each in [idle] if colour else slots.COLOURS:
-        for unit in (instances.instance(unit, each) for unit in instances.templates(app)):
-            manager = _manager(unit)
-            if not manager.is_down():
-                manager.stop()
-                done.append(f"{unit.name}: ran beside the live release, stopped")
+    try:
+        colour = instances.active(app)
+        if colour:
+            lead_requests(app)
+            idle = slots.other(colour)
+            if slots.release_in(app.layout, idle) == slots.release_in(app.layout, colour):
+                durable.with_reserve(app.layout.reserve, lambda: slots.forget(app.layout, idle))
+            ours = [instances.instance(unit, colour) for unit in instances.templates(app)]
+            done += [f"{unit.name}: did not run, started" for unit in ours if start_if_down(unit)]
+        for each in (each for each in slots.COLOURS if each != colour):
+            for unit in (instances.instance(unit, each) for unit in instances.templates(app)):
+                manager = _manager(unit)
+                if not manager.is_down():
+                    manager.stop()
+                    done.append(f"{unit.name}: ran beside the live release, stopped")
+    except ReleaseError as error:
+        warn(f"{error.message}; {error.remedy}")
     return done
 
 

@@ -37,7 +37,7 @@ def recover(run: Run) -> list[str]:
             done.append(f"{release.name}: was being built, now failed")
         elif release.state in (State.ACTIVATING, State.RETURNING):
             done.append(finish_switch(run, release, everything, live))
-    done += handover.repair(run.app)
+    done += handover.repair(run.app, run.log.warn)
     for text in done:
         run.log.say(f"recovered: {text}")
     return done

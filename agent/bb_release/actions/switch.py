@@ -245,10 +245,12 @@ def restart(run: Run, name: str = "") -> Release:
     site, build_env, secrets = environments(run.app, live)
     run.log.add_secrets(secrets)
     deployment = Deployment(run.app, live, None, run.log, run.lock, site, build_env)
+    run.log.say(f"restart {name or ', '.join(known)}")
+    anew = bool(beside) and (not name or name in beside)
+    if anew:
+        handover.start_beside(deployment)  # when this fails, nothing live was changed
     try:
-        run.log.say(f"restart {name or ', '.join(unit.name for unit in run.app.units)}")
-        if beside and (not name or name in beside):
-            handover.start_beside(deployment)
+        if anew:
             handover.take_over(deployment)
         restart_units(deployment, name)
         verify(deployment)

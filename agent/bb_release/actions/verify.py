@@ -97,7 +97,8 @@ def restart_units(deployment: Deployment, only: str = "") -> None:
             tasks = workers.tasks_before(deployment, unit, manager) if unit.celery and before.running else []
             deployment.ordered[unit.name] = host.boot_clock()
             manager.restart()
-            workers.tell_what_was_left(deployment, unit, manager, tasks)
+            if before.running:
+                workers.tell_what_was_left(deployment, unit, manager, tasks)
         else:
             manager.reload()
 

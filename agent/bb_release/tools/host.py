@@ -109,8 +109,8 @@ class Evidence:
 
     started: float | None  # on the boot clock; None where /proc does not show the process
     inside: bool  # its working folder lies in the release, which is still there
-    names: frozenset[str]  # releases named by its program, its first two words or BB_RELEASE
-    uses: frozenset[str]  # every release that it has to do with: also by any other word, and by mapped files
+    names: frozenset[str]  # releases named by its program, its first two words, BB_RELEASE or a mapped file
+    uses: frozenset[str]  # every release that it has to do with: also by its folder, and by any other word
     closed: bool  # some of it could not be read: another user's
 
 
@@ -134,8 +134,9 @@ def evidence(pid: int, release: Path) -> Evidence | None:
         started = float(_fields(pid)[19]) / os.sysconf("SC_CLK_TCK")  # proc(5), field 22
     except OSError:
         started = None
-    names = parts.get("exe", set()) | parts.get("words", set()) | parts.get("environ", set())
-    return Evidence(started, inside, frozenset(names), frozenset().union(*parts.values()), closed)
+    # a process that sets its title hides its words, and perhaps its environment; what it has mapped stays
+    names = frozenset().union(*(parts.get(part, set()) for part in ("exe", "words", "environ", "maps")))
+    return Evidence(started, inside, names, frozenset().union(*parts.values()), closed)
 
 
 def releases_in_use(releases: Path) -> tuple[dict[str, list[int]], bool]:
