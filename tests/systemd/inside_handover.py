@@ -441,11 +441,10 @@ def test_blue_green_no_request_fails_while_releases_take_over_from_each_other() 
         bb("colours", "switch", second)
         require_one_colour(second)
         bb("colours", "switch", first)
-        bb("colours", "restart")
     assert {} == failures(counts)
     assert {first, second} == {release for _, release in counts}
     require_one_colour(first)
-    assert other(colour) == serving()  # there, back, and once more for the restart
+    assert colour == serving()  # there and back
 
 
 def test_blue_green_a_bad_release_is_never_led_to_and_what_serves_is_not_touched() -> None:
@@ -503,7 +502,7 @@ def slot(colour: str) -> str:
 
 
 POINTS: dict[str, Callable[[str, str, str], bool]] = {
-    "the idle slot is led to the release": lambda idle, new, old: os.readlink(COLOURS / "slots" / idle).endswith(new),
+    "the idle slot is led to the release": lambda idle, new, old: slot(idle) == new,
     "the idle instance runs": lambda idle, new, old: prop(f"colours@{idle}.service", "ActiveState") == "active",
     "the manifest says activating": lambda idle, new, old: manifest(new) == "activating",
     "current is swapped": lambda idle, new, old: current(COLOURS) == new,
@@ -531,11 +530,13 @@ def test_blue_green_a_run_killed_at_each_point_is_recovered_and_no_request_fails
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={"PATH": "/usr/bin:/bin"},
         )  # fmt: skip
         deadline = time.monotonic() + 60
-        while not POINTS[point](idle, new, live):
-            assert agent.poll() is None, "it was done before"
-            assert time.monotonic() < deadline
-        agent.send_signal(signal.SIGKILL)
-        agent.wait()
+        try:
+            while not POINTS[point](idle, new, live):
+                assert agent.poll() is None, "it was done before"
+                assert time.monotonic() < deadline
+        finally:
+            agent.send_signal(signal.SIGKILL)
+            agent.wait()
         bb("colours", "recover")
         after = list(POINTS).index(point)
         wanted = {new} if after >= 3 else {live} if after < 2 else {live, new}  # it may be seen a little too late

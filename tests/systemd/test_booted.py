@@ -18,7 +18,7 @@ def run_inside(packages: str, *files: str) -> None:
         [PROJECT / "scripts/with-systemd", "--net", "host", "--bind", PROJECT, "--packages", packages, "--",
          sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=15",
          *(PROJECT / "tests/systemd" / file for file in files)],
-        cwd=PROJECT, capture_output=True, text=True, timeout=900,
+        cwd=PROJECT, capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     print(done.stdout, done.stderr)
     if done.returncode in CANNOT_BOOT and not os.environ.get("REQUIRE_SYSTEMD"):
