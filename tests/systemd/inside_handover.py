@@ -624,3 +624,35 @@ def test_blue_green_with_units_of_the_user_s_own() -> None:
     assert {("200", live)} == set(counts)
     assert {"own@green.service": "its processes"} == proofs("own")
     assert ["green"] == os.listdir(root / "slots")
+
+
+def test_a_running_site_changes_to_blue_green_beside_the_unit_that_it_had() -> None:
+    good, second = two_releases("handover")
+    mode("handover", "well", second)
+    config, folder = Path("/etc/bb-release/handover.toml"), Path("/run/handover-two")
+    folder.mkdir()
+    sh("chown", "deploy:www-data", folder)
+    folder.chmod(0o2775)
+    template = Path("/etc/systemd/system/colours@.service").read_text()
+    template = template.replace("/run/colours", str(folder)).replace("colours", "handover")
+    Path("/etc/systemd/system/handover@.service").write_text(template)
+    sh("systemctl", "daemon-reload")
+    pair = table("handover@.service", f'handover = "blue-green"\nsocket = "{folder}/active.sock"')
+    config.write_text(config.read_text() + pair)
+    grant(bb("handover", "deploy", "--force", check=False).stderr)
+
+    bb("handover", "switch", second, "--force")
+
+    assert second == health("/run/handover/web.sock")["release"] == health(f"{folder}/active.sock")["release"]
+    # nginx connects to the link from now on, and the unit is taken out
+    text = config.read_text().replace(table(WEB, 'handover = "socket"'), "")
+    config.write_text(text.replace("/run/handover/web.sock", f"{folder}/active.sock"))
+    assert (
+        f"{WEB} still runs, but is no unit of handover any more"
+        in bb("handover", "deploy", "--force", check=False).stderr
+    )
+    sh("systemctl", "stop", "handover.socket", WEB)
+    with load(f"{folder}/active.sock") as counts:
+        bb("handover", "switch", good, "--force")
+    assert {} == failures(counts)
+    assert good == health(f"{folder}/active.sock")["release"]
