@@ -48,7 +48,7 @@ LIVES_IN = {
     "uv": ["tools/uv.py"],
     "packaging": ["tools/requirements/*.py"],
     "poetry": ["tools/requirements/poetry.py"],
-    "psutil": ["tools/host.py"],
+    "psutil": ["tools/host.py", "tools/strays.py"],
     "rich": ["progress.py"],
     "click": ["cli.py", "commands/*.py"],
     "pydantic": ["schema.py", "config.py"],  # config turns its ValidationError into our words

@@ -73,7 +73,8 @@ def print_status(facts: dict[str, Any]) -> None:
         for unit in facts["units"]:
             pid = f", process {unit['pid']}" if unit["pid"] else ""
             old = ", started before its environment changed: bb-release restart" if unit["outdated"] else ""
-            print(f"  unit:     {unit['name']}: {unit['summary']}{pid}{old}")
+            proof = f", proven by {unit['proof']}" if unit["proof"] else ""
+            print(f"  unit:     {unit['name']}: {unit['summary']}{pid}{proof}{old}")
     if facts["hold"]:
         held = facts["hold"]
         print(f"  hold:     by {held['who']} since {held['since']}: {held['reason']} (bb-release unhold)")

@@ -45,7 +45,7 @@ def create_environment(deployment: Deployment) -> None:
     if venv.is_dir() and not venv.is_symlink():  # what a killed run left of it: only a resumed build finds anything
         shutil.rmtree(venv)
     environment.create(
-        venv, python=app.python, cache=app.cache_folder,
+        venv, python=app.python, cache=app.cache_folder, copies=app.copies,
         seed_pip=app.installer == "pip", timeout_seconds=app.timeouts.environment, on_line=deployment.reporter.line,
     )  # fmt: skip
 

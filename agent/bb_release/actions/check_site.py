@@ -69,6 +69,11 @@ def unfinished(app: App) -> Iterator[Fact]:
         yield Fact("no run is under way, and none was left unfinished")
 
 
+def copies(app: App) -> Iterator[Fact]:
+    if app.copies:
+        yield Fact("copies = true: the distribution's updates of Python reach the site only with the next release")
+
+
 def held(app: App) -> Iterator[Fact]:
     found = hold.read(app.layout)
     if found is None:
@@ -90,4 +95,4 @@ def clock(app: App) -> Iterator[Fact]:
         yield Fact(f"the clock says {shown}")
 
 
-PROBES = (live, site_health, unfinished, held, clock)
+PROBES = (live, site_health, unfinished, copies, held, clock)

@@ -27,7 +27,7 @@ from bb_release.model.app import App
 from bb_release.model.lock import app_lock
 from bb_release.model.release import TIME, Release
 from bb_release.model.step import bug
-from bb_release.tools import health, host, process
+from bb_release.tools import health, process, strays
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -157,7 +157,7 @@ def changing(
             _fail(run, found)
             raise found from error
         finally:
-            host.end_holders_below(lock)
+            strays.end_holders_below(lock)
             log.close()
 
 

@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bb_release.actions import instances
+from bb_release.actions.instances import manager_for
 from bb_release.actions.run import environments, health_now
-from bb_release.actions.verify import manager_for
 from bb_release.errors import NoSuchRelease, ReleaseError
 from bb_release.model import activation, hold, journal, lock
 from bb_release.model import release as releases
@@ -27,7 +28,9 @@ def status(app: App) -> dict[str, Any]:
     facts: dict[str, Any] = {"app": app.name, "root": str(app.root), "hold": held, "run": running}
     if live is None:
         return {**facts, "release": None, "state": None, "health": None, "units": [], "well": False}
-    units = [{"name": unit.name, **unit_facts(app, unit.name)} for unit in app.units]
+    proof = live.manifest.proof
+    units = [{"name": unit.name, **unit_facts(app, unit.name), "proof": proof.get(unit.name, "")}
+             for unit in instances.serving(app)]  # fmt: skip
     health = health_now(app)
     well = live.state is State.VERIFIED and all(u["running"] for u in units)
     well = well and (app.health is None or health == "healthy")
@@ -40,7 +43,7 @@ def status(app: App) -> dict[str, Any]:
 
 
 def unit_facts(app: App, name: str) -> dict[str, Any]:
-    unit = next(u for u in app.units if u.name == name)
+    unit = next(u for u in instances.serving(app) if u.name == name)
     try:
         state = manager_for(unit).state()
     except ReleaseError as error:
@@ -59,7 +62,7 @@ def environment_changed_at(app: App) -> float:
 
 def started_before_environment(app: App) -> list[str]:
     """Units that still run with what the environment file said before: a new value is no new release."""
-    return [unit.name for unit in app.units if unit_facts(app, unit.name)["outdated"]]
+    return [unit.name for unit in instances.serving(app) if unit_facts(app, unit.name)["outdated"]]
 
 
 def listed(app: App) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from bb_release.actions.instances import BLUE_GREEN
 from bb_release.errors import AlreadyThere, ConfigurationInvalid, NotTheOwner, ReleaseError
 from bb_release.model import activation, durable
 from bb_release.model.app import App, Unit
@@ -22,6 +23,7 @@ from bb_release.tools import systemctl
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 SYSTEMD = Path("/etc/systemd/system")
+TMPFILES = Path("/etc/tmpfiles.d")
 NGINX = (Path("/etc/nginx/sites-available"), Path("/etc/nginx/conf.d"))
 LINK = "/usr/local/bin/bb-release"
 WEB_SERVERS = ("www-data", "nginx", "http")  # Debian, Fedora and Red Hat, Arch
@@ -74,6 +76,9 @@ def role(unit: Unit) -> str:
 
 def socket_of(app: App) -> str:
     """Where the site listens: the unix socket of the health address, or one named for the web unit."""
+    link = next((unit.socket for unit in app.units if unit.handover == BLUE_GREEN and unit.socket), "")
+    if link:
+        return link
     if app.health and app.health.url.startswith("http+unix://"):
         return app.health.url.removeprefix("http+unix://").partition(":")[0]
     return f"/run/{_web_unit(app)}/web.sock"
@@ -91,9 +96,19 @@ def render(app: App, who: People, *, systemd: bool = True, nginx: bool = True, f
         for unit in ours:
             values = {"unit": _stem(unit), "application": application, "celery": application.partition(".")[0]}
             values |= {"workers": _workers(application), "socket": socket_of(app)}
+            if unit.handover == BLUE_GREEN:
+                values |= _of_slots(app)
+                files.append(
+                    File(folder / f"{_stem(unit)}@.service", _fill(f"{role(unit)}@.service", app, who, values))
+                )
+                continue
             files.append(File(folder / f"{_stem(unit)}.service", _fill(f"{role(unit)}.service", app, who, values)))
             if role(unit) == "web":
                 files.append(File(folder / f"{_stem(unit)}.socket", _fill("web.socket", app, who, values)))
+        if any(unit.handover == BLUE_GREEN for unit in ours):
+            values = _of_slots(app)
+            files.append(File(folder / values["boot"], _fill("boot.service", app, who, values)))
+            files.append(File(TMPFILES / values["boot_folder"], _fill("boot.conf", app, who, values)))
         for template, name in (
             ("agent.service", "bb-release@.service"), ("agent.timer", "bb-release@.timer"),
             ("recover.service", "bb-release-recover@.service"),
@@ -142,6 +157,7 @@ def enable_commands(app: App, files: list[File]) -> list[str]:
     if "bb-release@.service" in names:
         commands.append(f"systemctl enable bb-release-recover@{app.name}.service")
         commands.append(f"systemctl enable --now bb-release@{app.name}.timer   # only if a push is to be a deploy")
+    commands += [f"systemd-tmpfiles --create {file.path}" for file in files if file.path.parent == TMPFILES]
     for file in files:
         if file.path.parent == NGINX[0]:
             commands.append(f"ln -s {file.path} /etc/nginx/sites-enabled/")
@@ -161,7 +177,20 @@ def _difference(file: File) -> Iterator[str]:
 
 
 def _stem(unit: Unit) -> str:
-    return unit.name.removesuffix(".service")
+    return unit.name.removesuffix(".service").removesuffix("@")
+
+
+def _of_slots(app: App) -> dict[str, str]:
+    """What the units of a blue-green handover name besides: slots, sockets, and what starts them at boot."""
+    pair = [unit for unit in app.units if unit.handover == BLUE_GREEN]
+    link = next((Path(unit.socket) for unit in pair if unit.socket), None)
+    project = "/".join(word for word in (f"{app.root}/slots/%i/app", app.subfolder.strip("/")) if word)
+    return {
+        "slot_project": project, "boot": f"{app.name}-boot.service", "boot_folder": f"{app.name}.conf",
+        "folder": str(link.parent if link else Path("/run") / app.name),
+        "link": f"ln -sfn $$colour.sock {link};" if link else "",
+        "instances": " ".join(f"{_stem(unit)}@$$colour.service" for unit in pair),
+    }  # fmt: skip
 
 
 def _web_unit(app: App) -> str:
@@ -204,7 +233,7 @@ def _fill(template: str, app: App, who: People, values: Mapping[str, str]) -> st
         "project": "/".join(word for word in (f"{app.root}/current/app", app.subfolder.strip("/")) if word),
     }  # fmt: skip
     for key, value in plain.items():
-        if not _PLAIN.fullmatch(value) and key != "workers":
+        if not _PLAIN.fullmatch(value) and key not in ("workers", "slot_project", "link", "instances"):
             raise ConfigurationInvalid(
                 f"{key} is {value!r}, which cannot be written into a unit or an nginx site",
                 remedy="use letters, digits and . _ - / : @ + , only; or write these files by hand",
