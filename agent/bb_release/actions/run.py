@@ -11,7 +11,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,26 +126,30 @@ def changing(
         # a program's stray children become ours, so that none of them keeps the lock unseen
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         began = time.monotonic()
-        try:
-            with interruption.handled(log.say), process.never_left_running():
-                durable.with_reserve(app.layout.reserve, lambda: _note(run, f"{action}_started"))
-                yield run
-            _note(run, f"{action}_finished", seconds=round(time.monotonic() - began, 1))
-            remove_old(app.layout.logs)
-            notify(run, None)
-        except ReleaseError as error:
-            _explain(run, error)
-            _note_quietly(run, f"{action}_failed", code=error.code, exit_code=error.exit_code)
-            notify(run, error)
-            raise
-        except OSError as error:
-            failed = durable.storage_failed(error)
-            _explain(run, failed)
-            _note_quietly(run, f"{action}_failed", code=failed.code, exit_code=failed.exit_code)
-            notify(run, failed)
-            raise failed from error
-        finally:
-            log.close()
+        with closing(log), interruption.handled(log.say):
+            try:
+                with process.never_left_running():
+                    durable.with_reserve(app.layout.reserve, lambda: _note(run, f"{action}_started"))
+                    yield run
+                interruption.defer_from_now_on()
+                _note(run, f"{action}_finished", seconds=round(time.monotonic() - began, 1))
+                remove_old(app.layout.logs)
+                notify(run, None)
+            except ReleaseError as error:
+                _end_badly(run, error)
+                raise
+            except OSError as error:
+                failed = durable.storage_failed(error)
+                _end_badly(run, failed)
+                raise failed from error
+
+
+def _end_badly(run: Run, error: ReleaseError) -> None:
+    """A failure gets its lines, and is in the history; a second signal, or a closed terminal, does not stop that."""
+    interruption.defer_from_now_on()
+    _explain(run, error)
+    _note_quietly(run, f"{run.action}_failed", code=error.code, exit_code=error.exit_code)
+    notify(run, error)
 
 
 def _note(run: Run, event: str, **facts: object) -> None:

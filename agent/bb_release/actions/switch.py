@@ -52,15 +52,15 @@ def make_live(deployment: Deployment, run: Run) -> None:
     Raises ReleaseError: exit code 1 (4 after migrate) when the link never moved, 20 when switched back,
     21 when a person is needed.
     """
-    with interruption.policy("defer"):
-        try:
-            run_steps(SWITCH, deployment)
-        except ReleaseError as error:
-            if activation.current_name(deployment.layout) != deployment.release.name:
-                undo_announcement(deployment)
-                raise
-            go_back(deployment, run, error)
-        record_verified(deployment, run)
+    interruption.defer_from_now_on()
+    try:
+        run_steps(SWITCH, deployment)
+    except ReleaseError as error:
+        if activation.current_name(deployment.layout) != deployment.release.name:
+            undo_announcement(deployment)
+            raise
+        go_back(deployment, run, error)
+    record_verified(deployment, run)
 
 
 def undo_announcement(deployment: Deployment) -> None:
