@@ -59,21 +59,21 @@ def make_live(deployment: Deployment, run: Run) -> None:
     Raises ReleaseError: exit code 1 (4 after migrate) when the link never moved, 20 when switched back,
     21 when a person is needed.
     """
-    with interruption.policy("defer"):
-        try:
-            run_steps(steps_of(deployment.app), deployment)
-        except ReleaseError as error:
-            if activation.current_name(deployment.layout) != deployment.release.name:
-                undo_announcement(deployment)
-                raise
-            go_back(deployment, run, error)
-        try:
-            record_verified(deployment, run)
-        except ReleaseError as error:
-            error.exit_code = 21
-            error.site = f"live on {deployment.release.describe()}, verified, but that could not be recorded"
+    interruption.defer_from_now_on()
+    try:
+        run_steps(steps_of(deployment.app), deployment)
+    except ReleaseError as error:
+        if activation.current_name(deployment.layout) != deployment.release.name:
+            undo_announcement(deployment)
             raise
-        run.done = f"the {run.action} itself is done"
+        go_back(deployment, run, error)
+    try:
+        record_verified(deployment, run)
+    except ReleaseError as error:
+        error.exit_code = 21
+        error.site = f"live on {deployment.release.describe()}, verified, but that could not be recorded"
+        raise
+    run.done = f"the {run.action} itself is done"
     warn_of_stragglers(deployment)
 
 
