@@ -206,9 +206,9 @@ class Oracle:
             yield f"the table has the columns {sorted(columns)}, the record of migrations says {sorted(wanted)}"
 
     def _leftovers(self) -> Iterator[str]:
-        """Names that only a run under way may have."""
+        """Names that only a run under way may have. (A mirror's copy aside is the next fetch's to remove.)"""
         for folder, pattern in (
-            (self.root, r"\.current\.new|mirror\.git\.(new|old)"), (self.root / "state", r"\..*\.new"),
+            (self.root, r"\.current\.new"), (self.root / "state", r"\..*\.new"),
             (self.root / "releases", r"\..*"),
             *((self.root / "releases" / n, r"\.release\.json\.new") for n in self.names()),
         ):  # fmt: skip
@@ -323,3 +323,12 @@ def opened(pid: int) -> list[str]:
 
 def describe(pid: int) -> str:
     return f"{pid} ({command_line(pid).replace(chr(0).encode(), b' ').decode(errors='replace').strip()[:200]})"
+
+
+def children_of(pid: int) -> list[tuple[int, str]]:
+    """The processes right below one, with their command lines."""
+    try:
+        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [(int(word), command_line(int(word)).replace(b"\0", b" ").decode(errors="replace")) for word in words]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import results
-from oracle import Oracle
+from oracle import Oracle, children_of
 from tiny_site import TinySite
 
 from example_site import unprivileged
@@ -121,12 +121,7 @@ def test_a_process_that_is_left_and_a_held_lock_are_seen(judged: TinySite) -> No
                 if any("the lock is held" in p for p in found):
                     break
         finally:
-            for pid in (process.pid, *children(process.pid)):
+            for pid in (process.pid, *(pid for pid, _ in children_of(process.pid))):
                 os.kill(pid, 9)
 
     assert [p for p in found if "a process is left" in p and "sleep 60" in p], found
-
-
-def children(pid: int) -> list[int]:
-    words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(word) for word in words]

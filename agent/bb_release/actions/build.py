@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,16 @@ def project_of(deployment: Deployment) -> django.Project:
     )
 
 
+def start_afresh(folder: Path) -> None:
+    """Remove what an ended run left of a step: only a resumed build finds anything. A link is not followed."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+
+
 def checkout(deployment: Deployment) -> None:
     release, app = deployment.release, deployment.app
+    for left in (release.tree, *release.folder.glob(f"{mirror.SCRATCH}*")):
+        start_afresh(left)
     release.tree.mkdir(mode=0o755, exist_ok=True)
     release.tree.chmod(0o755)
     mirror.export(
@@ -52,6 +61,7 @@ def checkout(deployment: Deployment) -> None:
 
 def create_environment(deployment: Deployment) -> None:
     app = deployment.app
+    start_afresh(deployment.release.venv)
     environment.create(
         deployment.release.venv, python=app.python, cache=app.cache_folder,
         seed_pip=app.installer == "pip", on_line=deployment.reporter.line,

@@ -28,9 +28,10 @@ def app_lock(layout: Layout, *, action: str, who: str, wait_seconds: float = 0.0
     try:
         _take(descriptor, layout, wait_seconds)
         facts = {"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        text = json.dumps({**facts, "action": action, "who": who}).encode()
         with suppress(OSError):  # only information: a full disk must not keep a run from starting
-            os.truncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({**facts, "action": action, "who": who}).encode(), 0)
+            os.pwrite(descriptor, text, 0)  # and not emptied first: somebody may be reading who it is
+            os.truncate(descriptor, len(text))
         yield descriptor
         with suppress(OSError):
             os.truncate(descriptor, 0)

@@ -32,6 +32,7 @@ from bb_release.tools.tree import check_tree
 
 _FULL_HASH = re.compile(r"\A([0-9a-f]{40}|[0-9a-f]{64})\Z")
 _LOCAL_SECONDS = 120.0
+SCRATCH = ".index-"  # beside what is exported, not in /tmp: a killed run's leftovers then go with the release
 # core.fsync: by default git syncs nothing of a small fetch (reliability.md, P11); hooksPath, fsmonitor: code
 _SETTINGS = (
     "core.fsync=all", "transfer.unpackLimit=1", "gc.auto=0", "maintenance.auto=false",
@@ -198,7 +199,7 @@ def export(
         )
     _settle(mirror)
     deadline = time.monotonic() + timeout_seconds
-    with tempfile.TemporaryDirectory(prefix="bb-release-index-") as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=into.parent) as scratch:
         environment = git_environment(Access()) | {"GIT_INDEX_FILE": f"{scratch}/index"}
 
         def git(*words: str, capture: bool = False) -> str:
