@@ -175,11 +175,12 @@ def begin(run: Run, wish: Wish, ref: str, revision: str, live: Release | None) -
                 + ("" if same else ", and revision or configuration have changed since"),
                 remedy="bb-release deploy builds a new one",
             )
-        release = release.mark(State.BUILDING if release.state is State.FAILED else None, failure={})
+        release = build.resumed(release)
     else:
         release = releases.begin(
-            app.layout, ref=ref, revision=revision, shape=app.shape, agent=__version__, reason=run.reason
-        )
+            app.layout, ref=ref, revision=revision, shape=app.shape, agent=__version__, reason=run.reason,
+            boot=host.boot_id(),
+        )  # fmt: skip
     site, build_env, secrets = environments(app, release)
     run.log.add_secrets(secrets)
     return Deployment(
