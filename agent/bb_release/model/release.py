@@ -52,6 +52,7 @@ class Manifest:
     makes_bad: str = ""  # a rollback: the release that becomes bad when this one is verified
     began_at: str = ""
     agent: str = ""
+    boot: str = ""  # of the host, when the building began: a later one may have lost what was not flushed
     python: str = ""
     reason: str = ""
     steps: dict[str, float] = field(default_factory=dict)  # finished steps and their seconds

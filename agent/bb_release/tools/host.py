@@ -217,6 +217,11 @@ def _named(pattern: re.Pattern[bytes], text: bytes) -> Iterator[str]:
     yield from (os.fsdecode(match) for match in pattern.findall(text))
 
 
+def boot_id() -> str:
+    """Return what names this boot of the host, another one after each restart: random(4). Raises OSError."""
+    return (PROC / "sys" / "kernel" / "random" / "boot_id").read_text().strip()
+
+
 def sync_tree(path: Path) -> None:
     """Write a tree, with all else on its file system, to the disk. Raises OSError when that failed."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
