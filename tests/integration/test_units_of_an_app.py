@@ -81,6 +81,21 @@ def test_a_blue_green_site_has_templates_of_its_slots_and_a_unit_that_starts_the
     assert any(line.endswith("broken_brackets-boot.service") for line in lines)
 
 
+def test_the_agents_own_units_are_one_for_all_apps_and_another_owner_has_a_drop_in(tmp_path: Path) -> None:
+    shop = replace(EXAMPLE, name="shop", root=Path("/srv/shop"), units=())
+    first, second = rendered(EXAMPLE, nginx=False), rendered(shop, nginx=False)
+    own = [name for _, name in subject.AGENT_UNITS]
+    assert [first[name] for name in own] == [second[name] for name in own]
+    assert "User=deploy\n" in first["bb-release@.service"]
+
+    files = subject.render(shop, replace(WHO, deploy_user="ann"), nginx=False, folder=tmp_path)
+    assert [second[name] for name in own] == [file.content for file in files if file.path.name in own]
+    assert [
+        (f"bb-release{end}@shop.service.d/owner.conf", "# the owner of /srv/shop\n[Service]\nUser=ann\n")
+        for end in ("", "-recover")
+    ] == [(str(file.path.relative_to(tmp_path)), file.content) for file in files if file.path.name not in own]
+
+
 def test_units_of_other_managers_are_left_alone() -> None:
     app = replace(EXAMPLE, units=(Unit("web", kind="supervisor", socket="/s"), Unit("u.service", user=True)))
     assert {"bb-release@.service", "bb-release@.timer", "bb-release-recover@.service"} == set(

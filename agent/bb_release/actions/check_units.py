@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bb_release.actions import instances
+from bb_release.actions import instances, seen
 from bb_release.actions.instances import manager_for
 from bb_release.actions.units import role
 from bb_release.errors import ReleaseError
 from bb_release.model import activation
 from bb_release.model.app import App, Unit
 from bb_release.model.fact import Fact, problem, warn
-from bb_release.tools import filesystem, host, systemctl
+from bb_release.tools import filesystem, systemctl
 from bb_release.tools.units import rights as as_written
 
 BOOTED = Path("/run/systemd/system")  # sd_booted(3)
@@ -31,21 +31,15 @@ def units(app: App) -> Iterator[Fact]:
 
 
 def _state(app: App, unit: Unit) -> Iterator[Fact]:
-    manager = manager_for(unit)
-    state = manager.state()
     live = _live(app)
-    if state.running:
-        pids = manager.processes()
-        used = [host.release_of(pid, app.layout.releases) for pid in pids] if unit.runs_release else []
-        foreign = sorted({name for names, _ in used for name in names} - {live})
-        unseen = any(closed for _, closed in used)
-        if foreign and live:
-            yield warn(
-                f"{unit.name} runs from {', '.join(foreign)}, not from {live}", f"bb-release restart {unit.name}"
-            )
-        else:
-            seen = ", whose processes cannot all be read" if unseen else ""
-            yield Fact(f"{unit.name}: {state.summary}{seen}")
+    found = seen.unit(app, unit, live)
+    state = found.state
+    if found.foreign:
+        yield warn(f"{unit.name} runs from {', '.join(found.foreign)}, not from {live}",
+                   f"bb-release restart {unit.name}")  # fmt: skip
+    elif state.running:
+        closed = ", whose processes cannot all be read" if found.unseen else ""
+        yield Fact(f"{unit.name}: {state.summary}{closed}")
     elif live:
         yield warn(f"{unit.name} does not run: {state.summary}", f"bb-release restart {unit.name}")
     else:
@@ -161,7 +155,7 @@ def boot(app: App) -> Iterator[Fact]:
     """What finishes a switch that a power cut left, and what deploys by itself."""
     if not BOOTED.is_dir():
         yield warn("no systemd runs here: after a power cut nobody finishes a switch",
-                   f"have `bb-release -a {app.name} recover` run at boot, after the site's units")  # fmt: skip
+                   "have `bb-release recover` run at boot, after the site's units")  # fmt: skip
         return
     recover, timer = f"bb-release-recover@{app.name}.service", f"bb-release@{app.name}.timer"
     facts = systemctl.properties(recover, ["LoadState", "UnitFileState"])

@@ -26,6 +26,12 @@ SYSTEMD = Path("/etc/systemd/system")
 TMPFILES = Path("/etc/tmpfiles.d")
 NGINX = (Path("/etc/nginx/sites-available"), Path("/etc/nginx/conf.d"))
 LINK = "/usr/local/bin/bb-release"
+AGENT_USER = "deploy"  # the agent's units are one file for all apps: an app of another owner gets a drop-in
+OWNER = "owner.conf"
+AGENT_UNITS = (
+    ("agent.service", "bb-release@.service"), ("agent.timer", "bb-release@.timer"),
+    ("recover.service", "bb-release-recover@.service"),
+)  # fmt: skip
 WEB_SERVERS = ("www-data", "nginx", "http")  # Debian, Fedora and Red Hat, Arch
 # without quotes, spaces, `%` and `$`, a word means the same to systemd, nginx and ssh alike
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+,~-]+")
@@ -50,13 +56,27 @@ class File:
     content: str
 
 
-def people(app: App, site_user: str) -> People:
-    """The owner of the app root deploys (before there is one: `deploy`), and nginx has its distribution's user."""
+def people(app: App, site_user: str, folder: Path = SYSTEMD) -> People:
+    """The owner of the app root deploys (before there is one: `deploy`), and nginx has its distribution's user.
+
+    The program is the one that the installed units start: what `scripts/install` has decided is decided.
+    """
     known = {entry.pw_name for entry in pwd.getpwall()}
     web_server = next((name for name in WEB_SERVERS if name in known), WEB_SERVERS[0])
     # the link that survives an upgrade, where there is one
-    program = LINK if os.access(LINK, os.X_OK) else f"{sys.prefix}/bin/bb-release"
-    return People(owner_of(app) or "deploy", site_user or web_server, web_server, program)
+    usual = LINK if os.access(LINK, os.X_OK) else f"{sys.prefix}/bin/bb-release"
+    program = _installed_program(folder) or usual
+    return People(owner_of(app) or AGENT_USER, site_user or web_server, web_server, program)
+
+
+def _installed_program(folder: Path) -> str:
+    """What bb-release@.service starts, "" when it is not installed, or what it starts is gone."""
+    try:
+        text = (folder / "bb-release@.service").read_text("utf-8", "replace")
+    except OSError:
+        return ""
+    found = re.search(r"^ExecStart=(\S+)", text, re.MULTILINE)
+    return found[1] if found and os.access(found[1], os.X_OK) else ""
 
 
 def owner_of(app: App) -> str:
@@ -109,16 +129,22 @@ def render(app: App, who: People, *, systemd: bool = True, nginx: bool = True, f
             values = _of_slots(app)
             files.append(File(folder / values["boot"], _fill("boot.service", app, who, values)))
             files.append(File(TMPFILES / values["boot_folder"], _fill("boot.conf", app, who, values)))
-        for template, name in (
-            ("agent.service", "bb-release@.service"), ("agent.timer", "bb-release@.timer"),
-            ("recover.service", "bb-release-recover@.service"),
-        ):  # fmt: skip
-            files.append(File(folder / name, _fill(template, app, who, {})))
+        files += [File(folder / name, _fill(template, app, who, {})) for template, name in AGENT_UNITS]
+        if who.deploy_user != AGENT_USER:
+            files += _owners(app, who, folder)
     if nginx:
         site = next((place for place in NGINX if place.is_dir()), NGINX[0])
         values = {"unit": _web_unit(app), "socket": socket_of(app), "server_name": _server_name(app)}
         files.append(File(site / f"{app.name}.conf", _fill("site.nginx", app, who, values)))
     return files
+
+
+def _owners(app: App, who: People, folder: Path) -> Iterator[File]:
+    """Drop-ins of this app's instances alone (systemd.unit(5)): they run as the owner of its root."""
+    for _, name in AGENT_UNITS:
+        if name.endswith(".service"):
+            place = folder / f"{name.replace('@', f'@{app.name}')}.d" / OWNER
+            yield File(place, f"# the owner of {app.root}\n[Service]\nUser={who.deploy_user}\n")
 
 
 def install(files: list[File]) -> list[Path]:
@@ -138,10 +164,12 @@ def install(files: list[File]) -> list[Path]:
         )
     written = []
     for file in files:
+        if file.path.name == OWNER and file.path.parent.parent.is_dir():
+            file.path.parent.mkdir(mode=0o755, exist_ok=True)
         if not file.path.exists() and file.path.parent.is_dir():
             durable.put(file.path, file.content.encode(), mode=0o644)
             written.append(file.path)
-    if any(path.suffix in (".service", ".socket", ".timer") for path in written):
+    if any(path.suffix in (".service", ".socket", ".timer") or path.name == OWNER for path in written):
         systemctl.daemon_reload()
     return written
 
@@ -229,7 +257,7 @@ def _server_name(app: App) -> str:
 def _fill(template: str, app: App, who: People, values: Mapping[str, str]) -> str:
     """One template with its values. Raises ConfigurationInvalid for one that would need quotes."""
     plain = {
-        **vars(who), **values, "name": app.name, "root": str(app.root),
+        **vars(who), **values, "agent_user": AGENT_USER, "name": app.name, "root": str(app.root),
         "project": "/".join(word for word in (f"{app.root}/current/app", app.subfolder.strip("/")) if word),
     }  # fmt: skip
     for key, value in plain.items():
