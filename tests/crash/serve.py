@@ -27,9 +27,16 @@ def running(folder: Path) -> int:
 def stop(folder: Path) -> None:
     """End it and wait for that."""
     pid = running(folder)
-    if pid:
-        os.kill(pid, signal.SIGKILL)
-    while running(folder):
+    if not pid:
+        return
+    os.kill(pid, signal.SIGKILL)
+    while True:  # until it is a zombie or gone: before that, its port may still be taken
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if state in "ZX":
+            return
         time.sleep(0.005)
 
 
