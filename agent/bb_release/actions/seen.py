@@ -62,7 +62,7 @@ def live_name(app: App) -> str:
 def live_release(app: App) -> Release | None:
     """The live release, or none. Raises StateUnreadable."""
     name = live_name(app)
-    return releases.read(app.layout.releases / name) if name else None
+    return activation.current(app.layout) if name else None
 
 
 def last_live(app: App) -> Release | None:
