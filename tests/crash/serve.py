@@ -76,7 +76,11 @@ def main() -> None:
     stop(folder)
     if word == "stop":
         return
-    os.chdir(Path(os.path.realpath(folder / "broken_brackets" / "current")) / "app")
+    release = Path(os.path.realpath(folder / "broken_brackets" / "current"))
+    if os.environ.get("BB_RELEASE") != release.name:  # named by its program and its environment, as a service's are
+        python = str(release / "venv" / "bin" / "python")
+        os.execve(python, [python, *sys.argv], {**os.environ, "BB_RELEASE": release.name})
+    os.chdir(release / "app")
     look, ready = os.pipe()
     if os.fork() == 0:
         os.setsid()

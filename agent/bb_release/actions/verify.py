@@ -31,6 +31,8 @@ def require_units(app: App) -> None:
     """Each unit is known and may be restarted or reloaded; it need not run. Raises PreflightFailed for all at once."""
     refusals: list[ReleaseError] = []
     for unit in instances.every(app):
+        if begins_with_a_release(app, unit):
+            continue
         try:
             manager_for(unit).check_can("restart" if unit.runs_release else "reload")
         except ReleaseError as error:
@@ -42,6 +44,12 @@ def require_units(app: App) -> None:
             remedy="\n".join(dict.fromkeys(error.remedy for error in refusals)),
             details="\n".join(dict.fromkeys(error.details for error in refusals if error.details)),
         ) from refusals[0]
+
+
+def begins_with_a_release(app: App, unit: Unit) -> bool:
+    """Do the unit's own commands lie in the live release, and is there none yet? Then nothing can be asked of them."""
+    command = unit.restart or unit.reload
+    return bool(command) and Path(command[0]).is_relative_to(app.layout.current) and not app.layout.current.exists()
 
 
 def no_place(unit: Unit) -> PreflightFailed | None:
