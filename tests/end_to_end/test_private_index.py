@@ -10,15 +10,15 @@ import subprocess
 import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from small_shop import everything_kept, small_shop
 
 from bb_release.tools import uv
 from example_site import Site
+from small_shop import everything_kept, small_shop
+from watching import watched_processes
 
 BOTH = pytest.mark.parametrize("installer", ["uv", "pip"])
 USER, PASSWORD = "deploy-reader", "pass/word:that+nobody@sees"
@@ -108,31 +108,6 @@ def index(tmp_path: Path) -> Iterator[Index]:
 def shop(cache: Path) -> Iterator[Site]:
     with small_shop(cache) as made:
         yield made
-
-
-@contextmanager
-def watched_processes() -> Iterator[list[str]]:
-    """Every command line that is seen on the machine meanwhile."""
-    seen, over = set[str](), threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.01):
-            for pid in filter(str.isdigit, os.listdir("/proc")):
-                try:
-                    with open(f"/proc/{pid}/cmdline", "rb") as file:
-                        seen.add(file.read().replace(b"\0", b" ").decode("utf-8", "replace"))
-                except OSError:
-                    continue  # it has ended
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    found: list[str] = []
-    try:
-        yield found
-    finally:
-        over.set()
-        thread.join()
-        found.extend(seen)
 
 
 def write_private(site: Site, name: str, text: str) -> Path:
