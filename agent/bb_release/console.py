@@ -78,8 +78,11 @@ def local_time(text: str | None) -> str:
     """A moment in the local zone and in UTC; once, where they are the same."""
     if not text:
         return "-"
-    moment = datetime.fromisoformat(text)
-    here = moment.astimezone()
+    try:
+        moment = datetime.fromisoformat(text)
+        here = moment.astimezone()
+    except (ValueError, OverflowError):  # somebody else's line in the journal
+        return ascii(text)
     utc = f" ({moment:%H:%M:%S} UTC)" if here.utcoffset() else ""
     return f"{here:%Y-%m-%d %H:%M:%S %Z}{utc}"
 
@@ -144,7 +147,7 @@ def print_log_line(raw: str) -> None:
     try:
         line = json.loads(raw)
         event, at = line.pop("event"), line.pop("timestamp", "")[11:19]
-    except (ValueError, AttributeError, KeyError):
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return  # torn by a crash
     text = line.get("line") or line.get("text") or "  ".join(f"{k}={v}" for k, v in line.items())
     print(f"{at} {text}" if event in ("output", "said") else f"{at} {event} {text}", flush=True)

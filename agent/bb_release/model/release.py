@@ -13,6 +13,18 @@ from typing import Any
 from bb_release.errors import NoSuchRelease, StateUnreadable
 from bb_release.model import durable
 from bb_release.model.layout import Layout
+from bb_release.model.shape import (
+    Kind,
+    is_anything,
+    is_moment,
+    is_number,
+    is_text,
+    is_whole,
+    list_of,
+    misfits,
+    record,
+    table_of,
+)  # fmt: skip
 
 FORMAT = 1
 NAME = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}\Z")
@@ -64,6 +76,16 @@ class Manifest:
     failure: dict[str, str] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)  # bytes and files
     format: int = FORMAT
+
+
+_ACTIVATION = record({"sequence": is_whole, "at": is_moment, "previous": is_text}, needed=("sequence",))
+_KINDS: dict[str, Kind] = {
+    **{f.name: is_text for f in fields(Manifest) if f.type == "str"}, "state": is_text, "began_at": is_moment,
+    "sequence": is_whole, "activations": list_of(_ACTIVATION), "steps": table_of(is_number),
+    "facts": record({"pending": list_of(is_text), "warnings": list_of(is_text)}), "migrations": list_of(is_text),
+    "packages": table_of(is_text), "units": list_of(table_of(is_anything)), "proof": table_of(is_text),
+    "failure": table_of(is_text), "size": list_of(is_number),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,12 +159,15 @@ def read(folder: Path) -> Release:
             raise TypeError("not an object")
         if facts.get("format") != FORMAT:
             raise ValueError(f"format {facts.get('format')!r}, this bb-release reads {FORMAT}")
+        wrong = misfits(facts, _KINDS)
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} cannot be what it says")
         known = {f.name for f in fields(Manifest)}
         manifest = Manifest(**{key: _thawed(value) for key, value in facts.items() if key in known})
         manifest = replace(manifest, state=State(manifest.state))
         if manifest.name != folder.name:
             raise ValueError(f"it is the manifest of {manifest.name}")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise StateUnreadable(
             f"the manifest of release {folder.name} cannot be read: {error}",
             remedy=f"look at {path}; nothing was touched. A release that is not live may be removed by hand",
