@@ -35,7 +35,7 @@ from bb_release.model.app import App
 from bb_release.model.lock import app_lock
 from bb_release.model.release import TIME, Release
 from bb_release.model.step import bug
-from bb_release.tools import health, process, strays
+from bb_release.tools import filesystem, health, process, strays
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -104,6 +104,11 @@ def require_owner(app: App) -> None:
         raise NotTheOwner(f"{app.root} belongs to {name}, who is the one to run this", remedy=command)
     if app.root.stat().st_mode & 0o022:
         raise PreflightFailed(f"the app root {app.root} is writable by others", remedy=f"chmod go-w {app.root}")
+    for above in filesystem.open_parents(app.root):
+        raise PreflightFailed(
+            f"{above} is writable by everyone, who could put another folder in the place of {app.root}",
+            remedy=f"sudo chmod o-w {above}",
+        )
 
 
 def make_folders(app: App) -> None:
@@ -116,10 +121,15 @@ def make_folders(app: App) -> None:
         if not folder.exists():
             folder.mkdir(mode=mode, parents=folder == app.cache_folder)
             folder.chmod(mode)
-        if folder.is_symlink() or (folder.stat().st_uid != os.geteuid() and folder != app.cache_folder):
+        facts = folder.stat()
+        if folder.is_symlink() or (facts.st_uid != os.geteuid() and folder != app.cache_folder):
             raise PreflightFailed(
                 f"{folder} is not a folder of our own",
                 remedy=f"see who made it, and move it away: ls -ld {folder}",
+            )
+        if facts.st_mode & 0o022 and folder in (layout.releases, layout.state, layout.logs):
+            raise PreflightFailed(
+                f"{folder} is writable by others", remedy=f"see what is in it, then: chmod go-w {folder}"
             )
 
 

@@ -69,6 +69,18 @@ def _passwords(text: str) -> Iterator[str]:
         yield from (word for word in (match[1], unquote(match[1])) if len(word) >= 4)
 
 
+# control characters but tab and newline, overrides of the direction of writing, halves of a pair
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """For a terminal: what would move its cursor, colour it or reorder its words is shown as an escape (\\x1b).
+
+    A page of the site, a remote's words and a commit's subject may hold that.
+    """
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def environment(extra: Mapping[str, str] | None = None, *, passed: Sequence[str] = ()) -> dict[str, str]:
     """Build a program's environment from nothing, so that cron, ssh, sudo and git hooks behave alike.
 

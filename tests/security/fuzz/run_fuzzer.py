@@ -21,12 +21,18 @@ def main() -> None:
         try:
             call(name, data)
         except BaseException:
-            print(f"the input was {data!r}", file=sys.stderr)
+            print(f"the input was {data[:3000]!r}", file=sys.stderr)
             raise
 
     for number, seed in enumerate(SEEDS[name]):
         (Path(corpus) / str(number)).write_bytes(seed)
-    words = [f"-max_total_time={seconds}", "-max_len=20000", "-rss_limit_mb=1500", "-timeout=30", "-print_final_stats=1"]
+    words = [
+        f"-max_total_time={seconds}",
+        "-max_len=20000",
+        "-rss_limit_mb=1500",
+        "-timeout=30",
+        "-print_final_stats=1",
+    ]
     atheris.Setup([sys.argv[0], *words, f"-artifact_prefix={corpus}/", corpus], one)
     atheris.Fuzz()  # ends the process by itself
 
