@@ -34,6 +34,7 @@ def project_of(deployment: Deployment) -> django.Project:
         env=deployment.site_environment,
         pass_fds=(deployment.lock,),
         on_line=deployment.reporter.line,
+        stage=deployment.app.stage,
     )
 
 
@@ -108,7 +109,7 @@ def link_shared(deployment: Deployment) -> None:
 
 def check_django(deployment: Deployment) -> None:
     project, app = project_of(deployment), deployment.app
-    words = ["check", "--deploy"] if app.check_deploy else ["check"]
+    words = django.CHECK_DEPLOY if app.check_deploy else django.CHECK
     warnings: list[str] = []
 
     def listen(line: str) -> None:

@@ -26,7 +26,7 @@ from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.release import Release, State
 from bb_release.model.step import Deployment, Scope, Step, run_steps
-from bb_release.tools import django, mirror
+from bb_release.tools import django, mirror, stage
 from bb_release.tools.process import ProcessFailed
 
 
@@ -51,7 +51,7 @@ def migrate(deployment: Deployment) -> None:
     try:
         with interruption.policy("migrate"):
             django.manage(
-                build.project_of(deployment), "migrate", "--noinput",
+                build.project_of(deployment), *django.MIGRATE,
                 timeout_seconds=deployment.app.timeouts.migrate, low_priority=False,
             )  # fmt: skip
     except (ProcessFailed, Interrupted) as error:
@@ -63,6 +63,7 @@ def migrate(deployment: Deployment) -> None:
             details=last_lines(error.output) if isinstance(error, ProcessFailed) else "",
             remedy="correct the migration and push, then run: bb-release deploy (what is applied is not run again)",
         ) from error
+    stage.end()  # what is loaded may have looked at the database as it was
     deployment.release = deployment.release.mark(migrations=pending)
     run_commands(deployment, "after-migrate")
 

@@ -9,7 +9,7 @@ from bb_release.actions.build import project_of
 from bb_release.actions.site_commands import last_lines, run_commands
 from bb_release.errors import StaticNotCollected
 from bb_release.model.step import Deployment
-from bb_release.tools import django
+from bb_release.tools import django, stage
 from bb_release.tools.process import ProcessFailed
 
 
@@ -44,6 +44,7 @@ def publish_static(deployment: Deployment) -> None:
         make_old(Path(str(deployment.release.manifest.facts["static_root"])))
         run_collectstatic(deployment)
         run_commands(deployment, "after-collect-static")
+    stage.end()  # nothing more is asked of Django, and what starts now may need the memory
 
 
 def make_old(root: Path) -> None:
@@ -70,9 +71,8 @@ def is_outside(deployment: Deployment) -> bool:
 def run_collectstatic(deployment: Deployment) -> None:
     try:
         django.manage(
-            project_of(deployment), "collectstatic", "--noinput", "--verbosity", "1",
-            timeout_seconds=deployment.app.timeouts.collect_static,
-        )  # fmt: skip
+            project_of(deployment), *django.COLLECT_STATIC, timeout_seconds=deployment.app.timeouts.collect_static
+        )
     except ProcessFailed as error:
         raise StaticNotCollected(
             f"manage.py collectstatic {error.reason}",

@@ -18,6 +18,7 @@ from typing import IO, Protocol
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KEPT_LINES = 40
 TERM_GRACE_SECONDS = 10.0
+TimeLimit = subprocess.TimeoutExpired  # what `wait` raises
 
 
 class Running(Protocol):
@@ -186,9 +187,8 @@ class Watch:
         shown = "\n".join(self.tail)
         output = shown if self._captured is None else self._captured.decode("utf-8", "replace")
         if check and code != 0:
-            reason = f"ended with exit code {code}"
-            if code < 0:
-                reason = f"was ended by signal {-code}, {signal.strsignal(-code)}"
+            reason = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"
+            reason += f", {signal.strsignal(-code)}" if code < 0 else ""
             raise ProcessFailed(self._argv, reason, shown or output, code)
         return Completed(code, output)
 
@@ -205,7 +205,7 @@ class Watch:
             yield
         except BaseException as error:
             end_group(self._process)
-            if isinstance(error, subprocess.TimeoutExpired):
+            if isinstance(error, TimeLimit):
                 late = f"did not end within {self._limit:g} s"
                 raise ProcessFailed(self._argv, late, "\n".join(self.tail), None) from None
             raise
@@ -224,7 +224,7 @@ class Watch:
             ended_at: float | None = None
             while selector.get_map():
                 if self._deadline is not None and time.monotonic() > self._deadline:
-                    raise subprocess.TimeoutExpired(self._argv, self._limit or 0.0)
+                    raise TimeLimit(self._argv, self._limit or 0.0)
                 if process.poll() is not None:
                     # a grandchild may keep the pipe open for ever: what is in it now is read, no more is waited for
                     ended_at = ended_at or time.monotonic()
@@ -263,7 +263,7 @@ def end_group(process: Running, grace_seconds: float = TERM_GRACE_SECONDS) -> No
             break
         try:
             process.wait(patience)
-        except subprocess.TimeoutExpired:
+        except TimeLimit:
             continue
     for stream in (process.stdout, process.stderr, process.stdin):
         if stream is not None:
