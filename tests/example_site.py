@@ -54,6 +54,8 @@ def free_port() -> int:
 class Site:
     """One site in one folder. Everything runs as an unprivileged user, also when root starts it."""
 
+    project = TESTS / "broken_brackets"
+
     def __init__(self, folder: Path, *, cache: Path | None = None, worker: bool = False) -> None:
         self.folder = folder
         self.repository = folder / "repository"
@@ -70,7 +72,7 @@ class Site:
         self.cache = cache or folder / "cache"
         for path in (self.root, self.cache):
             path.mkdir(exist_ok=True)
-        shutil.copytree(TESTS / "broken_brackets", self.repository, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(self.project, self.repository, ignore=shutil.ignore_patterns("__pycache__"))
         (self.root / "shared").mkdir()
         (self.root / "shared" / "site.env").write_text(
             f'SECRET_KEY="{"a-secret-that-must-not-be-shown-" * 2}"\n'

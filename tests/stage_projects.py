@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bb_release.tools import django, process, stage
 from bb_release.tools.process import ProcessFailed
 
@@ -121,6 +123,12 @@ def python_of(version: str) -> str:
     words = [uv, "python", "find", "--no-python-downloads", "--no-project", version]
     found = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/")
     return found.stdout.strip() if found.returncode == 0 else ""
+
+
+def require_python(version: str) -> None:
+    if not python_of(version):
+        assert not os.environ.get("REQUIRE_PYTHONS"), f"there is no Python {version}"
+        pytest.skip(f"there is no Python {version} here; REQUIRE_PYTHONS=1 makes this a failure")
 
 
 @dataclass

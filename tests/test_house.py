@@ -43,7 +43,7 @@ MAY_USE = {
 # Where each library lives: patterns of files.
 LIVES_IN = {
     "subprocess": ["tools/process.py"],
-    "git": ["tools/mirror*.py", "tools/git*.py"],
+    "git": ["tools/mirror.py"],
     "virtualenv": ["tools/environment.py"],
     "uv": ["tools/uv.py"],
     "packaging": ["tools/requirements/*.py"],
@@ -56,9 +56,7 @@ LIVES_IN = {
 
 MOST_LINES = 300
 # Over the limit today, with how long each was; they are told of, not failed.
-TOO_LONG_FOR_NOW: dict[str, int] = {
-    "tools/mirror.py": 479,
-}
+TOO_LONG_FOR_NOW: dict[str, int] = {}
 
 NO_NAMES = {"utils", "helpers", "common", "core", "base", "manager"}
 SLOW = ("git", "virtualenv", "pydantic", "psutil", "structlog", "uv", "packaging", "poetry", "rich")

@@ -9,11 +9,11 @@ import traceback
 import click
 
 from bb_release import __version__, console
-from bb_release.commands import change, command_line, read
+from bb_release.commands import begin, change, command_line, read
 from bb_release.errors import ReleaseError, UsageInvalid
 
 BUG = 3
-COMMANDS = (change, read)  # importing them is what declares their commands
+COMMANDS = (begin, change, read)  # importing them is what declares their commands
 
 
 def main() -> None:
@@ -26,6 +26,13 @@ def main() -> None:
                 stream.flush()
             except (OSError, ValueError):  # what is left in the buffer has no reader: it would be exit code 120
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _path(error: click.ClickException) -> str:
+    """The command that was typed wrongly, as far as it was understood."""
+    context = getattr(error, "ctx", None)
+    words = context.command_path.split()[1:] if context else []
+    return " ".join(["bb-release", *words])
 
 
 def run_command() -> None:
@@ -41,7 +48,7 @@ def run_command() -> None:
         console.print_error(error)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        console.print_error(UsageInvalid(error.format_message(), remedy="bb-release --help lists what there is"))
+        console.print_error(UsageInvalid(error.format_message(), remedy=f"{_path(error)} --help lists what there is"))
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

@@ -75,7 +75,10 @@ def find(name: str | None, file: Path | None, folder: Path = FOLDER) -> Path:
     if name is not None and name in there:
         return folder / f"{name}.toml"
     if not there:
-        raise ConfigurationInvalid(f"No app is configured in {folder}.", remedy="Make one with `bb-release init`.")
+        raise ConfigurationInvalid(
+            f"No app is configured in {folder}.",
+            remedy="Make one with `bb-release init`, or name a file elsewhere: --config FILE.",
+        )
     listed = "\n".join(there)
     if name is not None:
         near = difflib.get_close_matches(name, there, 1)
@@ -151,6 +154,14 @@ def _across(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str
         secret = _LOOKS_SECRET.search(name) or (isinstance(value, str) and URL_PASSWORD.search(value))
         if secret and name not in known:
             yield ("environment", name), f"{SECRET}: put it into env_file, or its name into public"
+    health = raw.get("health")
+    headers = health.get("headers") if isinstance(health, dict) else None
+    for name in headers if isinstance(headers, dict) else ():
+        if re.fullmatch("authorization|proxy-authorization|cookie", name, re.IGNORECASE) or _LOOKS_SECRET.search(name):
+            yield (
+                ("health", "headers", name),
+                "a secret in the TOML is an error: let the health view need none",
+            )
     units = raw.get("units")
     for index, unit in enumerate(units if isinstance(units, list) else ()):
         kind = unit.get("kind") if isinstance(unit, dict) else None

@@ -111,3 +111,72 @@ def print_log_line(raw: str) -> None:
         return  # torn by a crash
     text = line.get("line") or line.get("text") or "  ".join(f"{k}={v}" for k, v in line.items())
     print(f"{at} {text}" if event in ("output", "said") else f"{at} {event} {text}", flush=True)
+
+
+def print_begun(file: str, found: Sequence[str], missing: Sequence[str], commands: Sequence[str]) -> None:
+    """What `init` found, what a person has to know, and what to type next."""
+    print(f"wrote {file}\n\nfound:")
+    for line in found:
+        print(f"  {line}")
+    if missing:
+        print("\nnot found, or for you to decide:")
+        for line in missing:
+            print(f"  {line}")
+    print("\nnext, after a look at the file:")
+    for number, line in enumerate(commands, 1):
+        print(f"  {number}. {line}")
+
+
+def print_check(groups: dict[str, list[tuple[str, str, str]]], todo: Sequence[str], *, stopped: bool) -> None:
+    """A line for each fact, then what to do about them."""
+    for group, rows in groups.items():
+        print(group)
+        for level, text, _ in rows:
+            first, *rest = text.splitlines() or [""]
+            print(f"  {level:<8} {first}")
+            for line in rest:
+                print(f"  {'':<8}   {line}")
+    if todo:
+        print("\nto do:")
+        for number, line in enumerate(todo, 1):
+            print(f"  {number}. {line}")
+    print(f"\n{'something stops a deploy' if stopped else 'nothing stops a deploy'}")
+
+
+def print_plan(facts: dict[str, Any]) -> None:
+    """What a deploy would do, from the first thing that one wants to know to the last."""
+    live = facts["from"]
+    came = f"{live['release']} ({live['revision'][:7]}, {live['state']})" if live else "nothing"
+    print(f"{facts['app']}: from {came} to {facts['ref']} ({facts['revision'][:7]})")
+    if facts["nothing_to_do"]:
+        print("  nothing to do: it is live and verified")
+        return
+    print(f"  a new release: {facts['why']}")
+    if not facts["compared"]:
+        print("  compared:     with nothing, the live revision is not in the repository any more")
+    lists = (
+        ("commits", facts["commits"][:10], facts["commit_count"]),
+        ("left behind", facts["commits_left_behind"][:10], len(facts["commits_left_behind"])),
+        ("requirements", facts["requirements"] if live else [], len(facts["requirements"])),
+        ("migrations", facts["migrations"] if live else [], len(facts["migrations"])),
+        ("removed", facts["migrations_removed"], len(facts["migrations_removed"])),
+        ("settings", facts["settings"] if live else [], len(facts["settings"])),
+    )
+    for name, lines, count in lists:
+        if not count:
+            continue
+        print(f"  {name + ':':<13} {count}")
+        for line in lines:
+            print(f"    {line}")
+    print(f"  files:        {facts['files_changed']} differ, {facts['static']} of them static")
+    print(f"  restarts:     {', '.join(facts['restarts']) or 'nothing'}")
+    if facts["reloads"]:
+        print(f"  reloads:      {', '.join(facts['reloads'])}")
+    for pruned in facts["prunes"]:
+        print(f"  prunes:       {pruned['release']} ({pruned['reason']})")
+    free, need = facts["free_bytes"] // 1_000_000, facts["need_bytes"] // 1_000_000
+    print(f"  disk:         {need} MB needed, {free} MB free")
+    if facts["hold"]:
+        print(f"  hold:         by {facts['hold']['who']}: {facts['hold']['reason']} (bb-release unhold)")
+    for stop in facts["stops"]:
+        print(f"  stops it:     {stop}")

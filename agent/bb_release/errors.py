@@ -48,6 +48,16 @@ class RefInvalid(ReleaseError):
     exit_code = 2
 
 
+class AlreadyThere(ReleaseError):
+    """A file that would be written is there, and is never overwritten."""
+
+    code = "already-there"
+
+
+class NoDjangoProject(ReleaseError):
+    code = "no-django-project"
+
+
 class PreflightFailed(ReleaseError):
     code = "preflight-failed"
 
@@ -56,12 +66,24 @@ class MirrorNotUpdated(ReleaseError):
     code = "mirror-not-updated"
 
 
+class HostKeyUnknown(ReleaseError):
+    code = "host-key-unknown"
+
+
+class HostKeyChanged(ReleaseError):
+    code = "host-key-changed"
+
+
 class RefNotFound(ReleaseError):
     code = "ref-not-found"
 
 
 class TreeNotExported(ReleaseError):
     code = "tree-not-exported"
+
+
+class ArchiveRefused(ReleaseError):
+    code = "archive-refused"
 
 
 class EnvironmentNotCreated(ReleaseError):
@@ -152,6 +174,13 @@ class StorageFailed(ReleaseError):
     """The operating system refused to write: disk or inodes full, read-only, an input or output error."""
 
     code = "storage-failed"
+
+
+class BugFound(ReleaseError):
+    """What is no expected failure."""
+
+    code = "bug"
+    exit_code = 3
 
 
 class Interrupted(ReleaseError):

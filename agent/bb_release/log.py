@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -26,7 +28,9 @@ class RunLog:
         self.path = path
         self.mask = Mask()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        self._file = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
+        # no buffer: what a full disk refused must not come again with the next line, or when it is closed
+        self._file = io.TextIOWrapper(os.fdopen(descriptor, "ab", buffering=0), encoding="utf-8", write_through=True)
+        self._refused = False
         self._log: Any = structlog.wrap_logger(
             structlog.PrintLogger(self._file),
             processors=[
@@ -47,7 +51,12 @@ class RunLog:
 
     def event(self, name: str, **facts: Any) -> None:
         cleaned = {key: self.mask(value) if isinstance(value, str) else value for key, value in facts.items()}
-        self._log.msg(name, **cleaned)
+        try:
+            self._log.msg(name, **cleaned)
+        except OSError as error:  # nothing is decided from the log: it must not stop a switch on a full disk
+            if not self._refused:
+                self._refused = True
+                self._show(f"warning: the log of this run has gaps: {error.strerror}")
 
     def step_started(self, step: Step) -> None:
         self.event("step_started", step=step.name)
@@ -99,7 +108,8 @@ class RunLog:
 
     def close(self) -> None:
         self._step_over()
-        self._file.close()
+        with suppress(OSError):
+            self._file.close()
 
 
 def remove_old(folder: Path, days: int = KEEP_DAYS) -> None:

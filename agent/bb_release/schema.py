@@ -262,6 +262,8 @@ class AppFile(_Table):
     known_hosts: Absolute | None = None
     git_credentials: Absolute | None = None
     allow_file_url: bool = target.App.allow_file_url
+    submodules: bool = target.App.submodules
+    lfs: bool = target.App.lfs
     run: list[RunTable] = Field(default_factory=list)
     timeouts: TimeoutsTable = Field(default_factory=TimeoutsTable)
 

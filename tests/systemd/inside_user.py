@@ -68,6 +68,15 @@ def test_a_user_who_does_not_linger_is_told_so_before_anything_is_built() -> Non
     assert "loginctl enable-linger deploy" in done.stderr
     assert [] == os.listdir(ROOT / "releases")
 
+    # as for one who is logged in: all would go well, until the logout
+    manager = f"user@{pwd.getpwnam('deploy').pw_uid}.service"
+    sh("systemctl", "start", manager)
+    done = bb("deploy", check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"deploy does not linger, so {UNIT} would end when deploy logs out" in done.stderr
+    assert [] == os.listdir(ROOT / "releases")
+    sh("systemctl", "stop", manager)
+
 
 def test_two_revisions_go_live_without_any_right_and_a_switch_takes_the_site_back() -> None:
     sh("loginctl", "enable-linger", "deploy")

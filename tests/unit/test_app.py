@@ -16,7 +16,7 @@ OTHER = {
     "groups": ("x",), "extras": ("x",),
     "index_url": "https://x", "settings": "x", "application": "x:y", "manage": "x.py", "collect_static": False,
     "static_root_outside": True, "shared_files": ("x",), "shared_folders": ("x",), "environment": (("A", "1"),),
-    "run": (Run("before_switch", ("true",)),),
+    "run": (Run("before_switch", ("true",)),), "submodules": True, "lfs": True,
 }  # fmt: skip
 
 UNSHAPING = {

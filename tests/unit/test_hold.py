@@ -20,7 +20,7 @@ def layout(tmp_path: Path) -> Layout:
 
 def test_nobody_holds_a_new_app(layout: Layout) -> None:
     assert hold.read(layout) is None
-    assert not hold.lift(layout)
+    assert not hold.lift(layout, by_hand=True)
 
 
 @pytest.mark.parametrize("by_hand", [True, False])
@@ -34,9 +34,9 @@ def test_a_hold_says_who_since_when_and_why(layout: Layout, by_hand: bool) -> No
 
 def test_a_lifted_hold_is_gone(layout: Layout) -> None:
     hold.place(layout, who="ann", reason="a fair", by_hand=True)
-    assert hold.lift(layout)
+    assert hold.lift(layout, by_hand=True)
     assert hold.read(layout) is None
-    assert not hold.lift(layout)
+    assert not hold.lift(layout, by_hand=True)
 
 
 def test_pins_come_back_sorted_and_once(layout: Layout) -> None:
@@ -72,3 +72,14 @@ def test_pins_that_are_no_list_are_never_taken_for_no_pins(tmp_path: Path) -> No
     layout.pins.write_text("{}")
     with pytest.raises(StateUnreadable):
         hold.pins(layout)
+
+
+def test_a_run_neither_replaces_nor_lifts_what_a_person_typed(layout: Layout) -> None:
+    hold.place(layout, who="ann", reason="the database moves", by_hand=True)
+    hold.place(layout, who="bob", reason="rollback", by_hand=False)
+    assert not hold.lift(layout, by_hand=False)
+    held = hold.read(layout)
+    assert held is not None
+    assert ("ann", "the database moves", True) == (held["who"], held["reason"], held["by_hand"])
+    assert hold.lift(layout, by_hand=True)
+    assert hold.read(layout) is None

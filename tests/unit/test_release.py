@@ -34,6 +34,11 @@ def a_release(
     return Release(layout.releases / name, manifest).mark()
 
 
+def live_again(release: Release, sequence: int) -> Release:
+    """The same release, activated once more."""
+    return release.mark(activations=(*release.manifest.activations, {"sequence": sequence, "previous": ""}))
+
+
 # names
 
 
@@ -262,9 +267,15 @@ def test_a_rollback_goes_to_the_most_recently_live_good_one_and_skips_bad_ones(l
 
 
 def test_a_rollback_goes_by_activations_not_by_names(layout: Layout) -> None:
-    came_back = a_release(layout, 0, sequence=5)
+    came_back = live_again(a_release(layout, 0, sequence=1), 5)
     other = a_release(layout, 1, sequence=4)
     current = a_release(layout, 2, sequence=6)
     assert came_back == releases.last_good_before([came_back, other, current], current)
-    never_live = a_release(layout, 3, state=State.READY)
-    assert current == releases.last_good_before([came_back, other, current, never_live], never_live)
+
+
+def test_a_rollback_never_goes_forward_to_what_a_switch_back_left(layout: Layout) -> None:
+    oldest = a_release(layout, 0, sequence=1)
+    back = live_again(a_release(layout, 1, sequence=2), 4)
+    left = a_release(layout, 2, sequence=3)
+    assert oldest == releases.last_good_before([oldest, back, left], back)
+    assert releases.last_good_before([back, left], back) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bb_release.errors import NotHealthy, StorageFailed
+from bb_release.errors import BugFound, NotHealthy, StorageFailed
 from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.release import Manifest, Release, State
@@ -123,9 +123,11 @@ def test_a_step_that_cannot_be_recorded_has_failed(deployment: Deployment) -> No
 
 
 @pytest.mark.parametrize("bug", [KeyError("x"), ZeroDivisionError()])
-def test_a_bug_stays_a_bug(deployment: Deployment, bug: Exception) -> None:
-    with pytest.raises(type(bug)):
+def test_a_bug_is_a_failure_of_its_step_and_is_called_a_bug(deployment: Deployment, bug: Exception) -> None:
+    with pytest.raises(BugFound, match=f"a bug in bb-release: {type(bug).__name__} in test_step.py, line") as caught:
         run_steps([step("a", error=bug)], deployment)
+    assert caught.value.__cause__ is bug
+    assert deployment.failed_step is not None
 
 
 def test_a_deployments_text_shows_no_secret(deployment: Deployment) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from bb_release.errors import (
     SharedMissing,
 )
 from bb_release.model import durable
+from bb_release.model.app import App
 from bb_release.model.release import State
 from bb_release.model.step import Deployment
-from bb_release.tools import django, environment, host, mirror
+from bb_release.tools import django, environment, host
 from bb_release.tools.process import ProcessFailed
 
 WARNING = re.compile(r"\((\w+\.)+W\d+\)")  # (security.W004), as django.core.checks prints it
@@ -38,29 +40,18 @@ def project_of(deployment: Deployment) -> django.Project:
     )
 
 
-def checkout(deployment: Deployment) -> None:
-    release, app = deployment.release, deployment.app
-    release.tree.mkdir(mode=0o755, exist_ok=True)
-    release.tree.chmod(0o755)
-    mirror.export(
-        app.layout.mirror, release.manifest.revision, release.tree,
-        timeout_seconds=app.timeouts.checkout, pass_fds=(deployment.lock,), on_line=deployment.reporter.line,
-    )  # fmt: skip
-    durable.put(release.folder / "REVISION", f"{release.manifest.revision}\n".encode(), mode=0o644)
-    names = f"BB_RELEASE={release.name}\nBB_REVISION={release.manifest.revision}\n"
-    durable.put(release.folder / "release.env", names.encode(), mode=0o644)
-
-
 def create_environment(deployment: Deployment) -> None:
     app = deployment.app
+    venv = deployment.release.venv
+    if venv.is_dir() and not venv.is_symlink():  # what a killed run left of it: only a resumed build finds anything
+        shutil.rmtree(venv)
     environment.create(
-        deployment.release.venv, python=app.python, cache=app.cache_folder,
-        seed_pip=app.installer == "pip", on_line=deployment.reporter.line,
+        venv, python=app.python, cache=app.cache_folder,
+        seed_pip=app.installer == "pip", timeout_seconds=app.timeouts.environment, on_line=deployment.reporter.line,
     )  # fmt: skip
 
 
-def missing_shared(deployment: Deployment) -> list[Path]:
-    app = deployment.app
+def missing_shared(app: App) -> list[Path]:
     files = [app.layout.shared / name for name in app.shared_files]
     folders = [app.layout.shared / name for name in app.shared_folders]
     return [p for p in files if not p.is_file()] + [p for p in folders if not p.is_dir()]
@@ -68,12 +59,12 @@ def missing_shared(deployment: Deployment) -> list[Path]:
 
 def require_shared(deployment: Deployment) -> None:
     """A shared file that is not there is an error before anything is built."""
-    missing = missing_shared(deployment)
+    missing = missing_shared(deployment.app)
     if missing:
         raise SharedMissing(
             f"{len(missing)} shared file(s) or folder(s) of the configuration are not there",
             details="\n".join(str(path) for path in missing),
-            remedy="put them there (touch for a file, mkdir for a folder), then run: bb-release deploy",
+            remedy="put them there (bb-release check prints the commands), then run: bb-release deploy",
         )
 
 
@@ -127,7 +118,7 @@ def check_django(deployment: Deployment) -> None:
         ) from error
     try:
         facts = django.ask(
-            project, "facts", deployment.release.answer,
+            project, "facts", django.answer_in_memory(),
             timeout_seconds=app.timeouts.check, application=app.application,
         )  # fmt: skip
     except ProcessFailed as error:
@@ -147,19 +138,38 @@ def ask_migrations(deployment: Deployment) -> dict[str, Any]:
     """What of this release's migrations is applied and what is pending. Raises MigrationsNotPlanned."""
     try:
         return django.ask(
-            project_of(deployment), "migrations", deployment.release.answer,
+            project_of(deployment), "migrations", django.answer_in_memory(),
             timeout_seconds=deployment.app.timeouts.plan_migrations,
         )  # fmt: skip
     except ProcessFailed as error:
         raise MigrationsNotPlanned(
-            "the database could not be asked which migrations are applied",
+            f"Django could not be asked which migrations are applied: the question {error.reason}",
             details=last_lines(error.output),
-            remedy="see that the database is up and the site's environment names it, then run: bb-release deploy",
+            remedy="see that the database is up and the site's environment names it, and that the release's Python"
+            " starts; then run the command again",
         ) from error
 
 
+def note_applied(deployment: Deployment, names: list[str]) -> None:
+    """The manifest says what this deploy did to the database, on a full disk too. Raises StorageFailed."""
+
+    def note() -> None:
+        deployment.release = deployment.release.mark(migrations=names)
+
+    durable.with_reserve(deployment.layout.reserve, note)
+
+
 def plan_migrations(deployment: Deployment) -> None:
-    pending = ask_migrations(deployment)["pending"]
+    answer = ask_migrations(deployment)
+    pending, live = answer["pending"], deployment.previous
+    if live and pending and not answer["applied"]:
+        raise MigrationsNotPlanned(
+            f"the database is empty, though {live.describe()} is live and had its migrations applied",
+            remedy="see which database the site's environment names (a lost SQLite file?); where an empty one is meant:"
+            " bb-release manage -- migrate, then bb-release deploy",
+        )
+    if answer["unknown"]:
+        deployment.reporter.warn(f"the database is ahead of this release by {', '.join(answer['unknown'])}")
     facts = {**deployment.release.manifest.facts, "pending": pending}
     deployment.release = deployment.release.mark(facts=facts)
     if pending:
@@ -182,11 +192,11 @@ def rehearse(deployment: Deployment) -> None:
     headers = {"host": host_name, **{k.lower(): v for k, v in wanted.headers}}
     if headers.get("x-forwarded-proto") == "https":
         scheme = "https"
-    release = deployment.release
     remedy = "correct it and push, then run: bb-release deploy; rehearse = false skips this step"
     try:
         answer = django.ask(
-            project_of(deployment), "rehearse", release.answer, timeout_seconds=deployment.app.timeouts.rehearse,
+            project_of(deployment), "rehearse", django.answer_in_memory(),
+            timeout_seconds=deployment.app.timeouts.rehearse,
             application=deployment.app.application, path=path, headers=headers, scheme=scheme,
         )  # fmt: skip
     except ProcessFailed as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from bb_release.actions.run import environments, require_owner
@@ -21,11 +22,12 @@ def replace_by(app: App, arguments: Sequence[str], *, manage: bool) -> None:
     if not arguments:
         raise UsageInvalid("no command was given", remedy="bb-release manage -- migrate --plan, for example")
     site, _, _ = environments(app, live)
+    site |= {name: os.environ[name] for name in ("TERM", "COLUMNS", "LINES") if name in os.environ}  # a person's own
     first = [str(live.python), app.manage] if manage else []
     try:
         process.replace_self([*first, *arguments], cwd=live.tree / app.subfolder, env=site)
     except process.ProcessFailed as error:
-        raise CommandFailed(f"{error}: {error.reason}", remedy="see that the command exists") from error
+        raise CommandFailed(str(error), remedy="see that the command exists") from error
 
 
 def live_release(app: App) -> Release:

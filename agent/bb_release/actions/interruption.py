@@ -27,7 +27,10 @@ def _handle(number: int, frame: FrameType | None) -> None:
             remedy="run the command again when you are ready",
         )
     if _policy == "migrate":
-        _say("waiting for migrate to end; once more interrupts it (its open transaction is rolled back)")
+        _say(
+            "waiting for migrate to end, then the deploy goes on; once more interrupts migrate: its open transaction is"
+            " rolled back, and nothing is switched"
+        )
     else:
         _say("the switch is being finished first; the run ends after it")
 

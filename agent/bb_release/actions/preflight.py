@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from bb_release.actions import prune, timer
+from bb_release.actions import build, prune, timer
+from bb_release.actions.room import room
 from bb_release.actions.run import Run, site_state
 from bb_release.actions.verify import require_none_left, require_units
+from bb_release.envfile import read as read_envfile
 from bb_release.errors import PreflightFailed
-from bb_release.model import durable
+from bb_release.model import durable, hold
 from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.release import Release, State
-from bb_release.tools import host
-
-LEAST_FREE_BYTES = 100_000_000
-LEAST_FREE_INODES = 2_000
 
 
-def preflight(app: App, run: Run) -> None:
+def preflight(app: App, run: Run, *, keep: Release | None) -> None:
     """What can be known before anything is done. Raises PreflightFailed."""
+    kept = {*hold.pins(app.layout), keep.name if keep else ""}
     for old in unfinished(app)[:-1]:
-        prune.remove(app.layout, old.name)
-    everything, _ = releases.readable(app.layout)
-    size, files = max((r.manifest.size for r in everything if r.manifest.size), default=(0, 0))
-    free, inodes = host.free(app.root)
-    need = max(LEAST_FREE_BYTES, int(1.2 * size))
-    if free < need or (inodes and inodes < max(LEAST_FREE_INODES, int(1.2 * files))):
+        if old.name not in kept:
+            prune.remove(app.layout, old.name)
+    for file in (app.env_file, app.build_env_file):
+        if file:
+            read_envfile(file)
+    found = room(app)
+    if not found.is_enough:
         raise PreflightFailed(
-            f"too little space for a release: {free // 1_000_000} MB and {inodes} inodes free,"
-            f" {need // 1_000_000} MB and {int(1.2 * files)} inodes needed",
+            f"too little space for a release: {found.describe()}",
             remedy="bb-release prune --keep 5, or free space elsewhere",
         )
     durable.fill_reserve(app.layout.reserve)
+    if build.missing_shared(app):  # the step tells; but the health request of a live site could make an empty database
+        return
     site = site_state(app)
-    run.log.event("preflight", site=site, free_bytes=free, free_inodes=inodes)
+    run.log.event("preflight", site=site, free_bytes=found.free_bytes, free_inodes=found.free_inodes)
     if "not healthy" in site:
         run.log.warn(f"before this deploy: {site}")
 

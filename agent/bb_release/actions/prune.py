@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from bb_release.actions.run import Run
+from bb_release.actions.verify import manager_for, processes_of
 from bb_release.errors import NoSuchRelease
 from bb_release.model import activation, durable, hold
 from bb_release.model import release as releases
@@ -28,12 +32,18 @@ def verdicts(app: App, keep: int | None = None) -> list[Verdict]:
     before = releases.before_current(everything, live)
     previous = live.manifest.previous if live and live.manifest.previous else before.name if before else ""
     in_use, some_unseen = host.releases_in_use(layout.releases)
-    unseen = left_live_lately(everything) if some_unseen else set()
+    unseen = left_live_lately(everything) if some_unseen and site_is_hidden(app) else set()
     return judge(
         everything, keep=app.keep if keep is None else keep,
         current=live.name if live else "", previous=previous,
         pinned=hold.pins(layout), in_use=in_use, unseen=unseen, unreadable=list(broken),
     )  # fmt: skip
+
+
+def site_is_hidden(app: App) -> bool:
+    """May processes of the site run that we cannot read? Not when all of its units' processes can be."""
+    pids = {pid for unit in app.units if unit.runs_release for pid in processes_of(manager_for(unit))}
+    return not pids or any(host.release_of(pid, app.layout.releases)[1] for pid in pids)
 
 
 def left_live_lately(everything: list[Release]) -> set[str]:
@@ -64,15 +74,20 @@ def remove(layout: Layout, name: str) -> None:
     doomed = layout.releases / f"{REMOVING}{name}"
     (layout.releases / name).rename(doomed)
     durable.sync_folder(layout.releases)
-    shutil.rmtree(doomed)  # by folder descriptors: follows no link
+    with suppress(OSError):  # what stays (a file of root's) is told of by the next recovery, by its name
+        shutil.rmtree(doomed)  # by folder descriptors: follows no link
 
 
-def remove_leftovers(layout: Layout) -> list[str]:
+def remove_leftovers(layout: Layout, warn: Callable[[str], None]) -> list[str]:
     """What a killed prune left."""
     done = []
     for entry in os.scandir(layout.releases) if layout.releases.is_dir() else ():
         if entry.name.startswith(REMOVING) and entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
+            try:
+                shutil.rmtree(entry.path)
+            except OSError as error:  # a file of root's, say: no reason to refuse a rollback
+                warn(f"{entry.path} cannot be removed ({error.strerror}): sudo rm -rf {shlex.quote(entry.path)}")
+                continue
             done.append(f"{entry.name.removeprefix(REMOVING)}: its removal was finished")
     return done
 

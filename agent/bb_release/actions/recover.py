@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from bb_release.actions import interruption, prune
 from bb_release.actions.run import Run, environments
 from bb_release.actions.static import publish_static
-from bb_release.actions.switch import go_back, record_verified, undo_announcement
+from bb_release.actions.switch import condemn_what_was_left, go_back, record_verified, undo_announcement
 from bb_release.actions.verify import restart_units, verify
 from bb_release.errors import NotHealthy, ReleaseError
-from bb_release.model import activation
+from bb_release.model import activation, durable
 from bb_release.model import release as releases
 from bb_release.model.durable import STAGING
 from bb_release.model.release import MANIFEST, Release, State
@@ -18,9 +20,12 @@ from bb_release.model.step import Deployment
 def recover(run: Run) -> list[str]:
     """Repair, under the lock, whatever an earlier run did not finish; returns what was done, in words."""
     layout = run.app.layout
+    activation.current(layout)  # where it cannot be read, nothing is touched: a person is needed
     layout.staged_current.unlink(missing_ok=True)
+    for folder in (layout.state, layout.reserve):
+        durable.remove_staged(folder)
     live = activation.current_name(layout)
-    done = prune.remove_leftovers(layout)
+    done = prune.remove_leftovers(layout, run.log.warn)
     everything, broken = releases.readable(layout)
     for name, reason in broken.items():
         folder = layout.releases / name
@@ -30,16 +35,23 @@ def recover(run: Run) -> list[str]:
             continue
         run.log.warn(f"release {name} cannot be used: {reason.message}")
     for release in everything:
-        (release.folder / f".{MANIFEST}{STAGING}").unlink(missing_ok=True)
+        durable.remove_staged(release.folder)
         if release.state is State.BUILDING:
             failure = {"code": "interrupted", "message": "the run that built it ended before it was done"}
-            release.mark(State.FAILED, failure=failure)
+            durable.with_reserve(layout.reserve, partial(_fail, release, failure))
             done.append(f"{release.name}: was being built, now failed")
         elif release.state in (State.ACTIVATING, State.RETURNING):
             done.append(finish_switch(run, release, everything, live))
+        elif release.manifest.makes_bad:
+            condemn_what_was_left(release, everything)
+            done.append(f"{release.manifest.makes_bad}: a rollback had left it, now bad")
     for text in done:
         run.log.say(f"recovered: {text}")
     return done
+
+
+def _fail(release: Release, failure: dict[str, str]) -> None:
+    release.mark(State.FAILED, failure=failure)
 
 
 def finish_switch(run: Run, release: Release, everything: list[Release], live: str) -> str:
@@ -63,7 +75,7 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
             verify(deployment)
         except ReleaseError as error:
             return go_on_back(run, deployment, error)
-        record_verified(deployment)
+        record_verified(deployment, run)
     return f"{release.name}: the switch to it was finished, it is live and verified"
 
 

@@ -10,8 +10,9 @@ import pwd
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +20,14 @@ from pathlib import Path
 from bb_release.actions import interruption
 from bb_release.actions.notify import notify
 from bb_release.envfile import read as read_envfile
-from bb_release.errors import Interrupted, NotTheOwner, PreflightFailed, ReleaseError, StateUnreadable
+from bb_release.errors import BugFound, Interrupted, NotTheOwner, PreflightFailed, ReleaseError, StateUnreadable
 from bb_release.log import RunLog, remove_old
 from bb_release.model import activation, durable, journal
 from bb_release.model.app import App
 from bb_release.model.lock import app_lock
 from bb_release.model.release import TIME, Release
-from bb_release.tools import health, process
+from bb_release.model.step import bug
+from bb_release.tools import health, host, process
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -41,6 +43,7 @@ class Run:
     lock: int
     log: RunLog
     facts: dict[str, object] = field(default_factory=dict)  # what the journal gets to know at the end
+    done: str = ""  # set once what was asked for is true: what fails after that does not undo it
 
 
 def who_runs() -> str:
@@ -81,7 +84,7 @@ def require_owner(app: App) -> None:
         except OSError as error:
             raise PreflightFailed(
                 f"the app root {app.root} is not there and could not be made: {error.strerror}",
-                remedy=f"as root: install -d -o <deploy user> -m 755 {app.root}",
+                remedy=f"as root: install -d -o <deploy user> -m 755 {app.root}; then: bb-release check",
             ) from error
     owner = app.root.stat().st_uid
     if owner != os.geteuid():
@@ -118,40 +121,81 @@ def changing(
 ) -> Iterator[Run]:
     """Hold the lock, keep a log, note the result; whatever fails inside gets its `site:` and `log:` lines."""
     require_owner(app)
-    make_folders(app)
-    with app_lock(app.layout, action=action, who=who_runs(), wait_seconds=wait_seconds) as lock:
-        stamp = datetime.now(UTC).strftime(TIME)
-        log = RunLog(app.layout.logs / f"{stamp}-{action}.log", quiet=quiet)
+    os.umask(0o022)  # a release is read by the site's user and by nginx, whatever the person's own umask is
+    with ExitStack() as held:
+        try:
+            make_folders(app)
+            lock = held.enter_context(app_lock(app.layout, action=action, who=who_runs(), wait_seconds=wait_seconds))
+            log = open_log(app, action, quiet=quiet)
+        except OSError as error:
+            failed = durable.storage_failed(error)
+            failed.site = f"{site_state(app)}; nothing was changed"
+            raise failed from error
         run = Run(app, action, who_runs(), reason, lock, log)
         # a program's stray children become ours, so that none of them keeps the lock unseen
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         began = time.monotonic()
         try:
             with interruption.handled(log.say), process.never_left_running():
-                durable.with_reserve(app.layout.reserve, lambda: _note(run, f"{action}_started"))
+                _note_start(run)
                 yield run
-            _note(run, f"{action}_finished", seconds=round(time.monotonic() - began, 1))
+            run.done = run.done or "what was asked for is done"
+            seconds = round(time.monotonic() - began, 1)
+            durable.with_reserve(app.layout.reserve, lambda: _note(run, f"{action}_finished", seconds=seconds))
             remove_old(app.layout.logs)
             notify(run, None)
         except ReleaseError as error:
-            _explain(run, error)
-            _note_quietly(run, f"{action}_failed", code=error.code, exit_code=error.exit_code)
-            notify(run, error)
+            _fail(run, error)
             raise
         except OSError as error:
             failed = durable.storage_failed(error)
-            _explain(run, failed)
-            _note_quietly(run, f"{action}_failed", code=failed.code, exit_code=failed.exit_code)
-            notify(run, failed)
+            _fail(run, failed)
             raise failed from error
+        except Exception as error:
+            found = bug(error)
+            found.site = site_state(app)
+            _fail(run, found)
+            raise found from error
         finally:
+            host.end_holders_below(lock)
             log.close()
+
+
+def _fail(run: Run, error: ReleaseError) -> None:
+    """Tell everyone: the log, the journal, the webhook; who started the run is told by what is raised."""
+    _explain(run, error)
+    if isinstance(error, BugFound):
+        run.log.event("traceback", text="".join(traceback.format_exc()))
+    _note_quietly(run, f"{run.action}_failed", code=error.code, exit_code=error.exit_code)
+    notify(run, error)
+
+
+def open_log(app: App, action: str, *, quiet: bool) -> RunLog:
+    """The run's log; where the disk refuses a new file, a run without one."""
+    path = app.layout.logs / f"{datetime.now(UTC).strftime(TIME)}-{action}.log"
+    opened: list[RunLog] = []
+    try:
+        durable.with_reserve(app.layout.reserve, lambda: opened.append(RunLog(path, quiet=quiet)))
+    except ReleaseError as error:
+        opened.append(RunLog(Path(os.devnull), quiet=quiet))
+        opened[0].warn(f"this run has no log: {error.message}")
+    return opened[0]
 
 
 def _note(run: Run, event: str, **facts: object) -> None:
     reason = {"reason": run.reason} if run.reason else {}
     run.log.event(event, who=run.who, **reason, **run.facts, **facts)
     journal.write(run.app.layout.journal, run.app.name, event, who=run.who, **reason, **run.facts, **facts)
+
+
+def _note_start(run: Run) -> None:
+    """What is not in the history does not begin; but what makes room must work where there is none."""
+    try:
+        durable.with_reserve(run.app.layout.reserve, lambda: _note(run, f"{run.action}_started"))
+    except ReleaseError as error:
+        if run.action != "prune" or error.remedy != durable.MAKE_ROOM:
+            raise
+        run.log.warn(error.message)
 
 
 def _note_quietly(run: Run, event: str, **facts: object) -> None:
@@ -163,11 +207,15 @@ def _note_quietly(run: Run, event: str, **facts: object) -> None:
 
 
 def _explain(run: Run, error: ReleaseError) -> None:
+    if run.done:
+        error.exit_code, error.site = 21, f"{site_state(run.app)}; {run.done}, but not all that follows it"
     if not error.site:
         error.site = f"{site_state(run.app)}; nothing live was changed"
-    if isinstance(error, Interrupted) or not error.log:
+    error.remedy = durable.remedy_for(f"{error.message}\n{error.details}") or error.remedy
+    if run.log.path != Path(os.devnull) and (isinstance(error, Interrupted) or not error.log):
         error.log = f"bb-release log {run.log.path.stem.removesuffix('-' + run.action)}"
     error.message, error.details = run.log.mask(error.message), run.log.mask(error.details)
+    error.site, error.remedy = run.log.mask(error.site), run.log.mask(error.remedy)
     run.log.event("failed", code=error.code, message=error.message, details=error.details, site=error.site)
 
 
@@ -176,7 +224,7 @@ def site_state(app: App) -> str:
     try:
         live = activation.current(app.layout)
     except StateUnreadable as error:
-        return error.message
+        return f"{error.message}; {health_now(app)}"
     if live is None:
         return "nothing is live yet"
     return f"still on {live.describe()}, {health_now(app)}"

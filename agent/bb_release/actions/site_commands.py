@@ -18,7 +18,7 @@ def last_lines(output: str, count: int = 12) -> str:
 def run_commands(deployment: Deployment, at: str) -> None:
     """The site's own commands at one place of the pipeline. Raises CommandFailed, or NotNow on exit code 75."""
     for wanted in deployment.app.run:
-        if wanted.at != at or (wanted.first_only and deployment.previous is not None):
+        if wanted.at != at or (wanted.first_only and not deployment.is_first):
             continue
         before_build_is_done = at in ("before-requirements", "before-collect-static", "after-collect-static")
         env = deployment.build_environment if before_build_is_done else deployment.site_environment

@@ -61,7 +61,13 @@ def make_live(deployment: Deployment, run: Run) -> None:
                 undo_announcement(deployment)
                 raise
             go_back(deployment, run, error)
-        record_verified(deployment)
+        try:
+            record_verified(deployment, run)
+        except ReleaseError as error:
+            error.exit_code = 21
+            error.site = f"live on {deployment.release.describe()}, verified, but that could not be recorded"
+            raise
+        run.done = f"the {run.action} itself is done"
 
 
 def undo_announcement(deployment: Deployment) -> None:
@@ -76,8 +82,11 @@ def undo_announcement(deployment: Deployment) -> None:
         durable.with_reserve(deployment.layout.reserve, write)
 
 
-def record_verified(deployment: Deployment) -> None:
-    """The release is live and good; a rollback's left release becomes bad."""
+def record_verified(deployment: Deployment, run: Run) -> None:
+    """The release is live and good; a rollback's left release becomes bad; a way back holds the timers.
+
+    The hold comes first and what was left last: a run that ends in between is recovered from, and does both again.
+    """
     release, layout = deployment.release, deployment.layout
     everything, _ = releases.readable(layout)
     activated = {
@@ -88,13 +97,32 @@ def record_verified(deployment: Deployment) -> None:
 
     def write() -> None:
         deployment.release = release.mark(
-            State.VERIFIED, before="", previous="", makes_bad="", failure={},
+            State.VERIFIED, before="", previous="", failure={},
             activations=[*release.manifest.activations, activated],
         )  # fmt: skip
-        if release.manifest.makes_bad:
-            releases.read(layout.releases / release.manifest.makes_bad).mark(State.BAD)
+        deployment.release = condemn_what_was_left(deployment.release, everything)
 
+    left = next((r for r in everything if r.name == release.manifest.previous), None)
+    if left and release.manifest.sequence < left.manifest.sequence:
+        act = "rollback" if release.manifest.makes_bad else "switch"
+        why = f": {run.reason}" if run.reason and run.action == act else ""
+        hold_timers(run, f"{act} to {release.name}{why}")
     durable.with_reserve(layout.reserve, write)
+
+
+def condemn_what_was_left(release: Release, everything: list[Release]) -> Release:
+    """The last act of a rollback. Its manifest names the bad one until that is done."""
+    if not release.manifest.makes_bad:
+        return release
+    for left in everything:
+        if left.name == release.manifest.makes_bad:
+            left.mark(State.BAD)
+    return release.mark(makes_bad="")
+
+
+def hold_timers(run: Run, reason: str) -> None:
+    layout = run.app.layout
+    durable.with_reserve(layout.reserve, lambda: hold.place(layout, who=run.who, reason=reason, by_hand=False))
 
 
 def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
@@ -118,14 +146,14 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
         static.publish_static(back)
         restart_units(back)
         verify(back)
-    except ReleaseError as second:
+    except (ReleaseError, OSError) as second:
         error.exit_code = 21
         live = activation.current_name(layout)
-        error.site = f"live on {live}; the way back to {previous.describe()} failed: {second.message}"
+        error.site = f"live on {live}; the way back to {previous.describe()} failed: {second}"
         raise error from second
+    # the hold first: a run that ends here is recovered from, and then both are done again
+    hold_timers(run, f"release {bad.name} was switched back: {failure['message']}")
     durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
-    reason = f"release {bad.name} was switched back: {failure['message']}"
-    durable.with_reserve(layout.reserve, lambda: hold.place(layout, who=run.who, reason=reason, by_hand=False))
     error.exit_code = 20
     error.site = f"switched back to {previous.describe()}, {health_now(deployment.app)}{database_ahead(bad)}"
     run.facts.update(switched_back_to=previous.name)
@@ -159,7 +187,9 @@ def rollback(run: Run, *, force: bool = False) -> Release:
     if live is None or target is None:
         raise NoSuchRelease(
             "there is no good release to go back to",
-            remedy="bb-release list shows what there is; bb-release switch <release> goes to any of them",
+            remedy="bb-release list shows what there is; bb-release switch <release> goes to any of them"
+            if live
+            else "bb-release deploy",
         )
     return switch_to(run, target, live, force=force, makes_bad=live.name)
 
@@ -185,10 +215,8 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
     make_live(deployment, run)
     tell(deployment, "after-verify")
     if makes_bad:
+        run.log.say(f"{makes_bad} is bad now: no rollback or timer goes there again")
         tell(deployment, "after-rollback")
-    if live and target.manifest.sequence < live.manifest.sequence:
-        reason = f"{run.action} to {target.name}" + (f": {run.reason}" if run.reason else "")
-        hold.place(run.app.layout, who=run.who, reason=reason, by_hand=False)
     return deployment.release
 
 
@@ -225,8 +253,10 @@ def restart(run: Run, name: str = "") -> Release:
         run.log.say(f"restart {name or ', '.join(unit.name for unit in run.app.units)}")
         restart_units(deployment, name)
         verify(deployment)
+        if live.state is State.BAD:  # it was found wanting, and now it is not
+            record_verified(deployment, run)
     except ReleaseError as error:
         error.exit_code = 21
         error.site = f"live on {live.describe()}, {health_now(run.app)}"
         raise
-    return live
+    return deployment.release

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from math import inf
 
 from bb_release.actions.requirements import python_changed
 from bb_release.actions.run import require_owner
 from bb_release.actions.source import access_of
+from bb_release.errors import ReleaseError
 from bb_release.model import activation, durable, hold, lock
 from bb_release.model import release as releases
 from bb_release.model.app import App
@@ -25,7 +27,7 @@ def nothing_to_do(app: App) -> str:
         return "held"
     if layout.lock.exists() and lock.is_held(layout):
         return "a run is under way"
-    wanted = mirror.remote_revision(app.repository, app.branch, access_of(app), timeout_seconds=app.timeouts.fetch)
+    wanted = look(app)
     live = activation.current(layout)
     if wanted is None:
         return ""
@@ -39,6 +41,23 @@ def nothing_to_do(app: App) -> str:
     if tries.get("revision") == wanted and tries.get("next_at", 0) > time.time():
         return "that revision failed, and is tried again later"
     return ""
+
+
+def look(app: App) -> str | None:
+    """What the branch is at the remote now. The same failure is told once, not at each tick. Raises ReleaseError."""
+    layout = app.layout
+    try:
+        wanted = mirror.remote_revision(
+            app.repository, app.branch, access_of(app), timeout_seconds=app.timeouts.fetch or inf
+        )
+    except ReleaseError as error:
+        told = {"code": error.code}
+        error.told_before = durable.read_json(layout.unreachable) == told
+        if not error.told_before and layout.state.is_dir():
+            durable.with_reserve(layout.reserve, lambda: durable.put_json(layout.unreachable, told))
+        raise
+    layout.unreachable.unlink(missing_ok=True)
+    return wanted
 
 
 def note_failure(app: App, revision: str, code: str) -> bool:

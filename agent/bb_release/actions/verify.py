@@ -58,8 +58,10 @@ def require_none_left(app: App, live: Release | None) -> None:
     Raises PreflightFailed. Asked after `require_units`. A manifest from before this check remembers no units.
     """
     configured = remembered_units(app)
-    for facts in live.manifest.units if live else ():
-        if {**facts, "status": tuple(facts["status"])} in configured:
+    for written in live.manifest.units if live else ():
+        facts = {key: written[key] for key in REMEMBERED}  # JSON made a list of the tuple
+        facts["status"] = tuple(facts["status"])
+        if facts in configured:
             continue
         old = manager_for(Unit(**facts))
         # the same processes under another name, such as web and web.service, are not left over

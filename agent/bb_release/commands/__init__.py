@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from bb_release import __version__
 from bb_release.commands import completion
+from bb_release.model import durable
 from bb_release.model.app import App
 
 
@@ -62,7 +64,16 @@ def command(name: str, *options: Callable[..., Any]) -> Callable[..., Any]:
     """A command that also takes -a and --config after its name, and gets the Context."""
 
     def wrap(function: Callable[..., Any]) -> click.Command:
-        wrapped: Any = click.pass_obj(function)
+        @wraps(function)
+        def told(*arguments: Any, **named: Any) -> Any:
+            try:
+                return function(*arguments, **named)
+            except OSError as error:
+                if error.errno not in durable.REFUSALS or error.filename is None:
+                    raise
+                raise durable.storage_failed(error) from error
+
+        wrapped: Any = click.pass_obj(told)
         for option in (CONFIG, APP, *reversed(options)):
             wrapped = option(wrapped)
         return command_line.command(name)(wrapped)

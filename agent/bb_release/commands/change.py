@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,20 +18,25 @@ if TYPE_CHECKING:
 @command(
     "deploy", click.argument("ref", default=""), FORCE, REASON, QUIET, JSON,
     click.option("--if-changed", is_flag=True, help="For timers: silent and 0 when there is nothing to do."),
+    click.option("--plan", "only_plan", is_flag=True, help="Say what would be done; do nothing but fetch."),
     click.option("--build-only", is_flag=True, help="Build and prove, touch nothing shared."),
     click.option("--resume", default="", metavar="RELEASE",
                  shell_complete=completion.releases, help="Go on with a build that failed."),
+    click.option("--archive", type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+                 metavar="FILE", help="Deploy a tar or zip archive, not the repository."),
     click.option("--no-switch-back", is_flag=True, help="Leave an unhealthy release live."),
     click.option("--wait", "wait_seconds", type=click.FloatRange(0), default=0.0, metavar="SECONDS",
                  help="Wait for another run to end."),
 )  # fmt: skip
 def deploy(
     context: Context, ref: str, force: bool, reason: str, quiet: bool, as_json: bool,
-    if_changed: bool, build_only: bool, resume: str, no_switch_back: bool, wait_seconds: float,
+    if_changed: bool, only_plan: bool, build_only: bool, resume: str, archive: Path | None, no_switch_back: bool,
+    wait_seconds: float,
 ) -> None:  # fmt: skip
     """Put one revision live, or leave the site as it was."""
     from bb_release.actions import deploy as action
     from bb_release.actions import recover, run, timer
+    from bb_release.actions.wish import Wish
 
     app = context.app()
     if ref:
@@ -39,11 +45,23 @@ def deploy(
         check_ref(ref)
     if if_changed and (ref or force or resume):
         raise UsageInvalid("--if-changed stands alone", remedy="leave out the ref, --force and --resume")
+    if archive and (ref or if_changed or resume):
+        raise UsageInvalid("--archive stands alone", remedy="leave out the ref, --if-changed and --resume")
+    if archive and not archive.name.isprintable():
+        raise UsageInvalid("the archive's name has unprintable characters", remedy="give the file another name")
+    if only_plan:
+        if if_changed or force or build_only or resume or archive or no_switch_back:
+            raise UsageInvalid("--plan stands alone", remedy="leave out every other option but --json")
+        from bb_release.actions import plan
+
+        facts = plan.plan(app, ref)
+        (console.print_json if as_json else console.print_plan)(facts)
+        return
     if if_changed and timer.nothing_to_do(app):
         return
-    wish = action.Wish(
+    wish = Wish(
         ref=ref, if_changed=if_changed, force=force, build_only=build_only, resume=resume,
-        switch_back=not no_switch_back,
+        archive=archive, switch_back=not no_switch_back,
     )  # fmt: skip
     try:
         with run.changing(
@@ -168,7 +186,9 @@ def hold(context: Context, reason: str) -> None:
     from bb_release.model import hold as model
 
     with run.changing(context.app(), "hold", reason=reason, quiet=True) as under_way:
-        model.place(under_way.app.layout, who=under_way.who, reason=reason or "no reason given", by_hand=True)
+        layout = under_way.app.layout
+        before = (model.read(layout) or {}).get("reason", "no reason given")
+        model.place(layout, who=under_way.who, reason=reason or str(before), by_hand=True)
     console.print_line("held: no deploy until bb-release unhold")
 
 
@@ -179,5 +199,5 @@ def unhold(context: Context) -> None:
     from bb_release.model import hold as model
 
     with run.changing(context.app(), "unhold", quiet=True) as under_way:
-        lifted = model.lift(under_way.app.layout)
+        lifted = model.lift(under_way.app.layout, by_hand=True)
     console.print_line("no longer held" if lifted else "was not held")

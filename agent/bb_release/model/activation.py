@@ -7,7 +7,7 @@ import os
 from bb_release.errors import StateUnreadable
 from bb_release.model import durable
 from bb_release.model.layout import Layout
-from bb_release.model.release import NAME, Release, read
+from bb_release.model.release import NAME, Release, last_good, read, readable
 
 
 def current_name(layout: Layout) -> str:
@@ -36,7 +36,15 @@ def current_name(layout: Layout) -> str:
 def current(layout: Layout) -> Release | None:
     """The live release, or none yet. Raises StateUnreadable."""
     name = current_name(layout)
-    return read(layout.releases / name) if name else None
+    try:
+        return read(layout.releases / name) if name else None
+    except StateUnreadable as error:
+        good = last_good(readable(layout)[0])
+        remedy = f"restore {layout.releases / name}/release.json"
+        if good:
+            remedy += f"; or go to one that can be read: ln -sfnT releases/{good.name} {layout.current}"
+            remedy += " && bb-release restart"
+        raise StateUnreadable(error.message, remedy=remedy) from error
 
 
 def stage_current(layout: Layout, release: Release) -> None:

@@ -12,7 +12,7 @@ from bb_release.model.layout import Layout
 SHAPING = (
     "repository", "subfolder", "python", "installer", "requirements", "groups", "extras", "index_url",
     "settings", "application", "manage", "collect_static", "static_root_outside", "shared_files", "shared_folders",
-    "environment", "run",
+    "environment", "run", "submodules", "lfs",
 )  # fmt: skip
 
 
@@ -117,6 +117,8 @@ class App:
     known_hosts: Path | None = None
     git_credentials: Path | None = None
     allow_file_url: bool = False  # repositories on this machine by path or file://
+    submodules: bool = False
+    lfs: bool = False
     run: tuple[Run, ...] = ()
     timeouts: Timeouts = field(default_factory=Timeouts)
 

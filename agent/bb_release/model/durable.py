@@ -5,18 +5,41 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bb_release.errors import StateUnreadable, StorageFailed
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSALS = (*FULL, errno.EROFS, errno.EIO)
+# how programs of all kinds repeat the system's words, and what SQLite says instead
+SAID_FULL = re.compile("No space left on device|Disk quota exceeded|disk is full")
+SAID_BROKEN = re.compile("Read-only file system|Input/output error|disk I/O error|readonly database")
+MAKE_ROOM = "free some space (bb-release prune works on a full disk), then run the command again"
+MEND = "see the system log for the disk and the file system, mend it, then run: bb-release recover"
 STAGING = ".new"
 
 
 def put(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Write a file: staging name, flush, rename, flush of the folder. Raises OSError; never retried as success."""
+    with naming(path):
+        _put(path, content, mode)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A failing write or flush knows only a descriptor: its error is to name the file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def _put(path: Path, content: bytes, mode: int) -> None:
     staging = path.with_name(f".{path.name}{STAGING}")
     staging.unlink(missing_ok=True)
     descriptor = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
@@ -30,6 +53,12 @@ def put(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         os.close(descriptor)
     staging.replace(path)
     sync_folder(path.parent)
+
+
+def remove_staged(folder: Path) -> None:
+    """Remove what a killed `put` left in a folder. Raises OSError."""
+    for path in folder.glob(f".*{STAGING}"):
+        path.unlink(missing_ok=True)
 
 
 def put_json(path: Path, value: object, *, mode: int = 0o600) -> None:
@@ -59,13 +88,17 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def fill_reserve(folder: Path, *, files: int = 4, size: int = 262_144) -> None:
-    """Keep some space that a switch, a rollback or a recovery can give up on a full disk."""
+def fill_reserve(folder: Path, *, files: int = 32, size: int = 32_768) -> None:
+    """Keep some space that a switch, a rollback or a recovery can give up on a full disk.
+
+    Many files: where inodes have run out, each is one. A switch takes eight, and ext4 does not hand out again
+    at once what was just freed.
+    """
     folder.mkdir(mode=0o700, exist_ok=True)
     for number in range(files):
         path = folder / str(number)
         if not path.exists() or path.stat().st_size != size:
-            put(path, b"\0" * size)
+            path.write_bytes(b"\0" * size)  # not flushed: what a power cut takes of it is made again
 
 
 def give_up_reserve(folder: Path) -> bool:
@@ -92,9 +125,10 @@ def with_reserve(folder: Path, write: Callable[[], None]) -> None:
 
 def storage_failed(error: OSError) -> StorageFailed:
     """An operating system's refusal, in our words."""
-    remedy = (
-        "free some space (bb-release prune works on a full disk), then run the command again"
-        if error.errno in FULL
-        else "see the system log for the disk and the file system, mend it, then run: bb-release recover"
-    )
+    remedy = MAKE_ROOM if error.errno in FULL else MEND
     return StorageFailed(f"could not write {error.filename or 'a file'}: {error.strerror}", remedy=remedy)
+
+
+def remedy_for(text: str) -> str:
+    """The remedy when a program's own words say that the disk is at fault; else ""."""
+    return MAKE_ROOM if SAID_FULL.search(text) else MEND if SAID_BROKEN.search(text) else ""

@@ -13,7 +13,13 @@ from bb_release.model.layout import Layout
 
 
 def place(layout: Layout, *, who: str, reason: str, by_hand: bool) -> None:
-    """Put the app on hold. A hold that a person typed stops everyone, one that a run placed stops timers."""
+    """Put the app on hold. A hold that a person typed stops everyone, one that a run placed stops timers.
+
+    A run never replaces what a person typed: that would let the next deploy through.
+    """
+    held = read(layout)
+    if held and held.get("by_hand") and not by_hand:
+        return
     durable.put_json(
         layout.hold,
         {
@@ -33,8 +39,11 @@ def read(layout: Layout) -> dict[str, Any] | None:
     return facts
 
 
-def lift(layout: Layout) -> bool:
-    """Lift the hold; False when there was none."""
+def lift(layout: Layout, *, by_hand: bool) -> bool:
+    """Lift the hold; False when there was none. Only a person lifts (`by_hand`) what a person typed."""
+    held = read(layout)
+    if held and held.get("by_hand") and not by_hand:
+        return False
     try:
         layout.hold.unlink()
     except FileNotFoundError:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bb_release.model.durable import naming
+
 
 def write(path: Path, app: str, event: str, **facts: Any) -> None:
     """Add one line, flushed to disk, and the same to the system log. Raises OSError."""
@@ -16,10 +18,13 @@ def write(path: Path, app: str, event: str, **facts: Any) -> None:
     text = json.dumps(line, sort_keys=False, default=str)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        size = os.fstat(descriptor).st_size
-        torn = size and os.pread(descriptor, 1, size - 1) != b"\n"  # a crash: this line must not join that one
-        os.write(descriptor, (("\n" if torn else "") + text + "\n").encode())
-        os.fsync(descriptor)
+        with naming(path):
+            size = os.fstat(descriptor).st_size
+            torn = size and os.pread(descriptor, 1, size - 1) != b"\n"  # a crash: this line must not join that one
+            view = memoryview((("\n" if torn else "") + text + "\n").encode())
+            while view:  # the last block of a disk takes a part of it
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     syslog.openlog("bb-release", syslog.LOG_PID, syslog.LOG_DAEMON)

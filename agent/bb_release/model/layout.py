@@ -30,6 +30,11 @@ class Layout:
         return self.root / "mirror.git"
 
     @property
+    def submodules(self) -> Path:
+        """The mirrors of submodules, each named by a hash of its url."""
+        return self.root / "submodules"
+
+    @property
     def shared(self) -> Path:
         return self.root / "shared"
 
@@ -56,6 +61,11 @@ class Layout:
     @property
     def pins(self) -> Path:
         return self.state / "pins.json"
+
+    @property
+    def unreachable(self) -> Path:
+        """The last failure of a timer's look at the repository, so that it is told once."""
+        return self.state / "unreachable.json"
 
     @property
     def tries(self) -> Path:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,10 +28,13 @@ def app_lock(layout: Layout, *, action: str, who: str, wait_seconds: float = 0.0
     try:
         _take(descriptor, layout, wait_seconds)
         facts = {"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({**facts, "action": action, "who": who}).encode(), 0)
+        text = json.dumps({**facts, "action": action, "who": who}).encode()
+        with suppress(OSError):  # only information: a full disk must not keep a run from starting
+            os.pwrite(descriptor, text, 0)  # and not emptied first: somebody may be reading who it is
+            os.truncate(descriptor, len(text))
         yield descriptor
-        os.truncate(descriptor, 0)
+        with suppress(OSError):
+            os.truncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
@@ -88,5 +91,5 @@ def _held(layout: Layout) -> LockHeld:
         )
     return LockHeld(
         f"another run is under way: {who}",
-        remedy="wait for it (bb-release log -f follows it), or use: bb-release deploy --wait 600",
+        remedy="wait for it (bb-release log -f follows it), then run the command again; deploy can wait: --wait 600",
     )

@@ -101,11 +101,6 @@ class Release:
         return self.folder / "static"
 
     @property
-    def answer(self) -> Path:
-        """Where a program inside the release leaves its answer."""
-        return self.folder / ".answer.json"
-
-    @property
     def is_good(self) -> bool:
         """Was it live and found well? Only such releases count for retention and as targets of a rollback."""
         return self.state in GOOD
@@ -266,8 +261,15 @@ def before_current(releases: list[Release], current: Release | None) -> Release 
     return next((r for r in releases if r.name == last.get("previous")), None)
 
 
-def last_good_before(releases: list[Release], current: Release) -> Release | None:
-    """Where a rollback goes: the good release that was live most recently before the current one."""
-    limit = current.activated_sequence or float("inf")
-    good = [r for r in releases if r.is_good and r.name != current.name and 0 < r.activated_sequence < limit]
+def last_good(releases: list[Release]) -> Release | None:
+    """The good release that was live most recently."""
+    good = [r for r in releases if r.is_good and r.activated_sequence]
     return max(good, key=lambda r: r.activated_sequence, default=None)
+
+
+def last_good_before(releases: list[Release], current: Release) -> Release | None:
+    """Where a rollback goes: of the good releases that are older than the current one, the one live most recently.
+
+    Older by when it was built: after a switch back to an old release, a rollback never goes to what was left by it.
+    """
+    return last_good([r for r in releases if r.manifest.sequence < current.manifest.sequence])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import enum
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from bb_release.errors import ReleaseError
+from bb_release.errors import BugFound, ReleaseError
 from bb_release.model.app import App
 from bb_release.model.durable import storage_failed
 from bb_release.model.layout import Layout
@@ -47,7 +49,9 @@ class Deployment:
     site_environment: dict[str, str] = field(repr=False)
     build_environment: dict[str, str] = field(repr=False)
     switch_back: bool = True
+    archive: Path | None = None  # the tree comes from this file, and not from the repository
     makes_bad: str = ""
+    is_first: bool = False  # no release of this app was ever live and well
     failed_step: Step | None = None
     left: dict[str, tuple[int, float | None]] = field(default_factory=dict)  # units' main processes before the restart
     scope: Scope = Scope.RELEASE
@@ -67,6 +71,16 @@ class Step:
     run: Callable[[Deployment], None]
 
 
+def bug(error: Exception) -> BugFound:
+    """What nobody expected, told like what was expected: the site is in some state, and a person wants to know it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return BugFound(
+        f"this is a bug in bb-release: {type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}",
+        remedy="see bb-release status for the site; please report the bug with the log",
+        details=str(error)[:500],
+    )
+
+
 def run_steps(steps: Iterable[Step], deployment: Deployment) -> None:
     """Run each step in order and record each that finished; a finished RELEASE step is not done again."""
     for step in steps:
@@ -81,10 +95,10 @@ def run_steps(steps: Iterable[Step], deployment: Deployment) -> None:
             if step.scope is Scope.RELEASE:
                 finished = {**deployment.release.manifest.steps, step.name: seconds}
                 deployment.release = deployment.release.mark(steps=finished)
-        except (OSError, ReleaseError) as error:
+        except Exception as error:
             deployment.failed_step = step
             deployment.reporter.step_failed(step)
-            if isinstance(error, OSError):
-                raise storage_failed(error) from error
-            raise
+            if isinstance(error, ReleaseError):
+                raise
+            raise (storage_failed(error) if isinstance(error, OSError) else bug(error)) from error
         deployment.reporter.step_finished(step, seconds)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,12 @@ def manage(project: Project, *arguments: str, timeout_seconds: float | None, low
     return _run(project, staged, [project.python, *words], timeout_seconds, low_priority=low_priority)
 
 
+@cache
+def answer_in_memory() -> Path:
+    """Where this run's questions are answered: no disk has to have room for it (memfd_create(2), proc(5))."""
+    return Path(f"/proc/{os.getpid()}/fd/{os.memfd_create('answer')}")
+
+
 def ask(
     project: Project,
     question: str,
@@ -47,17 +55,15 @@ def ask(
     **arguments: object,
 ) -> dict[str, Any]:
     """Ask Django a question of `inside/probe.py`; the answer comes by a file. Raises ProcessFailed."""
-    answer.unlink(missing_ok=True)
+    answer.write_bytes(b"")
     words = [project.manage, *CHECK]
     request = {"words": words, "question": question, "answer": str(answer), "arguments": arguments}
     argv: list[str | Path] = [project.python, stage.PROGRAM, "-", json.dumps(request)]
     try:
         done = _run(project, request, argv, timeout_seconds, low_priority=False)
         facts = json.loads(answer.read_bytes())
-    except (FileNotFoundError, ValueError) as error:
+    except ValueError as error:
         raise ProcessFailed([str(word) for word in argv], "gave no answer", done.output, 0) from error
-    finally:
-        answer.unlink(missing_ok=True)
     if not isinstance(facts, dict):
         raise ProcessFailed([str(word) for word in argv], "gave no answer", done.output, 0)
     return facts

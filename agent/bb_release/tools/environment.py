@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ def create(
     python: str,
     cache: Path,
     seed_pip: bool,
+    timeout_seconds: float = 0.0,
     on_line: Callable[[str], None] | None = None,
 ) -> None:
     """Make a fresh virtual environment in `folder`, its final path (scripts in it name that path).
@@ -33,7 +35,8 @@ def create(
     `python` is "" (the interpreter that runs the agent), a version such as "3.12", or a path. Nothing is
     downloaded; `seed_pip` puts pip in, else the environment is empty. Our own environment variables and
     virtualenv's configuration file have no say. `on_line` gets virtualenv's warnings, after the call.
-    Raises EnvironmentNotCreated: `folder` is not empty, no such interpreter, virtualenv failed.
+    Raises EnvironmentNotCreated: `folder` is not empty, no such interpreter, virtualenv failed or took longer than
+    `timeout_seconds` (0: no limit).
     Raises StorageFailed: the disk is full, read-only, or failing.
     """
     if folder.is_dir() and any(folder.iterdir()):
@@ -54,8 +57,9 @@ def create(
     words += ["--no-setuptools"] if seed_pip else ["--no-seed"]
     lines: list[str] = []
     try:
-        _run_virtualenv(words, lines)
-    except (RuntimeError, ValueError, OSError, SystemExit) as error:
+        with _limited(timeout_seconds):
+            _run_virtualenv(words, lines)
+    except (RuntimeError, ValueError, OSError, SystemExit, _TookTooLongError) as error:
         if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
             raise StorageFailed(
                 f"the environment could not be written: {error}",
@@ -135,6 +139,26 @@ def wanted_version(python: str) -> str:
         return process.run([python, "-I", "-c", ask], capture=True, timeout_seconds=60).output.strip()
     except process.ProcessFailed:
         return ""
+
+
+class _TookTooLongError(Exception):
+    """No OSError: virtualenv takes those of an interpreter for "not this one"."""
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """A time limit for what runs in our own process (virtualenv asks interpreters, which may hang)."""
+
+    def end(*_: object) -> None:
+        raise _TookTooLongError(f"it did not end within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _no_interpreter(python: str) -> EnvironmentNotCreated:

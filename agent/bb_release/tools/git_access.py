@@ -9,16 +9,21 @@ import os
 import re
 import shlex
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from bb_release.errors import ConfigurationInvalid, MirrorNotUpdated, RefInvalid
+from bb_release.errors import ConfigurationInvalid, RefInvalid
 from bb_release.tools import process
 
 _REF = re.compile(r"\A(?!-)[A-Za-z0-9._/+@-]{1,200}\Z")
 _REF_FORBIDDEN = re.compile(r"\.\.|@\{|//|\A/|/\Z|\.\Z|(\A|/)\.|\.lock(/|\Z)|\A@\Z")
-_SCP = re.compile(r"\A[A-Za-z0-9_][A-Za-z0-9._-]*@([A-Za-z0-9][A-Za-z0-9._-]*):(?!-)\S+\Z")
+# user@host:path, the user may be left out as in the configuration; https:/x is a mistyped url, and no host's name
+_SCP = re.compile(
+    r"\A(?!(?:https?|ssh|git|file|ext|fd):)(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?([A-Za-z0-9][A-Za-z0-9._-]*):(?!-|//)\S+\Z"
+)
+
+_LEAST_TOKEN = 20  # characters: a user's name that long is a token
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,17 @@ class Access:
     credentials: Path | None = None
     allow_file: bool = False
     passed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a tree comes from, and what is fetched besides its own repository. By default nothing is."""
+
+    url: str = ""
+    access: Access = field(default_factory=Access)
+    submodules: Path | None = None  # the folder of their mirrors; None: they are off
+    lfs: bool = False
+    fetch_seconds: float = 600.0  # for each repository, and for the objects of Git LFS
 
 
 def check_url(url: str, *, allow_file: bool) -> None:
@@ -74,7 +90,11 @@ def check_ref(ref: str) -> None:
 
 
 def git_environment(access: Access) -> dict[str, str]:
-    """The whole environment of git. Raises ConfigurationInvalid for a key that others can read."""
+    """The whole environment of git. Raises ConfigurationInvalid for a key that others can read.
+
+    Of what is passed on, names of git's own are left out: GIT_SSL_NO_VERIFY switches verification off, GIT_DIR
+    leads elsewhere. git's curl does not read SSL_CERT_FILE (only the curl program does), so git is told of it.
+    """
     ssh = ["ssh", "-oBatchMode=yes", "-oStrictHostKeyChecking=yes"]
     if access.deploy_key is not None:
         check_secret(access.deploy_key)
@@ -91,7 +111,10 @@ def git_environment(access: Access) -> dict[str, str]:
         "GIT_SSH_COMMAND": shlex.join(ssh),
         "GIT_NO_REPLACE_OBJECTS": "1",
     }
-    return process.environment(extra, passed=access.passed)
+    for name, ours in (("SSL_CERT_FILE", "GIT_SSL_CAINFO"), ("SSL_CERT_DIR", "GIT_SSL_CAPATH")):
+        if name in access.passed and os.environ.get(name):
+            extra[ours] = os.environ[name]
+    return process.environment(extra, passed=[name for name in access.passed if not name.startswith("GIT_")])
 
 
 def _check_path(path: Path) -> None:
@@ -101,7 +124,7 @@ def _check_path(path: Path) -> None:
 
 
 def check_secret(path: Path) -> None:
-    """Refuse a key or credentials file that is missing, no plain file, or of another mode than 0600."""
+    """Refuse a key or credentials file that is missing, no plain file, not readable, or of another mode than 0600."""
     _check_path(path)
     try:
         mode = path.stat().st_mode
@@ -110,6 +133,10 @@ def check_secret(path: Path) -> None:
     if not stat.S_ISREG(mode) or stat.S_IMODE(mode) != 0o600:
         raise ConfigurationInvalid(
             f"{path} has mode {stat.S_IMODE(mode):04o}", remedy=f"chmod 600 {shlex.quote(str(path))}"
+        )
+    if not os.access(path, os.R_OK):
+        raise ConfigurationInvalid(
+            f"{path} cannot be read by user {os.geteuid()}", remedy=f"chown {os.geteuid()} {shlex.quote(str(path))}"
         )
 
 
@@ -125,17 +152,25 @@ def upload_pack(url: str) -> list[str]:
     return ["--upload-pack=" + shlex.join(["git", *words, "upload-pack"])]
 
 
-def not_updated(url: str, access: Access, error: process.ProcessFailed) -> MirrorNotUpdated:
-    """The error for a failed git, with its own words and the remedy that fits them."""
-    remedy = "Check the repository's url, the network, and the deploy key or credentials; then deploy again."
-    if "Host key verification failed" in error.output or "HOST IDENTIFICATION HAS CHANGED" in error.output:
-        scp = _SCP.match(url)
-        parts = urlsplit(url) if scp is None else None
-        host = scp.group(1) if scp else str(parts.hostname if parts else "")
-        scan = f"ssh-keyscan {f'-p {parts.port} ' if parts and parts.port else ''}{shlex.quote(host)}"
-        known = shlex.quote(str(access.known_hosts)) if access.known_hosts else "~/.ssh/known_hosts"
-        remedy = (
-            f"See the host's fingerprint with `{scan} | ssh-keygen -lf -`, compare it with the one its owner "
-            f"publishes, and only when they are the same: `{scan} >> {known}`."
-        )
-    return MirrorNotUpdated(f"the mirror was not updated: {error}", remedy=remedy, details=error.output)
+def ssh_host(url: str) -> tuple[str, int | None]:
+    """The host that a checked url names, and the port where it names one; the host is "" for a local path."""
+    scp = _SCP.match(url)
+    if scp:
+        return scp.group(1), None
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port
+
+
+def secrets_of(access: Access) -> list[str]:
+    """What must never be shown of the credentials file, as it is written there and as it is sent."""
+    if access.credentials is None:
+        return []
+    try:
+        lines = access.credentials.read_text("utf-8", "replace").splitlines()
+    except OSError:  # said by check_secret, with a remedy
+        return []
+    found = []
+    for line in lines:
+        user, _, password = line.strip().partition("://")[2].rpartition("@")[0].partition(":")
+        found += [password, *([user] if len(user) >= _LEAST_TOKEN else [])]
+    return [form for each in found if each for form in (each, unquote(each))]

@@ -21,6 +21,10 @@ _NOISE = re.compile(
 
 # how pip and uv say that they were not let in
 _REFUSED = re.compile(r"\b40[13] (Client )?Error|\b401 Unauthorized|\b403 Forbidden|HTTP error 40[13]")
+_UNREACHABLE = re.compile(
+    "onnection refused|tcp connect error|onnection reset|timed out|name resolution|dns error|Name or service not known"
+    "|Network is unreachable|No route to host|NewConnectionError|Failed to fetch"
+)
 
 
 @dataclass
@@ -153,7 +157,9 @@ def _failed(
     if error.returncode is not None and error.returncode > 0:
         return RequirementsNotInstalled(
             f"{installer} could not install {shown}",
-            remedy=f"correct the pin and push, {THEN_DEPLOY}" + (f" ({note})" if note else ""),
+            remedy=f"check the network, the index and index_url, {THEN_DEPLOY}"
+            if _UNREACHABLE.search("\n".join(lines))
+            else f"correct the pin and push, {THEN_DEPLOY}" + (f" ({note})" if note else ""),
             details="\n".join(lines[-DETAIL_LINES:]),
         )
     # not started, a signal or the time limit: no pin is at fault

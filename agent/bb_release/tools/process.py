@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from bb_release.tools.mask import Mask as Mask
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KEPT_LINES = 40
 TERM_GRACE_SECONDS = 10.0
@@ -54,18 +56,6 @@ class Completed:
 
     returncode: int
     output: str
-
-
-class Mask:
-    """Replaces secrets (values of at least 8 characters) before anything is written anywhere."""
-
-    def __init__(self, secrets: Sequence[str] = ()) -> None:
-        self._secrets = sorted({s for s in secrets if len(s) >= 8}, key=len, reverse=True)
-
-    def __call__(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "****")
-        return text
 
 
 def environment(extra: Mapping[str, str] | None = None, *, passed: Sequence[str] = ()) -> dict[str, str]:
@@ -286,6 +276,7 @@ def replace_self(argv: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str
     """Become another program (exec): terminal, signals and exit code are then its own."""
     os.chdir(cwd)
     words = [str(word) for word in argv]
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and a program would inherit that
     try:
         os.execvpe(words[0], words, dict(env))  # noqa: S606 - a list of arguments, no shell
     except OSError as error:

@@ -67,15 +67,15 @@ def postgresql(url):
     }
 
 
-def sqlite(path):
-    return {"ENGINE": "django.db.backends.sqlite3", "NAME": path, "OPTIONS": {"timeout": 20}}
-
-
 DATABASES = {
-    "default": postgresql(os.environ["DATABASE_URL"])
-    if os.environ.get("DATABASE_URL")
-    else sqlite(os.environ.get("DATABASE_PATH") or BASE_DIR / "db.sqlite3")
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("DATABASE_PATH") or BASE_DIR / "db.sqlite3",
+        "OPTIONS": {"timeout": 20},
+    }
 }
+if os.environ.get("DATABASE_URL"):
+    DATABASES["default"] = postgresql(os.environ["DATABASE_URL"])
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en-us"

@@ -51,7 +51,7 @@ class Target:
     @property
     def version(self) -> str:
         """Such as "3.11.2"."""
-        return self.markers["python_full_version"]
+        return self.markers["python_full_version"].removesuffix("+")  # a build of Python from its repository
 
     def show(self, path: Path) -> str:
         """A path of the tree as people name it."""

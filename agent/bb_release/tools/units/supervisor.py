@@ -210,7 +210,7 @@ class SupervisorUnit:
         except xmlrpc.client.ProtocolError as error:  # its own text would show a password in the address
             raise UnitsNotRestarted(
                 f"supervisord at {where} answered {error.errcode} {error.errmsg}",
-                remedy="401: a name and password are needed: socket = http://NAME:PASSWORD@127.0.0.1:PORT",
+                remedy="401: it wants a name and password; give it a [unix_http_server] without, closed by its mode",
             ) from error
         except (OSError, http.client.HTTPException) as error:
             raise UnitsNotRestarted(

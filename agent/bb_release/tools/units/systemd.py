@@ -191,7 +191,7 @@ class SystemdUnit:
             failure = self._try([SYSTEMCTL, *scope, verb, name], limit)
         else:
             failure = by_polkit = self._try([SYSTEMCTL, "--no-ask-password", verb, name], limit)
-            if by_polkit is not None and by_polkit.output.startswith(REFUSED):
+            if by_polkit is not None and any(line.startswith(REFUSED) for line in by_polkit.output.splitlines()):
                 failure = by_sudo = self._try(["sudo", "-n", SYSTEMCTL, verb, name], limit)
                 if by_sudo is not None and _is_refused(by_sudo):
                     raise self._not_allowed(verb, name, by_polkit, by_sudo)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -18,12 +19,12 @@ from bb_release.tools.requirements.pins import Batch, Index, Plan
 BOTH = pytest.mark.parametrize("installer", ["uv", "pip"])
 
 
-def wheel(folder: Path, name: str, version: str, content: str = "VALUE = 1\n", lie: int = 0) -> Path:
+def wheel(folder: Path, name: str, version: str, content: str = "VALUE = 1\n", lie: int = 0, needs: str = "") -> Path:
     """A wheel with a correct RECORD, or with one whose size of the module is wrong by `lie`."""
     info = f"{name}-{version}.dist-info"
     inside = {
         f"{name}/__init__.py": content,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/entry_points.txt": f"[console_scripts]\n{name}-tool = {name}:main\n",
     }
@@ -48,6 +49,7 @@ class Place:
         self.root, self.wheels, self.cache, self.venv = root, root / "wheels", root / "cache", root / "venv"
         self.env = process.environment({"HOME": str(root)})
         self.lines: list[str] = []
+        self.complete = False  # whether the requirements name everything
         self.django = wheel(self.wheels, "django", "0.0.1")
 
     def create(self, installer: str) -> None:
@@ -60,7 +62,7 @@ class Place:
         (self.root / "requirements.txt").write_text(head + "\n".join(requirements) + "\n")
         installers.install(
             self.venv,
-            Plan("requirements.txt", (Batch((self.root / "requirements.txt",)),)),
+            Plan("requirements.txt", (Batch((self.root / "requirements.txt",), self.complete),)),
             installer=installer,
             cwd=self.root,
             cache=self.cache,
@@ -112,6 +114,17 @@ def test_no_such_interpreter(place: Place, python: str, capfd: pytest.CaptureFix
     assert capfd.readouterr() == ("", "")
 
 
+def test_an_interpreter_that_hangs_is_not_waited_for_longer_than_the_limit(place: Place) -> None:
+    hanging = place.root / "python3"
+    hanging.write_text("#!/bin/sh\nexec sleep 60\n")
+    hanging.chmod(0o755)
+    began = time.monotonic()
+    with pytest.raises(EnvironmentNotCreated) as caught:
+        environment.create(place.venv, python=str(hanging), cache=place.cache, seed_pip=False, timeout_seconds=0.5)
+    assert "did not end within 0.5 s" in caught.value.details
+    assert time.monotonic() - began < 30
+
+
 def test_a_folder_in_use_is_refused(place: Place) -> None:
     with pytest.raises(EnvironmentNotCreated, match="not empty"):
         environment.create(place.wheels, python="", cache=place.cache, seed_pip=False)
@@ -149,6 +162,19 @@ def test_a_bad_pin(place: Place, installer: str) -> None:
 def test_nothing_installed_is_refused(place: Place, installer: str) -> None:
     with pytest.raises(RequirementsNotInstalled, match="exit code 0, but Django is not"):
         place.install(installer, 'django==0.0.1; python_version < "3.0"')
+
+
+@BOTH
+def test_a_complete_list_is_installed_as_it_is_and_another_with_what_it_needs(place: Place, installer: str) -> None:
+    wheel(place.wheels, "django", "0.0.1", needs="Requires-Dist: left-out\n")
+    place.complete = True
+    place.install(installer, "django==0.0.1")
+    assert "django" in environment.packages(place.venv)
+    place.complete = False
+    with pytest.raises(RequirementsNotInstalled, match="could not install") as caught:
+        place.install(installer, "django==0.0.1", "django[x]==0.0.1")
+    assert "left-out" in caught.value.details
+    assert not (place.venv / "pip.log").exists()
 
 
 @BOTH

@@ -451,8 +451,9 @@ def test_pylock_files_folders_and_git_become_addresses(project: Project) -> None
 def test_pylock_a_path_out_of_the_repository_is_refused(project: Project) -> None:
     project.write(
         "pylock.toml",
-        'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "x"\ndirectory = {path = "../../x"}\n',
+        'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "x"\ndirectory = {path = "../x"}\n',
     )
+    (project.tree.parent / "x").mkdir()
     assert "not in the repository" in project.refused()
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from bb_release.tools import process, stage
+from bb_release.tools import process
 from stage_projects import (
     MANAGE,
     SETTINGS,
@@ -20,6 +17,7 @@ from stage_projects import (
     environment,
     in_settings,
     python_of,
+    require_python,
     when_ready,
 )
 
@@ -256,12 +254,6 @@ def test_a_manage_py_that_is_not_there_is_as_python_says_it(tmp_path: Path, pyth
         assert "ended with exit code 2" == places[1].do("check")[0]
 
 
-def require_python(version: str) -> None:
-    if not python_of(version):
-        assert not os.environ.get("REQUIRE_PYTHONS"), f"there is no Python {version}"
-        pytest.skip(f"there is no Python {version} here; REQUIRE_PYTHONS=1 makes this a failure")
-
-
 @pytest.mark.parametrize(("version", "requirement"), VERSIONS, ids=[" ".join(v) for v in VERSIONS])
 def test_each_supported_django_and_python_has_a_stage(
     version: str, requirement: str, tmp_path: Path, cache: Path
@@ -276,43 +268,3 @@ def test_each_supported_django_and_python_has_a_stage(
         files = STAGED[name] if staged else in_settings(ALONE[name][0])
         why = compare(folder, python, files, EVERYTHING if not number else SOME, staged=staged)
         assert re.search("^$" if staged else ALONE[name][1], why)
-
-
-# How sys.argv can be looked at, and whether `check`, `collectstatic` and `migrate` would see another thing.
-LOOKS = {
-    "argv[0]": False, "'test' in argv": False, "argv.count('test')": False, "argv[1:2] == ['test']": False,
-    "'test' in argv[1:]": False, "argv == []": False, "[] == argv": False,
-    "argv[1]": True, "argv[-1]": True, "len(argv)": True, "list(argv)": True, "tuple(argv)": True, "[*argv]": True,
-    "f(*argv)": True, "f(*argv[1:])": True, "' '.join(argv)": True, "'check' in argv": True, "argv[1:2] == ['check']":
-    True, "str(argv)": True, "'%s' % argv": True, "argv + []": True, "[] + argv": True, "argv * 2": True, "2 * argv": True,
-    "argv.copy()": True, "argv.index('check')": True, "list(reversed(argv))": True, "sorted(argv)": True, "set(argv)": True,
-    "[word for word in argv]": True, "any('t' in word for word in argv)": True, "bool(argv)": True, "argv < ['manage.py', 'd']": True,
-    "json.dumps(argv)": True, "copy.copy(argv)": True, "copy.deepcopy(argv)": True, "dict(enumerate(argv))": True,
-    "argv.append('x')": True, "argv.extend([])": True, "argv.pop()": True, "argv.sort()": True, "argv.clear()": True,
-    "argv.__setitem__(0, 'x')": True, "argv.insert(0, 'x')": True, "argv.remove('check')": True, "argv.reverse()": True,
-}  # fmt: skip
-LOOK = """\
-import copy, json, sys
-sys.path.insert(0, sys.argv[1])
-import traps
-def f(*words): return words
-for look in json.loads(sys.argv[2]):
-    noted, plain = [], ["manage.py", "check"]
-    argv = traps.Words(list(plain), [["manage.py", "collectstatic", "--noinput"], ["manage.py", "migrate"]], noted.append)
-    seen = eval(look)
-    should = eval(look, globals(), {"argv": plain})
-    argv.settle(["manage.py", "migrate"])
-    end = list.copy(argv) == ["manage.py", "migrate"] and list(argv) == argv and len(argv) == 2
-    print(json.dumps([look, bool(noted), seen == should or repr(seen), end]))
-"""
-
-
-@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
-def test_a_look_at_the_command_line_is_noted_where_the_answer_is_not_the_same_for_all(version: str) -> None:
-    require_python(version)
-    done = subprocess.run(
-        [python_of(version), "-c", LOOK, stage.PROGRAM.parent, json.dumps(list(LOOKS))],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    seen = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [[look, noted, True, True] for look, noted in LOOKS.items()] == seen, done.stderr

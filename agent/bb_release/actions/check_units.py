@@ -1,0 +1,162 @@
+"""What `check` looks at in the units: known, running, started at boot, of which release, and may we restart them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bb_release.actions.verify import manager_for
+from bb_release.errors import ReleaseError
+from bb_release.model import activation
+from bb_release.model.app import App, Unit
+from bb_release.model.fact import Fact, problem, warn
+from bb_release.tools import filesystem, host, systemctl
+from bb_release.tools.units import rights as as_written
+
+BOOTED = Path("/run/systemd/system")  # sd_booted(3)
+SUDOERS = f"sudo visudo -f {as_written.SUDOERS}   # add: "
+
+
+def units(app: App) -> Iterator[Fact]:
+    if not app.units:
+        yield warn("no units: nothing is restarted, and no process is proven", "add units = to the configuration")
+    for unit in app.units:
+        try:
+            yield from _state(app, unit)
+        except ReleaseError as error:
+            ours = unit.kind == "systemd" and BOOTED.is_dir() and not unit.user
+            yield problem(f"{unit.name}: {error.message}", "sudo bb-release units --install" if ours else error.remedy)
+
+
+def _state(app: App, unit: Unit) -> Iterator[Fact]:
+    manager = manager_for(unit)
+    state = manager.state()
+    live = _live(app)
+    if state.running:
+        pids = manager.processes()
+        used = [host.release_of(pid, app.layout.releases) for pid in pids] if unit.runs_release else []
+        foreign = sorted({name for names, _ in used for name in names} - {live})
+        unseen = any(closed for _, closed in used)
+        if foreign and live:
+            yield warn(
+                f"{unit.name} runs from {', '.join(foreign)}, not from {live}", f"bb-release restart {unit.name}"
+            )
+        else:
+            seen = ", whose processes cannot all be read" if unseen else ""
+            yield Fact(f"{unit.name}: {state.summary}{seen}")
+    elif live:
+        yield warn(f"{unit.name} does not run: {state.summary}", f"bb-release restart {unit.name}")
+    else:
+        yield Fact(f"{unit.name} is known, and starts with the first deploy")
+
+
+def _live(app: App) -> str:
+    """What is live, "" for nothing and for what cannot be read: that has its own line."""
+    try:
+        return activation.current_name(app.layout)
+    except ReleaseError:
+        return ""
+
+
+def starts(app: App) -> Iterator[Fact]:
+    """At boot, and through the link: else the next start would be another release's."""
+    for unit in app.units:
+        if unit.kind != "systemd":
+            continue
+        try:
+            facts = systemctl.properties(unit.name, ["LoadState", "UnitFileState", "ExecStart"], user=unit.user)
+        except ReleaseError:  # its state has told so already
+            continue
+        if facts.get("LoadState") != "loaded":
+            continue
+        scope = "systemctl --user" if unit.user else "sudo systemctl"
+        if facts.get("UnitFileState") == "disabled":
+            yield warn(f"{unit.name} does not start at boot", f"{scope} enable {unit.name}")
+        start = facts.get("ExecStart", "")
+        if unit.runs_release and f"{app.layout.current}/" not in start:
+            yield warn(f"{unit.name} does not start through {app.layout.current}",
+                       f"as bb-release units shows it: sudo systemctl edit --full {unit.name}")  # fmt: skip
+        elif unit.runs_release and (" --chdir" in start or " -m " in start):
+            yield warn(f"{unit.name} starts with --chdir or python -m: a worker that starts late may mix two releases",
+                       f"start venv/bin/gunicorn itself: sudo systemctl edit --full {unit.name}")  # fmt: skip
+
+
+def rights(app: App) -> Iterator[Fact]:
+    """Whether the deploy user may restart each unit of the system, exactly and without a password."""
+    ours = [unit for unit in app.units if unit.kind == "systemd" and not unit.user]
+    owner = filesystem.name_of(app.root.stat().st_uid)
+    if not ours or owner == "root":
+        return
+    well = []
+    for unit in ours:
+        name = unit.name if "." in unit.name else f"{unit.name}.service"
+        wanted: dict[str, Sequence[str]] = {name: as_written.RESTART if unit.runs_release else as_written.RELOAD}
+        wanted |= dict.fromkeys(_sockets(name), as_written.SOCKET)
+        by_polkit = _allowed(unit)
+        for each, verbs in wanted.items():
+            by_sudo = [systemctl.sudo_allows(verb, each, user=owner) for verb in verbs]
+            if all(by_sudo) or (by_polkit and None in by_sudo):
+                well.append(each)
+            elif None in by_sudo:
+                rule = as_written.polkit_rule(owner, {each: verbs})
+                yield problem(f"{owner} may not change {each}: there is no sudo, and polkit does not allow it",
+                              f"as root, in {as_written.POLKIT}:\n{rule}")  # fmt: skip
+            else:
+                yield problem(f"{owner} may not change {each} without a password",
+                              SUDOERS + as_written.sudoers(owner, {each: verbs}))  # fmt: skip
+    if well:
+        yield Fact(f"{owner} may restart {', '.join(well)}")
+
+
+def _allowed(unit: Unit) -> bool:
+    """Whether this user may restart the unit, by polkit or by sudo. A socket beside it is not asked for."""
+    try:
+        manager_for(unit).check_can("restart" if unit.runs_release else "reload")
+    except ReleaseError:
+        return False
+    return True
+
+
+def _sockets(unit: str) -> list[str]:
+    """A socket that failed with its service has to be started again: that takes a right of its own."""
+    try:
+        said = systemctl.properties(unit, ["TriggeredBy"]).get("TriggeredBy", "")
+    except ReleaseError:
+        return []
+    return [name for name in said.split() if name.endswith(".socket")]
+
+
+def linger(app: App) -> Iterator[Fact]:
+    owner = filesystem.name_of(app.root.stat().st_uid)
+    if any(unit.kind == "systemd" and unit.user for unit in app.units):
+        if systemctl.lingers(owner):
+            yield Fact(f"{owner} lingers: the user's units run without a session")
+        else:
+            yield problem(f"{owner} does not linger: the user's units end with the last session",
+                          f"sudo loginctl enable-linger {owner}")  # fmt: skip
+
+
+def boot(app: App) -> Iterator[Fact]:
+    """What finishes a switch that a power cut left, and what deploys by itself."""
+    if not BOOTED.is_dir():
+        yield warn("no systemd runs here: after a power cut nobody finishes a switch",
+                   f"have `bb-release -a {app.name} recover` run at boot, after the site's units")  # fmt: skip
+        return
+    recover, timer = f"bb-release-recover@{app.name}.service", f"bb-release@{app.name}.timer"
+    facts = systemctl.properties(recover, ["LoadState", "UnitFileState"])
+    if facts.get("LoadState") != "loaded":
+        yield warn(f"{recover} is not installed: after a power cut nobody finishes a switch",
+                   "sudo bb-release units --install")  # fmt: skip
+    elif facts.get("UnitFileState") != "enabled":
+        yield warn(f"{recover} does not run at boot", f"sudo systemctl enable {recover}")
+    else:
+        yield Fact(f"{recover} runs at boot")
+    facts = systemctl.properties(timer, ["LoadState", "UnitFileState", "ActiveState"])
+    if facts.get("UnitFileState") == "enabled" and facts.get("ActiveState") != "active":
+        yield warn(f"{timer} is enabled, but does not run", f"sudo systemctl start {timer}")
+    elif facts.get("ActiveState") == "active":
+        yield Fact(f"{timer} runs: a push is a deploy")
+
+
+PROBES = (units, starts, rights, linger, boot)
+NEED_ROOT = (rights, linger)

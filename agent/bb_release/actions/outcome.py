@@ -1,0 +1,98 @@
+"""What follows a deploy that ended well, ended badly, or had nothing to do."""
+
+from __future__ import annotations
+
+import time
+
+from bb_release.actions import prune, timer
+from bb_release.actions.run import Run, site_state
+from bb_release.actions.site_commands import tell
+from bb_release.actions.status import started_before_environment, status
+from bb_release.actions.switch import hold_timers
+from bb_release.actions.wish import Wish
+from bb_release.errors import BugFound, NotHealthy, NotNow, ReleaseError, StorageFailed
+from bb_release.model import durable, hold
+from bb_release.model import release as releases
+from bb_release.model.release import Release, State
+from bb_release.model.step import Deployment, Scope
+
+
+def nothing_to_do(run: Run, live: Release, wish: Wish) -> Release:
+    """It is live and verified; whether it is well at this moment is asked again. Raises NotHealthy."""
+    app = run.app
+    facts = status(app)
+    if not facts["well"]:
+        stopped = [f"{unit['name']}: {unit['summary']}" for unit in facts["units"] if not unit["running"]]
+        error = NotHealthy(
+            f"there is nothing to deploy, {live.describe()} is live, but the site is not well",
+            details="\n".join([*stopped, f"health: {facts['health']}"]),
+            remedy="bb-release restart; where that does not help: bb-release check",
+        )
+        error.exit_code = 21
+        raise error
+    run.log.say(f"nothing to do: {live.describe()} is live and verified")
+    for name in started_before_environment(app):
+        run.log.warn(f"{name} was started before {app.env_file} changed: bb-release restart takes it up")
+    if not wish.ref and not wish.if_changed:
+        hold.lift(app.layout, by_hand=False)
+    return live
+
+
+def explain(run: Run, wish: Wish, deployment: Deployment, error: ReleaseError) -> None:
+    """Fill the site line and the exit code from the scope of what failed, and note it in the manifest."""
+    step = deployment.failed_step.name if deployment.failed_step else ""
+    error.log = f"bb-release log {deployment.release.name}"
+    run.facts["step"] = step
+    try:
+        if not isinstance(error, NotNow):  # that is no failure: the next tick asks again
+            known = timer.note_failure(run.app, deployment.release.manifest.revision, error.code)
+            error.told_before = known and wish.if_changed
+    except ReleaseError as second:  # a full disk, or a state file that cannot be read: the first error is the news
+        run.log.warn(second.message)
+    release = releases.read(deployment.release.folder)
+    if error.exit_code == 20:  # switched back: that has been told, to after-rollback too
+        return
+    if error.site:  # the switch has told already
+        tell(deployment, "after-failure")
+        return
+    if deployment.scope is Scope.RELEASE:
+        error.site = f"{site_state(run.app)}; nothing live was changed"
+    else:
+        error.exit_code = error.exit_code if isinstance(error, NotNow | BugFound) else 4
+        applied = release.manifest.migrations
+        database = f"applied to the database: {', '.join(applied)}" if applied else "no migration was applied"
+        if isinstance(error, StorageFailed) and step == "migrate":
+            database = "which migrations were applied could not be recorded"
+        error.site = f"{site_state(run.app)}; {database}"
+    failure = {"code": error.code, "step": step, "message": run.log.mask(error.message)}
+    state = State.FAILED if release.state is State.BUILDING else None
+    try:
+        durable.with_reserve(run.app.layout.reserve, lambda: _note(release, state, failure))
+    except ReleaseError as second:
+        run.log.warn(second.message)
+    tell(deployment, "after-failure")
+
+
+def _note(release: Release, state: State | None, failure: dict[str, str]) -> None:
+    release.mark(state, failure=failure)
+
+
+def after(run: Run, deployment: Deployment, wish: Wish) -> None:
+    """What follows a success; a failure here is a warning, the deploy has succeeded."""
+    app = run.app
+    timer.forget(app)
+    if wish.archive or (wish.ref and wish.ref != app.branch):
+        reason = f"{wish.archive.name if wish.archive else wish.ref} was deployed, not the branch {app.branch}"
+        hold_timers(run, reason)
+    elif not wish.if_changed:
+        hold.lift(app.layout, by_hand=False)
+    tell(deployment, "after-verify")
+    try:
+        began = time.monotonic()
+        gone = [v.name for v in prune.prune(run) if not v.keep]
+        run.log.event("pruned", releases=gone, seconds=round(time.monotonic() - began, 3))
+        if gone:
+            run.log.say(f"pruned {', '.join(gone)}")
+    except (ReleaseError, OSError) as error:
+        run.log.warn(f"{error}; the deploy itself has succeeded")
+    run.log.say(f"live: {deployment.release.describe()}, verified")

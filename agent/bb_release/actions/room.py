@@ -1,0 +1,40 @@
+"""How much room the next release takes, and how much there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bb_release.model import release as releases
+from bb_release.model.app import App
+from bb_release.tools import host
+
+LEAST_FREE_BYTES = 100_000_000
+LEAST_FREE_INODES = 2_000
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes and inodes: what is free for this user, and what a release needs by the largest one so far."""
+
+    free_bytes: int
+    need_bytes: int
+    free_inodes: int
+    need_inodes: int
+
+    @property
+    def is_enough(self) -> bool:
+        return self.free_bytes >= self.need_bytes and self.free_inodes >= self.need_inodes
+
+    def describe(self) -> str:
+        return (
+            f"{self.free_bytes // 1_000_000} MB and {self.free_inodes} inodes free,"
+            f" {self.need_bytes // 1_000_000} MB and {self.need_inodes} inodes needed"
+        )
+
+
+def room(app: App) -> Room:
+    """As `deploy` reckons before it begins. Raises OSError where there is no app root."""
+    everything, _ = releases.readable(app.layout)
+    size, files = max((r.manifest.size for r in everything if r.manifest.size), default=(0, 0))
+    free, inodes = host.free(app.root)
+    return Room(free, max(LEAST_FREE_BYTES, int(1.2 * size)), inodes, max(LEAST_FREE_INODES, int(1.2 * files)))

@@ -1,0 +1,239 @@
+"""The systemd units and the nginx site of an app, filled in for its configuration; printed or installed.
+
+The templates are the only source: what `systemd/` holds is what they give for the example site, and a test sees to it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pwd
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from bb_release.errors import AlreadyThere, ConfigurationInvalid, NotTheOwner, ReleaseError
+from bb_release.model import activation, durable
+from bb_release.model.app import App, Unit
+from bb_release.tools import systemctl
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+SYSTEMD = Path("/etc/systemd/system")
+NGINX = (Path("/etc/nginx/sites-available"), Path("/etc/nginx/conf.d"))
+LINK = "/usr/local/bin/bb-release"
+WEB_SERVERS = ("www-data", "nginx", "http")  # Debian, Fedora and Red Hat, Arch
+# without quotes, spaces, `%` and `$`, a word means the same to systemd, nginx and ssh alike
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@+,~-]+")
+_ALONE = re.compile(r"^( *)\$(environment|explained_environment|shared_folders)\n", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class People:
+    """Who runs what on this host, and where the agent's program lies."""
+
+    deploy_user: str
+    site_user: str
+    web_server: str
+    program: str
+
+
+@dataclass(frozen=True)
+class File:
+    """One file to be: where, and what it holds."""
+
+    path: Path
+    content: str
+
+
+def people(app: App, site_user: str) -> People:
+    """The owner of the app root deploys (before there is one: `deploy`), and nginx has its distribution's user."""
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    web_server = next((name for name in WEB_SERVERS if name in known), WEB_SERVERS[0])
+    # the link that survives an upgrade, where there is one
+    program = LINK if os.access(LINK, os.X_OK) else f"{sys.prefix}/bin/bb-release"
+    return People(owner_of(app) or "deploy", site_user or web_server, web_server, program)
+
+
+def owner_of(app: App) -> str:
+    """The user's name that the app root belongs to; "" when there is no root yet, or no name for its owner."""
+    try:
+        return pwd.getpwuid(app.root.stat().st_uid).pw_name
+    except (OSError, KeyError):
+        return ""
+
+
+def role(unit: Unit) -> str:
+    """What a unit is, by its name: `beat`, `celery` (a worker) or `web`."""
+    if "beat" in unit.name:
+        return "beat"
+    return "celery" if "celery" in unit.name or "worker" in unit.name else "web"
+
+
+def socket_of(app: App) -> str:
+    """Where the site listens: the unix socket of the health address, or one named for the web unit."""
+    if app.health and app.health.url.startswith("http+unix://"):
+        return app.health.url.removeprefix("http+unix://").partition(":")[0]
+    return f"/run/{_web_unit(app)}/web.sock"
+
+
+def render(app: App, who: People, *, systemd: bool = True, nginx: bool = True, folder: Path = SYSTEMD) -> list[File]:
+    """The files of this app. Units of Supervisor, of `systemctl --user` and of commands are not ours to write.
+
+    Raises ConfigurationInvalid: nothing names the application, or a value cannot be written into a unit.
+    """
+    files = []
+    if systemd:
+        ours = [unit for unit in app.units if unit.kind == "systemd" and unit.runs_release and not unit.user]
+        application = _application(app) if ours else ""
+        for unit in ours:
+            values = {"unit": _stem(unit), "application": application, "celery": application.partition(".")[0]}
+            values |= {"workers": _workers(application), "socket": socket_of(app)}
+            files.append(File(folder / f"{_stem(unit)}.service", _fill(f"{role(unit)}.service", app, who, values)))
+            if role(unit) == "web":
+                files.append(File(folder / f"{_stem(unit)}.socket", _fill("web.socket", app, who, values)))
+        for template, name in (
+            ("agent.service", "bb-release@.service"), ("agent.timer", "bb-release@.timer"),
+            ("recover.service", "bb-release-recover@.service"),
+        ):  # fmt: skip
+            files.append(File(folder / name, _fill(template, app, who, {})))
+    if nginx:
+        site = next((place for place in NGINX if place.is_dir()), NGINX[0])
+        values = {"unit": _web_unit(app), "socket": socket_of(app), "server_name": _server_name(app)}
+        files.append(File(site / f"{app.name}.conf", _fill("site.nginx", app, who, values)))
+    return files
+
+
+def install(files: list[File]) -> list[Path]:
+    """Write those that are not there, all or none, and have systemd read them. Returns what was written.
+
+    Raises NotTheOwner for anyone but root, AlreadyThere with the difference when a file holds something else,
+    UnitsNotRestarted when systemd does not answer (the files are there then).
+    """
+    if os.geteuid() != 0:
+        raise NotTheOwner("unit files are root's", remedy="sudo bb-release units --install")
+    differences = [line for file in files for line in _difference(file)]
+    if differences:
+        raise AlreadyThere(
+            "a file that is there already holds something else; nothing was written",
+            details="\n".join(differences),
+            remedy="keep it as it is (a drop-in below NAME.d changes a unit), or move it away and run this again",
+        )
+    written = []
+    for file in files:
+        if not file.path.exists() and file.path.parent.is_dir():
+            durable.put(file.path, file.content.encode(), mode=0o644)
+            written.append(file.path)
+    if any(path.suffix in (".service", ".socket", ".timer") for path in written):
+        systemctl.daemon_reload()
+    return written
+
+
+def enable_commands(app: App, files: list[File]) -> list[str]:
+    """What a person types once the files are there: nothing is started or enabled by itself."""
+    names = [file.path.name for file in files]
+    sockets = [name for name in names if name.endswith(".socket")]
+    services = [name for name in names if name.endswith(".service") and "@" not in name]
+    commands = [f"systemctl enable --now {name}" for name in sockets]
+    # not started: there is nothing to start before the first deploy, which does it
+    commands += [f"systemctl enable {' '.join(services)}"] if services else []
+    if "bb-release@.service" in names:
+        commands.append(f"systemctl enable bb-release-recover@{app.name}.service")
+        commands.append(f"systemctl enable --now bb-release@{app.name}.timer   # only if a push is to be a deploy")
+    for file in files:
+        if file.path.parent == NGINX[0]:
+            commands.append(f"ln -s {file.path} /etc/nginx/sites-enabled/")
+        if file.path.parent in NGINX:
+            commands.append("nginx -t && systemctl reload nginx")
+    return commands
+
+
+def _difference(file: File) -> Iterator[str]:
+    try:
+        there = file.path.read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return
+    yield from difflib.unified_diff(
+        there.splitlines(), file.content.splitlines(), str(file.path), "what it should be", lineterm=""
+    )
+
+
+def _stem(unit: Unit) -> str:
+    return unit.name.removesuffix(".service")
+
+
+def _web_unit(app: App) -> str:
+    return next((_stem(unit) for unit in app.units if role(unit) == "web" and unit.runs_release), app.name)
+
+
+def _application(app: App) -> str:
+    """The WSGI or ASGI application: as configured, else as the live release said of itself."""
+    if app.application:
+        return app.application
+    try:
+        live = activation.current(app.layout)
+    except (ReleaseError, OSError):
+        live = None
+    said = str(live.manifest.facts.get("application", "")) if live else ""
+    if not said:
+        raise ConfigurationInvalid(
+            "the units need the name of the application, and nothing is live that could tell it",
+            remedy=f'add to the configuration: application = "{app.name.replace("-", "_")}.wsgi:application"',
+        )
+    # Django's own settings write it with a dot, gunicorn with a colon
+    return said if ":" in said else ":".join(said.rpartition(".")[::2])
+
+
+def _workers(application: str) -> str:
+    if "asgi" in application.partition(":")[0]:
+        return "--worker-class uvicorn_worker.UvicornWorker --workers 2"
+    return "--worker-class gthread --workers 2 --threads 4"
+
+
+def _server_name(app: App) -> str:
+    host = dict(app.health.headers).get("Host", "") if app.health else ""
+    return host or dict(app.environment).get("DJANGO_ALLOWED_HOSTS", "").partition(",")[0] or "_"
+
+
+def _fill(template: str, app: App, who: People, values: Mapping[str, str]) -> str:
+    """One template with its values. Raises ConfigurationInvalid for one that would need quotes."""
+    plain = {
+        **vars(who), **values, "name": app.name, "root": str(app.root),
+        "project": "/".join(word for word in (f"{app.root}/current/app", app.subfolder.strip("/")) if word),
+    }  # fmt: skip
+    for key, value in plain.items():
+        if not _PLAIN.fullmatch(value) and key != "workers":
+            raise ConfigurationInvalid(
+                f"{key} is {value!r}, which cannot be written into a unit or an nginx site",
+                remedy="use letters, digits and . _ - / : @ + , only; or write these files by hand",
+            )
+    environment = list(_environment(app))
+    explained = ["# the site's own settings and secrets, read by systemd as root: mode 0600 is enough"]
+    blocks = {
+        "environment": environment,
+        "explained_environment": [*explained, *environment] if app.env_file else environment,
+        "shared_folders": [
+            line for name in app.shared_folders if _PLAIN.fullmatch(name) and name.split("/")[-1] == "media"
+            for line in (f"location /{name}/ {{", f"    root {app.root}/shared;", "}")
+        ],
+    }  # fmt: skip
+
+    def block(found: re.Match[str]) -> str:
+        return "".join(f"{found[1]}{line}\n" for line in blocks[found[2]])
+
+    text = (TEMPLATES / template).read_text("utf-8")
+    # the blocks last: what they hold is not looked at for further names
+    head = Template(_ALONE.sub(lambda found: f"{found[1]}$${found[2]}\n", text)).substitute(plain)
+    return _ALONE.sub(block, head)
+
+
+def _environment(app: App) -> Iterator[str]:
+    """The same environment that manage.py gets. `%` is systemd's own, and doubled."""
+    if app.env_file:
+        yield f"EnvironmentFile={app.env_file}".replace("%", "%%")
+    settings = (("DJANGO_SETTINGS_MODULE", app.settings),) if app.settings else ()
+    for name, value in (*app.environment, *settings):
+        quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("%", "%%")
+        yield f'Environment="{name}={quoted}"'

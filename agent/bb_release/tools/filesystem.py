@@ -1,0 +1,80 @@
+"""What kind of file system a path lies on, and who may do what there. Looks only."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+MOUNTS = Path("/proc/self/mountinfo")
+# renames and locks of these are not what a local disk promises
+NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "afs", "fuse.sshfs", "fuse.glusterfs",
+           "lustre", "ocfs2", "gfs2"}  # fmt: skip
+
+
+def kind(path: Path) -> str:
+    """The type of the file system, such as "ext4"; "" when the kernel does not say. Raises OSError.
+
+    proc(5), mountinfo: the third field is the device, the mount point the fifth, and after " - " comes the type.
+    """
+    wanted = str(path.resolve(strict=True))
+    best, found = "", ""
+    for line in MOUNTS.read_text("utf-8", "replace").splitlines():
+        head, _, tail = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), head.split(" ")[4])
+        if (wanted == point or wanted.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+            best, found = point, tail.split(" ")[0]
+    return found
+
+
+def name_of(uid: int) -> str:
+    """A user's name, or #uid for one without."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+def group_of(user: str) -> str:
+    """The name of the user's own group. Raises KeyError."""
+    return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+
+
+def groups_of(user: str) -> tuple[int, set[int]]:
+    """The user's number, and all groups. Raises KeyError for a user that is not there."""
+    entry = pwd.getpwnam(user)
+    return entry.pw_uid, set(os.getgrouplist(user, entry.pw_gid))
+
+
+def may(user: str, facts: os.stat_result, wish: int) -> bool:
+    """Whether the user may read (4), write (2) or enter (1), by owner, group and mode; without access lists."""
+    uid, groups = groups_of(user)
+    shift = 6 if facts.st_uid == uid else 3 if facts.st_gid in groups else 0
+    return uid == 0 or (stat.S_IMODE(facts.st_mode) >> shift) & wish == wish
+
+
+def not_writable(user: str, top: Path, most: int = 5000) -> Iterator[Path]:
+    """What below `top`, itself included, the user cannot write; looks at `most` entries. Raises OSError."""
+    wish = 3 if top.is_dir() else 2
+    if not may(user, top.stat(), wish):
+        yield top
+    seen = 0
+    for folder, folders, files in os.walk(top):
+        for name in (*folders, *files):
+            seen += 1
+            if seen > most:
+                return
+            path = Path(folder) / name
+            facts = path.lstat()
+            if not stat.S_ISLNK(facts.st_mode) and not may(user, facts, 3 if name in folders else 2):
+                yield path
+
+
+def umask() -> int:
+    """The umask of this process, without changing it. proc(5), status."""
+    found = re.search(r"(?m)^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text("utf-8"))
+    return int(found[1], 8) if found else 0o022

@@ -1,0 +1,1 @@
+"""Side-by-side measurement of deploys: a generated site, an index on loopback, contestants, and the floor."""

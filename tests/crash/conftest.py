@@ -1,0 +1,54 @@
+"""Shared by the crash tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import results
+from power_ground import ground, workers  # noqa: F401 - fixtures of the power and disk tests
+from power_usual import usual  # noqa: F401
+from tiny_site import TinySite, in_memory, tiny_site
+
+from example_site import NOBODY
+
+
+def pytest_sessionfinish() -> None:
+    """The numbers of this session go into RESULTS.md, when BB_CRASH_RESULTS=1 says so."""
+    if results.is_wanted():
+        results.write()
+
+
+@pytest.fixture(scope="session")
+def near_cache() -> Iterator[Path]:
+    """The installer's cache on the file system of the tiny sites, so that it can give out links."""
+    folder = Path(tempfile.mkdtemp(prefix="bb-cache-", dir=in_memory()))
+    folder.chmod(0o755)
+    if os.geteuid() == 0:
+        os.chown(folder, NOBODY, NOBODY)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def tiny(near_cache: Path) -> Iterator[TinySite]:
+    """A tiny site with nothing deployed yet."""
+    with tiny_site(near_cache) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def live_tiny(near_cache: Path) -> Iterator[TinySite]:
+    """A tiny site with three good releases, the third live, kept for `bring_back`; shared by a module's tests."""
+    with tiny_site(near_cache) as made:
+        made.ok("deploy")
+        made.add_column()
+        made.ok("deploy")
+        made.add_column()
+        made.ok("deploy")
+        made.keep()
+        yield made

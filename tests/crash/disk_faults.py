@@ -1,0 +1,122 @@
+"""Single system calls of the agent's that fail, by strace: the n-th write, flush, rename... says EIO or "no space".
+
+First a run is only watched: which calls change something below the app root? Then each is made to fail, once, or
+with all that follow it. strace counts in each process by itself, and only the agent's own process is traced.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import power_host as host
+from disk_room import Answer, answer
+from power_cut import Scenario, scene
+from power_ground import Ground
+from power_oracle import problems
+
+from example_site import Site, unprivileged
+
+KIND = "ext4"
+# as the kernel calls them: os.rename is renameat on some machines
+CALLS = (
+    "fsync", "syncfs", "write", "pwrite64", "openat", "rename", "renameat", "renameat2", "unlink", "unlinkat",
+    "symlink", "symlinkat", "mkdir", "mkdirat", "rmdir", "ftruncate", "truncate",
+)  # fmt: skip
+LINE = re.compile(r"^(\w+)\((.*)\)\s+= (-?\d+|\?)")
+PATH = re.compile(r'[<"](/[^>"]*)[>"]')
+ERRORS = ("EIO", "ENOSPC", "EDQUOT", "EROFS")
+
+
+@dataclass(frozen=True)
+class Call:
+    """The `number`-th call of this name in the agent's own process, and the path below the root that it is about."""
+
+    name: str
+    number: int
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.number} {re.sub(r'20[0-9-]{17}', 'RELEASE', self.path)}"
+
+
+@dataclass
+class Failed:
+    """One run with a call that failed, and the repair after it."""
+
+    call: Call
+    error: str
+    for_ever: bool
+    hit: str  # strace's line of the first call that failed; "" when it never came so far
+    first: Answer
+    repair: Answer
+
+    def __str__(self) -> str:
+        return f"{self.call} says {self.error}{' from then on' if self.for_ever else ''}"
+
+
+def require_tracing() -> None:
+    host.require_mounts(KIND)
+    host.require_program("strace")
+    done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, **unprivileged())
+    host.require(done.returncode == 0, "right to trace a process (ptrace)")
+
+
+def traced(site: Site, words: tuple[str, ...], log: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    log.touch()
+    log.chmod(0o666)
+    return subprocess.run(
+        ["strace", "-qq", "-y", "-s", "200", "-o", log, "-e", f"trace={','.join(CALLS)}", *options, *site.command(*words)],
+        cwd="/", env=site.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=300, **unprivileged(),
+    )  # fmt: skip
+
+
+def calls_of(ground: Ground, scenario: Scenario) -> list[Call]:
+    """All calls of an undisturbed run that change something below the root."""
+    with scene(ground, scenario, KIND) as (site, image), host.mounted(image, KIND, site.root):
+        log = image.with_name("strace.log")
+        done = traced(site, scenario.words, log)
+        text = log.read_text(errors="replace")
+        log.unlink()
+    if done.returncode != scenario.exit_code:
+        raise RuntimeError(done.stdout)
+    counted: dict[str, int] = {}
+    found = []
+    for line in text.splitlines():
+        match = LINE.match(line)
+        if not match:
+            continue
+        name, arguments, result = match.groups()
+        counted[name] = counted.get(name, 0) + 1
+        paths = PATH.findall(arguments)
+        path = paths[-1] if name.startswith(("rename", "symlink")) and paths else (paths or [""])[0]
+        if name == "openat" and not re.search(r"O_(CREAT|WRONLY|RDWR|TRUNC)", arguments):
+            continue
+        if name == "openat":
+            path = paths[-1]
+        if (path.startswith(f"{ground.root}/") or path == str(ground.root)) and result != "-1":
+            found.append(Call(name, counted[name], path.removeprefix(f"{ground.root}/")))
+    return found
+
+
+def fail(ground: Ground, scenario: Scenario, call: Call, error: str, *, for_ever: bool) -> Failed:
+    """Let the call fail; then look, repair without the fault, and look again."""
+    with scene(ground, scenario, KIND) as (site, image), host.mounted(image, KIND, site.root):
+        log = image.with_name("strace.log")
+        when = f"{call.number}+" if for_ever else str(call.number)
+        done = traced(site, scenario.words, log, "-e", f"inject={call.name}:error={error}:when={when}")
+        hit = next((line for line in log.read_text(errors="replace").splitlines() if "(INJECTED)" in line), "")
+        log.unlink()
+        first = Answer(scenario.words, done.returncode, done.stdout, name_of_live(ground, site))
+        first.broken = problems(site.root, ground.known(*ground.revisions))
+        repair = answer(ground, site, ("recover",))
+        repair.broken += problems(site.root, ground.known(*ground.revisions), repaired=True)
+        return Failed(call, error, for_ever, hit, first, repair)
+
+
+def name_of_live(ground: Ground, site: Site) -> str:
+    live = (site.root / "releases" / site.current() / "REVISION").read_text().strip()
+    return next((name for name, revision in ground.revisions.items() if revision == live), live)

@@ -1,0 +1,334 @@
+"""One judge of an app root, with nothing of the agent's in it: it reads the disk, the database and /proc by itself."""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from example_site import unprivileged
+
+NAME = re.compile(r"\A\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d\Z")
+LIVE = {"verified", "activating", "returning", "bad"}  # bad: a first deploy, or a way back that failed as well
+WHOLE = {"ready", "verified", "activating", "returning", "bad"}  # what these say was proven before they were written
+RESTING = {"ready", "verified", "failed", "bad"}  # after a recovery nothing is under way
+
+
+@dataclass
+class Oracle:
+    """Judges one app root. `repository` is the source, not the mirror; `ignore` names releases damaged on purpose."""
+
+    root: Path
+    repository: Path
+    database: Path | None = None
+    service: bool = False  # is there a unit, whose processes may stay?
+    ignore: set[str] = field(default_factory=set)
+    _trees: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def require_whole(self, *, recovered: bool) -> str:
+        """The live release's name, "" for none. Raises AssertionError with every problem."""
+        found = self.problems(recovered=recovered)
+        assert [] == found, "\n".join(found)
+        return self.current()
+
+    def problems(self, *, recovered: bool) -> list[str]:
+        """All that is wrong, in words; `recovered`: has a recovery been run, so that nothing may be unfinished?"""
+        return list(self._problems(recovered=recovered))
+
+    def current(self) -> str:
+        """What the link says, "" for no link."""
+        try:
+            return os.readlink(self.root / "current").removeprefix("releases/")
+        except FileNotFoundError:
+            return ""
+
+    def manifest(self, name: str) -> dict[str, object]:
+        """A release's manifest, {} when it cannot be read."""
+        try:
+            facts = json.loads((self.root / "releases" / name / "release.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return facts if isinstance(facts, dict) and facts.get("name") == name else {}
+
+    def names(self) -> list[str]:
+        """The releases, oldest first."""
+        folder = self.root / "releases"
+        return sorted(n for n in os.listdir(folder) if NAME.match(n)) if folder.is_dir() else []
+
+    def _problems(self, *, recovered: bool) -> Iterator[str]:
+        link, names = self.root / "current", self.names()
+        live = ""
+        if os.path.lexists(link):
+            target = os.readlink(link) if link.is_symlink() else "(no link)"
+            live = target.removeprefix("releases/")
+            if target != f"releases/{live}" or live not in names:
+                yield f"current leads to {target!r}, which is no release"
+                live = ""
+            elif self.manifest(live).get("state") not in LIVE:
+                yield f"current leads to {live}, which is {self.manifest(live).get('state')}"
+        elif any(self.manifest(n).get("activations") for n in names):
+            yield "current is gone, though a release was live"
+        previous = self.previous(live) if live else ""
+        if previous and previous not in names and previous not in self.ignore:
+            yield f"{previous}, which was live before {live}, is gone"
+        for name in names:
+            if name in self.ignore:
+                continue
+            state = self.manifest(name).get("state")
+            if state is None and (recovered or not is_just_begun(self.root / "releases" / name)):
+                yield f"{name}: its manifest cannot be read"
+            if recovered and state is not None and state not in RESTING:
+                yield f"{name}: is {state} after the recovery"
+            if state in WHOLE:
+                yield from self._release(name, starts=name in (live, previous))
+        if self.database is not None:
+            yield from self._database(live, names)
+        if recovered:
+            yield from self._leftovers()
+            yield from self._processes()
+
+    def previous(self, live: str) -> str:
+        """What the live release's manifest says was live before it, "" for nothing."""
+        facts = self.manifest(live)
+        activations = facts.get("activations") or []
+        assert isinstance(activations, list)
+        last = max(activations, key=lambda a: a["sequence"], default={})
+        return str(facts.get("previous") or last.get("previous") or "")
+
+    def _release(self, name: str, *, starts: bool) -> Iterator[str]:
+        folder = self.root / "releases" / name
+        revision = str(self.manifest(name).get("revision"))
+        try:
+            if (folder / "REVISION").read_text() != f"{revision}\n":
+                yield f"{name}: REVISION is not {revision}"
+            if f"BB_RELEASE={name}\n" not in (folder / "release.env").read_text():
+                yield f"{name}: release.env does not name it"
+        except OSError as error:
+            yield f"{name}: {error}"
+        for path, wanted in self._tree(revision).items():
+            found = blob_hash(folder / "app" / path, wanted)
+            if found != wanted:
+                yield f"{name}: app/{path} is not what the revision has ({found})"
+        yield from self._packages(name)
+        yield from self._static(name)
+        if starts:
+            done = subprocess.run(
+                [folder / "venv/bin/python", "-c", "import django"], capture_output=True, text=True, cwd="/",
+                env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}, **unprivileged(),
+            ) if (folder / "venv/bin/python").exists() else None  # fmt: skip
+            if done is None or done.returncode != 0:
+                yield f"{name}: its Python cannot import django: {done.stderr[-300:] if done else 'it is not there'}"
+
+    def _tree(self, revision: str) -> dict[str, str]:
+        """Path and blob hash of every file of a revision, as git has them."""
+        if revision not in self._trees:
+            done = subprocess.run(
+                ["git", "-c", "safe.directory=*", "ls-tree", "-r", "-z", revision], cwd=self.repository,
+                capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+                **unprivileged(),
+            )  # fmt: skip
+            entries = (entry.partition("\t") for entry in done.stdout.split("\0") if entry)
+            self._trees[revision] = {path: facts.split()[2] for facts, _, path in entries}
+        return self._trees[revision]
+
+    def _packages(self, name: str) -> Iterator[str]:
+        """Every file of each wheel's RECORD is there and has its size (recording-installed-packages)."""
+        packages = next((self.root / "releases" / name).glob("venv/lib/python*/site-packages"), None)
+        records = sorted(packages.glob("*.dist-info/RECORD")) if packages else []
+        if not records:
+            yield f"{name}: no package is installed"
+        for record in records:
+            for line in record.read_text().splitlines():
+                path, _, size = line.rsplit(",", 2)
+                if size and not path.startswith(('"', "../")):
+                    try:
+                        found = os.stat(f"{packages}/{path}").st_size
+                    except FileNotFoundError:
+                        found = -1
+                    if found != int(size):
+                        yield f"{name}: {path} has {found} bytes, not {size}"
+
+    def _static(self, name: str) -> Iterator[str]:
+        """Every file that collectstatic's own list names is there."""
+        listed = self.root / "releases" / name / "static" / "staticfiles.json"
+        try:
+            paths = json.loads(listed.read_text())["paths"].values()
+        except (OSError, ValueError, KeyError) as error:
+            yield f"{name}: static/staticfiles.json: {error}"
+            return
+        for path in paths:
+            if not (listed.parent / path).is_file():
+                yield f"{name}: static/{path} is not there"
+
+    def _database(self, live: str, names: list[str]) -> Iterator[str]:
+        assert self.database is not None
+        if not self.database.exists() or not self.database.stat().st_size:
+            if live:
+                yield "there is no database"
+            return
+        with tempfile.TemporaryDirectory(prefix="bb-oracle-") as scratch:
+            for end in ("", "-journal", "-wal"):  # a copy, so that a look does not repair what is looked at
+                if os.path.exists(f"{self.database}{end}"):
+                    shutil.copy(f"{self.database}{end}", f"{scratch}/copy{end}")
+            connection = sqlite3.connect(f"{scratch}/copy")
+            try:
+                checked = connection.execute("PRAGMA integrity_check").fetchone()[0]
+                tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+                known = "django_migrations" in tables
+                applied = set(connection.execute("SELECT app, name FROM django_migrations")) if known else set()
+                columns = {row[1] for row in connection.execute("PRAGMA table_info(notes_note)")}
+            except sqlite3.DatabaseError as error:
+                yield f"the database cannot be read: {error}"
+                return
+            finally:
+                connection.close()
+        if checked != "ok":
+            yield f"the database is broken: {checked}"
+        for name in names:
+            depends = migrations_of(self.root / "releases" / name) if name not in self.ignore else {}
+            for migration in applied & set(depends):
+                if missing := set(depends[migration]) - applied:
+                    yield f"the database has {migration} without {sorted(missing)}"
+            if name == live and (lacking := set(depends) - applied):
+                yield f"the database lacks {sorted(lacking)}, which the live release needs"
+        wanted = {f"c{int(name[:4])}" for app, name in applied if app == "notes" and re.match(r"\d{4}_c", name)}
+        if wanted != {c for c in columns if re.fullmatch(r"c\d+", c)} and columns:
+            yield f"the table has the columns {sorted(columns)}, the record of migrations says {sorted(wanted)}"
+
+    def _leftovers(self) -> Iterator[str]:
+        """Names that only a run under way may have. (A mirror's copy aside is the next fetch's to remove.)"""
+        for folder, pattern in (
+            (self.root, r"\.current\.new"), (self.root / "state", r"\..*\.new"),
+            (self.root / "releases", r"\..*"),
+            *((self.root / "releases" / n, r"\.release\.json\.new") for n in self.names()),
+        ):  # fmt: skip
+            for entry in os.listdir(folder) if folder.is_dir() else ():
+                if re.fullmatch(pattern, entry):
+                    yield f"left over: {folder / entry}"
+
+    def _processes(self) -> Iterator[str]:
+        """Nobody holds the lock, and no program of a run goes on."""
+        lock = self.root / "state" / "lock"
+        if lock.exists():
+            with lock.open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    yield f"the lock is held: {[describe(pid) for pid in holders(lock)]}"
+        for pid in users(self.root):
+            if not (self.service and b"serve.py" in command_line(pid)):
+                yield f"a process is left: {describe(pid)}"
+
+
+def is_just_begun(folder: Path) -> bool:
+    """A folder whose manifest has not been written yet holds nothing else."""
+    return set(os.listdir(folder)) <= {".release.json.new"}
+
+
+def blob_hash(path: Path, like: str) -> str:
+    """The hash that git would give a file (or a link), in the algorithm of `like`."""
+    try:
+        content = os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes()
+    except OSError as error:
+        return type(error).__name__
+    kind = hashlib.sha256 if len(like) == 64 else hashlib.sha1
+    return kind(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def migrations_of(release: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """The migrations of a release's own apps and what each depends on, read as text, not run."""
+    found = {}
+    for path in release.glob("app/*/migrations/[0-9]*.py"):
+        depends: list[tuple[str, str]] = []
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "dependencies":
+                depends = [d for d in ast.literal_eval(node.value) if isinstance(d, tuple)]
+        found[path.parts[-3], path.stem] = depends
+    return found
+
+
+def processes() -> Iterator[int]:
+    """Every process that runs; one that ended and was not collected does not."""
+    for word in os.listdir("/proc"):
+        try:
+            if word.isdigit() and Path(f"/proc/{word}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                yield int(word)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
+def holders(path: Path) -> list[int]:
+    """Who has a file open."""
+    return [pid for pid in processes() if any(target == str(path) for target in opened(pid))]
+
+
+def users(root: Path) -> list[int]:
+    """Processes that work in or below the root, were started for it, or have its files open: ours excepted."""
+    inside = os.fsencode(f"{root}/")
+    ours = ancestors()
+    return [
+        pid for pid in processes()
+        if pid not in ours
+        and (inside in command_line(pid)
+             or f"{cwd_of(pid)}/".startswith(f"{root}/")
+             or any(target.startswith(f"{root}/") for target in opened(pid)))
+    ]  # fmt: skip
+
+
+def ancestors() -> Collection[int]:
+    """This process and all above it."""
+    found, pid = set(), os.getpid()
+    while pid > 0:
+        found.add(pid)
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def cwd_of(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return ""
+
+
+def opened(pid: int) -> list[str]:
+    found = []
+    try:
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                found.append(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+            except OSError:
+                continue
+    except OSError:
+        return []
+    return found
+
+
+def describe(pid: int) -> str:
+    return f"{pid} ({command_line(pid).replace(chr(0).encode(), b' ').decode(errors='replace').strip()[:200]})"
+
+
+def children_of(pid: int) -> list[tuple[int, str]]:
+    """The processes right below one, with their command lines."""
+    try:
+        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [(int(word), command_line(int(word)).replace(b"\0", b" ").decode(errors="replace")) for word in words]

@@ -1,0 +1,159 @@
+"""App roots as images, made once: what each scenario of the power and disk tests starts from."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from multiprocessing import get_context
+from pathlib import Path
+
+import power_host as host
+import pytest
+from power_oracle import Fingerprint, Known, Read, fingerprint
+
+from example_site import Site
+
+LEAN = "asgiref==3.13.0\nDjango==5.2.19\nsqlparse=={sqlparse}\ntyping_extensions==4.16.0\n"
+INSIDE = Path(__file__).with_name("power_inside")
+ROWS = 3
+WORKERS = 2
+
+
+@dataclass
+class Ground:
+    """A site without its worker, three good releases of it, and two more revisions: one to deploy, one that is bad."""
+
+    site: Site
+    images: Path
+    revisions: dict[str, str] = field(default_factory=dict)  # first, second, third, next, bad
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)  # by revision
+    migrations: dict[str, set[str]] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        return self.site.root
+
+    def image(self, kind: str, base: str) -> Path:
+        """The image of a base ("three" releases, or "empty") on a kind of file system; made when first asked for."""
+        path = self.images / f"{base}.{kind}"
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two workers may want it at once
+            if not path.exists():
+                fresh = path.with_suffix(".fresh")
+                host.make_image(fresh, kind)
+                with host.mounted(fresh, kind, self.root):
+                    host.run(["cp", "-a", f"{self.images / base}/.", str(self.root)])
+                fresh.rename(path)
+        return path
+
+    def known(self, *may_be_live: str, read: Read | None = None) -> Known:
+        """What the oracle compares with, when one of these revisions (by our names for them) may be live."""
+        names = {"": "", **self.revisions}
+        rows = 0 if "" in may_be_live else ROWS
+        return Known(
+            self.fingerprints,
+            self.migrations,
+            {names[name] for name in may_be_live},
+            rows,
+            {} if read is None else read,
+        )
+
+
+def build(folder: Path, images: Path) -> Ground:
+    """Deploy three revisions with the real agent, and keep the app root as the base of all images."""
+    site = Site(folder)
+    site.bare = True
+    site.settings.update(cache=f'"{site.root}/cache"', keep="5")
+    site.write_config()
+    ground = Ground(site, images)
+    shutil.copytree(INSIDE, folder / INSIDE.name)  # a checkout may lie in a private folder
+    for name in ("broken_brackets/celery.py", "brackets/tasks.py"):
+        (site.repository / name).unlink()
+    (site.repository / "broken_brackets" / "__init__.py").write_text("")
+    (site.repository / "requirements.txt").write_text(LEAN.format(sqlparse="0.5.3"))
+    (site.root / "cache").mkdir()
+    site.own()
+    for name in ("first", "second", "third"):
+        ground.revisions[name] = site.edit("answer", f"200 {name}\n", name)
+        site.ok("deploy")
+        if name == "first":
+            make = f"from brackets.models import Snippet\nfor n in range({ROWS}): Snippet.objects.create(text='(' * n)"
+            site.ok("manage", "--", "shell", "-c", make)
+        release = site.root / "releases" / site.current()
+        ground.fingerprints[ground.revisions[name]] = fingerprint(release)
+        ground.migrations[ground.revisions[name]] = set(
+            json.loads((release / "release.json").read_text())["migrations"]
+        )
+    for name in ("second", "third"):
+        ground.migrations[ground.revisions[name]] = ground.migrations[ground.revisions["first"]]
+    site.second_revision()
+    site.edit("requirements.txt", LEAN.format(sqlparse="0.6.1"))
+    ground.revisions["next"] = site.edit("answer", "200 next\n", "next")
+    site.git("checkout", "-q", "-b", "bad")
+    ground.revisions["bad"] = site.edit("answer", "500 bad\n", "bad")
+    site.git("checkout", "-q", "main")
+    third = ground.migrations[ground.revisions["third"]]
+    for name in ("next", "bad"):
+        ground.migrations[ground.revisions[name]] = third | {"brackets.0003_snippet_language"}
+    grow_old(site)
+    keep_bases(ground)
+    return ground
+
+
+def grow_old(site: Site) -> None:
+    """Three days pass: what was live within one day is kept by prune where it may not look into all processes."""
+    for path in site.root.glob("releases/*/release.json"):
+        facts = json.loads(path.read_text())
+        for activation in facts["activations"]:
+            activation["at"] = (datetime.fromisoformat(activation["at"]) - timedelta(days=3)).isoformat()
+        path.write_text(json.dumps(facts))
+
+
+def keep_bases(ground: Ground) -> None:
+    """The root moves to the images' folder; in its place stays an empty folder, the mount point."""
+    three, empty = ground.images / "three", ground.images / "empty"
+    empty.mkdir()
+    for name in ("cache", "shared"):
+        host.run(["cp", "-a", str(ground.root / name), str(empty / name)])
+    (empty / "shared" / "db.sqlite3").unlink()
+    ground.site.own(empty)
+    host.run(["cp", "-a", str(ground.root), str(three)])
+    shutil.rmtree(ground.root)
+    ground.root.mkdir()
+    ground.root.chmod(0o755)
+    ground.site.own(ground.root)
+
+
+@contextmanager
+def standing() -> Iterator[Ground]:
+    folder = Path(tempfile.mkdtemp(prefix="bb-"))
+    folder.chmod(0o755)
+    images = host.quick_folder()
+    try:
+        yield build(folder, images)
+    finally:
+        shutil.rmtree(images, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def ground() -> Iterator[Ground]:
+    """One for the whole session: building it takes three deploys."""
+    host.require_mounts("ext4")
+    with standing() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def workers(ground: Ground) -> Iterator[ProcessPoolExecutor]:
+    """Processes with mounts of their own, so that several can use the same mount point at once."""
+    with ProcessPoolExecutor(WORKERS, get_context("fork"), host.enter_private_mounts) as pool:
+        yield pool
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,211 @@
+"""Is an app root whole? Reads the disk alone and nothing of the agent's code.
+
+A release whose manifest says that it was finished must be, byte for byte, what the same revision became in a run
+that nothing disturbed. So a file of zero bytes, a missing one and one full of zeros are all found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import marshal
+import os
+import re
+import sqlite3
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+NAME = re.compile(r"\d{4}(-\d\d){5}")
+FINISHED = {"ready", "activating", "verified", "returning", "bad"}
+UNFINISHED = {"building", "failed"}
+LIVE = {"activating", "verified", "returning", "bad"}
+IN_BETWEEN = {"building", "activating", "returning"}
+OURS = {"release.json", ".release.json.new", ".answer.json"}
+# they tell when they were made, or hold the hash of a script that has the release's own path in it
+DATED = {"uv_cache.json"}
+TORN = "bytecode that cannot be loaded"
+
+Fingerprint = dict[str, str]
+Read = dict[tuple[int, int, int, str], str]  # what was read already, by inode, size and time of change
+
+
+@dataclass
+class Known:
+    """What is right: the fingerprint of each revision, and what the scenario may leave live."""
+
+    revisions: dict[str, Fingerprint] = field(default_factory=dict)
+    migrations: dict[str, set[str]] = field(default_factory=dict)  # what the code of a revision needs
+    may_be_live: set[str] = field(default_factory=set)  # revisions; "" for nothing
+    rows: int = 0
+    read: Read = field(default_factory=dict)
+
+
+def fingerprint(release: Path, read: Read | None = None) -> Fingerprint:
+    """Kind, mode and content of everything in a release, with the release's own name taken out."""
+    found: Fingerprint = {}
+    read = {} if read is None else read
+    for path, facts in entries(str(release)):
+        relative, name = path[len(str(release)) + 1 :], path.rpartition("/")[2]
+        if relative in OURS or name in DATED:
+            continue
+        if stat.S_ISLNK(facts.st_mode):
+            found[relative] = f"link to {os.readlink(path)}".replace(release.name, "NAME")
+        elif stat.S_ISDIR(facts.st_mode):
+            if name != "__pycache__":
+                found[relative] = f"folder {facts.st_mode & 0o777:o}"
+        else:
+            # a file that several releases share cannot hold the name of one
+            key = (facts.st_ino, facts.st_size, facts.st_ctime_ns, release.name if facts.st_nlink == 1 else "")
+            if key not in read:
+                read[key] = bytecode(path) if path.endswith(".pyc") else digest(path, release.name)
+            if not path.endswith(".pyc"):
+                found[relative] = f"file {facts.st_mode & 0o777:o} {read[key]}"
+            elif read[key] == TORN:
+                found[relative] = TORN
+    return found
+
+
+def entries(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    for entry in os.scandir(folder):
+        yield entry.path, entry.stat(follow_symlinks=False)
+        if entry.is_dir(follow_symlinks=False):
+            yield from entries(entry.path)
+
+
+def bytecode(path: str) -> str:
+    """Compiled files differ from run to run. Python makes one with a wrong head anew, but stops at a torn body."""
+    content = Path(path).read_bytes()
+    if content[:4] == importlib.util.MAGIC_NUMBER and len(content) >= 16:
+        try:
+            marshal.loads(content[16:])
+        except (EOFError, ValueError, TypeError):
+            return TORN
+    return "bytecode"
+
+
+def digest(path: str, name: str) -> str:
+    content = Path(path).read_bytes().replace(name.encode(), b"NAME")
+    if path.endswith("/RECORD"):
+        content = b"\n".join(line for line in content.splitlines() if not line.startswith(b"../"))
+    if path.endswith("/staticfiles.json"):
+        with contextlib.suppress(ValueError):  # its order is that in which a file system lists a folder
+            content = json.dumps(json.loads(content), sort_keys=True).encode()
+    return hashlib.blake2b(content, digest_size=12).hexdigest()
+
+
+def problems(root: Path, known: Known, *, repaired: bool = False) -> list[str]:
+    """All that is wrong with an app root; `repaired`: the agent has run since the crash, so nothing may be left over."""
+    found: list[str] = []
+    live = live_release(root, known, found)
+    states: dict[str, str] = {}
+    for folder in sorted((root / "releases").iterdir()) if (root / "releases").is_dir() else ():
+        if not NAME.fullmatch(folder.name):
+            if repaired:
+                found.append(f"{folder.name} is left over in releases")
+            continue
+        states[folder.name] = check_release(folder, known, found, live=folder.name == live, repaired=repaired)
+    if live and states.get(live) not in LIVE:
+        found.append(f"live is {live}, which is {states.get(live)}")
+    check_database(root, known, revision_of(root, live), found)
+    check_state(root, found, repaired=repaired)
+    return found
+
+
+def live_release(root: Path, known: Known, found: list[str]) -> str:
+    """The name that `current` leads to, "" for none."""
+    link = root / "current"
+    if not os.path.lexists(link):
+        if "" not in known.may_be_live:
+            found.append("current is not there")
+        return ""
+    target = os.readlink(link) if link.is_symlink() else "no link"
+    name = target.removeprefix("releases/")
+    if target == name or not NAME.fullmatch(name) or not (root / target).is_dir():
+        found.append(f"current leads to {target!r}")
+        return ""
+    revision = revision_of(root, name)
+    if revision not in known.may_be_live:
+        found.append(f"live is {name} with revision {revision!r}, which is neither the old nor the new one")
+    return name
+
+
+def revision_of(root: Path, name: str) -> str:
+    try:
+        return (root / "releases" / name / "REVISION").read_text().strip() if name else ""
+    except OSError:
+        return ""
+
+
+def check_release(folder: Path, known: Known, found: list[str], *, live: bool, repaired: bool) -> str:
+    """One release; returns what its manifest says it is."""
+    try:
+        manifest = json.loads((folder / "release.json").read_bytes())
+        state, revision = str(manifest["state"]), str(manifest["revision"])
+    except FileNotFoundError:
+        # a run may end between the folder and its manifest: then there is nothing else in it
+        if live or repaired or set(os.listdir(folder)) - {".release.json.new"}:
+            found.append(f"{folder.name} has no manifest, and {sorted(os.listdir(folder))}")
+        return "begun"
+    except (ValueError, KeyError, TypeError) as error:
+        found.append(f"the manifest of {folder.name} cannot be read: {error!r}")
+        return "unreadable"
+    if state in UNFINISHED:
+        if repaired and state in IN_BETWEEN:
+            found.append(f"{folder.name} is still {state}")
+        return state
+    if state not in FINISHED:
+        found.append(f"{folder.name} is {state!r}")
+    if repaired and (state in IN_BETWEEN or (folder / ".release.json.new").exists()):
+        found.append(f"{folder.name} is still {state}, or has a manifest half written")
+    wanted = known.revisions[revision]
+    has = fingerprint(folder, known.read)
+    for path in sorted(wanted.keys() | has.keys()):
+        if wanted.get(path) != has.get(path):
+            size = (folder / path).lstat().st_size if path in has else 0
+            found.append(
+                f"{folder.name} is {state}, but {path} is {has.get(path)} ({size} bytes), not {wanted.get(path)}"
+            )
+    return state
+
+
+def check_database(root: Path, known: Known, revision: str, found: list[str]) -> None:
+    """Whole, no row lost, and with what the live code needs."""
+    path = root / "shared" / "db.sqlite3"
+    needed = known.migrations.get(revision, set())
+    if not path.exists():
+        if needed:
+            found.append("the database is not there")
+        return
+    with sqlite3.connect(
+        f"file:{path}?mode=rw", uri=True
+    ) as database:  # rw: a journal that a crash left is rolled back
+        answer = database.execute("pragma integrity_check").fetchone()[0]
+        if answer != "ok":
+            found.append(f"the database is not whole: {answer}")
+        tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+        applied = set()
+        if "django_migrations" in tables:
+            applied = {f"{app}.{name}" for app, name in database.execute("select app, name from django_migrations")}
+        if not needed <= applied:
+            found.append(f"the live code needs {sorted(needed - applied)}, which the database does not have")
+        if known.rows:
+            rows = database.execute("select count(*) from brackets_snippet").fetchone()[0]
+            if rows != known.rows:
+                found.append(f"the database has {rows} rows, not {known.rows}")
+    database.close()
+
+
+def check_state(root: Path, found: list[str], *, repaired: bool) -> None:
+    """State files are whole or not there; after a repair nothing is left under a staging name."""
+    for path in sorted((root / "state").glob("*.json")) if (root / "state").is_dir() else ():
+        try:
+            json.loads(path.read_bytes())
+        except ValueError as error:
+            found.append(f"{path.name} cannot be read: {error}")
+    if repaired:
+        left = [path for path in (root, root / "state") if path.is_dir() for path in path.glob(".*.new")]
+        found += [f"{path.relative_to(root)} is left over" for path in left]

@@ -1,0 +1,46 @@
+"""The scenarios undisturbed: where they can be cut, how long they take, and what their releases look like then."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import power_host as host
+import pytest
+from power_cut import SCENARIOS, undisturbed
+from power_ground import Ground
+
+# Nothing is promised of these until the flush that follows, which is a point of its own.
+UNSYNCED = ("open", "write", "pwrite")
+
+
+@dataclass
+class Usual:
+    """A scenario that nothing disturbs: the numbers of the operations at which a cut can matter, and how long it takes."""
+
+    points: list[int]
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def usual(ground: Ground, workers: ProcessPoolExecutor) -> dict[str, Usual]:
+    """Each scenario to its end; what its release then looks like is what the oracle goes by."""
+    jobs = {name: workers.submit(undisturbed, ground, scenario, "ext4") for name, scenario in SCENARIOS.items()}
+    found = {}
+    for name, job in jobs.items():
+        seen, revision, fingerprint = job.result()
+        assert fingerprint == ground.fingerprints.setdefault(revision, fingerprint), "a build is not the same twice"
+        told = [line.split(" ", 2) for line in seen.operations]
+        numbers = [int(number) for number, operation, _ in told if operation not in UNSYNCED]
+        found[name] = Usual(numbers, seen.seconds)
+    return found
+
+
+def some(numbers: list[int], count: int, chance: random.Random) -> list[int]:
+    """All of them, or one out of each of `count` parts of equal length: so a short phase is not missed for ever."""
+    if count == 0 or count >= len(numbers) or host.everything():
+        return numbers
+    edges = [round(part * len(numbers) / count) for part in range(count + 1)]
+    return [chance.choice(numbers[low:high]) for low, high in itertools.pairwise(edges)]

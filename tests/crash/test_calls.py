@@ -1,0 +1,115 @@
+"""kill -9 before single system calls of the agent, by strace: also where Python has no say, and in the middle of `put`.
+
+Traps (measured): the kill lands before the call takes effect; `when=` counts for each process on its own, so only the
+agent itself is traced; CPython's os.replace is `rename` and not `renameat`, so names are given as patterns.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import results
+from oracle import Oracle
+from required import require
+from tiny_site import KILLED, TinySite
+
+from example_site import unprivileged
+
+ALL = os.environ.get("BB_ALL") == "1"
+SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
+CALLS = ("rename", "link", "unlink", "symlink", "mkdir", "rmdir", "fsync", "fdatasync", "syncfs", "write", "pwrite64",
+         "openat", "flock", "truncate", "ftruncate", "fchmod", "chmod", "sendto")  # fmt: skip
+POINTS = 24  # of the ordinary run
+
+
+def strace(log: Path, *options: str) -> tuple[str, ...]:
+    """Trace the agent alone; a name stands for itself and its newer forms (rename, renameat, renameat2)."""
+    return ("strace", "-o", str(log), "-y", *options)
+
+
+def pattern(*calls: str) -> str:
+    return f"/^({'|'.join(calls)})(at|at2)?$"
+
+
+@pytest.fixture
+def site(live_tiny: TinySite) -> Iterator[TinySite]:
+    if not shutil.which("strace") and os.geteuid() == 0:
+        subprocess.run(["apt-get", "install", "-q", "-y", "strace"], capture_output=True)
+    traces = shutil.which("strace") and subprocess.run(
+        ["strace", "-o", "/dev/null", "true"], capture_output=True, **unprivileged()
+    )
+    require("CRASH_TESTS", bool(traces) and traces.returncode == 0, "no strace, or it may not trace here")
+    yield live_tiny
+    live_tiny.bring_back()
+
+
+def traced(site: TinySite, log: Path, words: tuple[str, ...], *options: str) -> subprocess.CompletedProcess[str]:
+    run = site.start(*words, prefix=strace(log, *options))
+    out, err = run.communicate(timeout=120)
+    return subprocess.CompletedProcess(run.args, run.returncode, out, err)
+
+
+def changing_calls(log: Path) -> list[tuple[str, int]]:
+    """Each call that changed something, with its place among the calls of its name."""
+    counts: Counter[str] = Counter()
+    found = []
+    for line in log.read_text(errors="replace").splitlines():
+        match = re.match(r"(\w+)\(", line)
+        name = next((c for c in CALLS if match and re.fullmatch(f"{c}(at|at2)?", match[1])), "")
+        if not name:
+            continue
+        counts[name] += 1
+        reads = (name == "openat" and "O_CREAT" not in line) or ") = -1 " in line
+        tells = name == "write" and re.match(r"write\([012]<", line)
+        if not reads and not tells:
+            found.append((name, counts[name]))
+    return found
+
+
+@pytest.mark.parametrize("words", [("switch", "previous"), ("rollback",), ("deploy",)], ids=lambda words: words[0])
+def test_killed_before_any_call_that_changes_something(site: TinySite, words: tuple[str, ...]) -> None:
+    if words == ("deploy",):
+        site.add_column()
+        site.keep("scenario")
+    name = "scenario" if words == ("deploy",) else "kept"
+    chance = random.Random(SEED)
+    log = site.folder / "strace.log"
+    log.touch()
+    log.chmod(0o666)
+    oracle = Oracle(site.root, site.repository, site.database)
+    site.bring_back(name)
+    done = traced(site, log, words, "-e", f"trace={pattern(*CALLS)}")
+    assert 0 == done.returncode, done.stderr
+    points = changing_calls(log)
+    assert len(points) > 30, log.read_text()[-2000:]
+    chosen = points if ALL else sorted(chance.sample(points, POINTS // 3))
+    hit: Counter[str] = Counter()
+    for call, place in chosen:
+        site.bring_back(name)
+        filtered = pattern(call)
+        done = traced(
+            site, log, words, "-e", f"trace={filtered}", "-e", f"inject={filtered}:signal=KILL:when={place}",
+        )  # fmt: skip
+        text = log.read_text(errors="replace")
+        if "INJECTED" in text or "killed by SIGKILL" in text:
+            assert KILLED == done.returncode, done.stderr
+            hit[call] += 1
+        problems = oracle.problems(recovered=False)
+        assert [] == problems, f"SEED={SEED}: {words} killed before {call} number {place}: {problems}"
+        deadline = time.monotonic() + 60
+        while (repaired := site.run("recover")).returncode == 10 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert 0 == repaired.returncode, repaired.stderr
+        oracle.require_whole(recovered=True)
+    print(f"SEED={SEED}: {len(points)} calls, {len(chosen)} tried, killed before: {dict(hit)}")
+    results.record(f"kill before a system call: {words[0]}", injected=len(chosen), hit=hit.total(), broken=0, seed=SEED)
+    assert hit.total() >= 0.8 * len(chosen)

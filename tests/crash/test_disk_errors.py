@@ -1,0 +1,94 @@
+"""Each call that changes the disk fails once: a clear error, nothing live harmed, and `recover` puts all in order."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+
+import disk_faults
+import power_host as host
+import pytest
+import results
+from disk_faults import ERRORS, Call, Failed
+from power_cut import SCENARIOS, Scenario
+from power_ground import Ground
+from power_usual import Usual
+
+SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
+FULL = ("ENOSPC", "EDQUOT")
+# How many calls of a scenario fail in the ordinary run; with BB_ALL=1 all do, with each error.
+SAMPLE = {"switch": 24, "rollback": 6, "prune": 5, "deploy": 8, "switched-back": 4}
+# nothing is decided from these: a line of a run's log, and what the lock's holder writes of itself
+NOTES = ("logs/", "state/lock")
+
+
+def chosen(calls: list[Call], name: str) -> list[tuple[Call, str, bool]]:
+    """Which call fails with which error, once or for ever."""
+    chance = random.Random(f"{SEED} {name}")
+    if host.everything():
+        step = 1 if name in ("switch", "rollback") else 5
+        once = [(call, error, False) for call in calls[::step] for error in ERRORS]
+        return once + [(call, error, True) for call in calls if lasts(call) for error in ("EIO", "EROFS")]
+    flushes = [call for call in calls if call.name in ("fsync", "syncfs")]
+    others = [call for call in calls if call not in flushes]
+    some = chance.sample(flushes, min(len(flushes), SAMPLE[name] // 2))
+    some += chance.sample(others, min(len(others), SAMPLE[name] - len(some)))
+    return [
+        (call, "EIO" if call in flushes else chance.choice(ERRORS), lasts(call) and chance.random() < 0.3)
+        for call in some
+    ]
+
+
+def lasts(call: Call) -> bool:
+    """Calls that nothing else needs than the disk: a write that fails for ever could not even tell of it."""
+    return call.name.startswith(("fsync", "rename", "symlink"))
+
+
+def wrong(scenario: Scenario, one: Failed) -> list[str]:
+    """What is not as it must be after this failure."""
+    found = [*one.first.complaints(), *one.repair.complaints()]
+    noted = one.call.path.startswith(NOTES)
+    forgiven = noted or (one.error in FULL and not one.for_ever) or (one.error == "EROFS" and noted)
+    if one.first.code == 0 and not forgiven:
+        found.append(f"silent success:\n{one.first.output}")
+    if one.first.code == 0 and one.first.live != scenario.after:
+        found.append(f"success, but {one.first.live} is live")
+    if one.first.code == 1 and one.first.live != scenario.before:
+        found.append(f"exit code 1, but {one.first.live} is live:\n{one.first.output}")
+    if one.first.live not in (scenario.before, scenario.after, *([] if scenario.healthy else ["bad"])):
+        found.append(f"{one.first.live} is live")
+    if one.repair.code:
+        found.append(f"recover ended with {one.repair.code}:\n{one.repair.output}\nafter:\n{one.first.output}")
+    return [f"{one}: {text}" for text in found]
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_call_that_fails_is_told_and_harms_nothing(
+    name: str, ground: Ground, workers: ProcessPoolExecutor, usual: dict[str, Usual]
+) -> None:
+    disk_faults.require_tracing()
+    print(f"SEED={SEED}")
+    scenario = SCENARIOS[name]
+    calls = workers.submit(disk_faults.calls_of, ground, scenario).result()
+    assert {"fsync", "rename", "openat", "write"} <= {call.name for call in calls}
+    wanted = chosen(calls, name)
+    jobs = [
+        workers.submit(disk_faults.fail, ground, scenario, call, error, for_ever=for_ever)
+        for call, error, for_ever in wanted
+    ]
+    seen = [job.result() for job in jobs]
+    for one in seen:
+        print(f"exit {one.first.code:2} {one.first.error or '-':<28} {one}{'' if one.hit else ' (never reached)'}")
+    hit = [one for one in seen if one.hit]
+    problems = [text for one in hit for text in wrong(scenario, one)]
+    results.record(
+        f"failing calls (EIO, ENOSPC, EDQUOT, EROFS): {name}",
+        injected=len(seen), hit=len(hit), broken=len(problems), seed=SEED,
+    )  # fmt: skip
+    assert [] == problems, "\n".join(problems)
+    assert len(hit) > 0.9 * len(seen), "too few of the calls were reached"
+    codes = Counter(one.first.code for one in hit)
+    assert any(codes[code] for code in (1, 4, 20, 21)), "no failure was told: nothing was tried"

@@ -1,0 +1,224 @@
+"""Any commands in any order, with kills, tampering and clock jumps between them: what serves is always whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import results
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from oracle import Oracle
+from required import require
+from tiny_site import KILLED, TinySite, tiny_site
+
+ALL = os.environ.get("BB_ALL") == "1"
+SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+CLOCKS = ["", "-3d", "+2d", "+400d"]
+EXPECTED = {0, 1, 4, 11, 12, 20, KILLED}  # 3 is a bug, 10 a lock that somebody kept, 21 needs a person: never here
+CRASHES = st.one_of(st.just(0), st.just(0), st.integers(1, 60))
+
+
+class Machine(RuleBasedStateMachine):
+    """One site, and somebody who does as he likes."""
+
+    site: TinySite
+    revision: str
+    kills: ClassVar[Counter[str]] = Counter()
+    runs: ClassVar[Counter[str]] = Counter()
+
+    @initialize()
+    def begin(self) -> None:
+        self.site.bring_back()
+        self.site.git("reset", "-q", "--hard", self.revision)
+        self.site.columns = 2
+        self.site.restart_service()
+        self.oracle = Oracle(self.site.root, self.site.repository, self.site.database, service=True)
+        self.recovered, self.held, self.clock, self.count, self.said = True, False, "", 0, ""
+
+    def do(self, *words: str, crash: int = 0, repairs: bool = True) -> int:
+        """Run the agent under the present clock; note whether its end leaves the site at rest."""
+        environment = self.site.failpoints(crash_at=crash) if crash else {}
+        if self.clock:
+            # the monotonic clock as well: libfaketime shifts sleeps until a moment whatever their clock is
+            environment |= {"LD_PRELOAD": FAKETIME, "FAKETIME": self.clock}
+        deadline = time.monotonic() + 30
+        while (done := self.site.run(*words, **environment)).returncode == 10 and time.monotonic() < deadline:
+            time.sleep(0.1)  # a program that a killed run left
+        said = f"{words}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+        assert done.returncode in EXPECTED, said
+        assert "Traceback" not in done.stderr.split("site:")[-1], said
+        self.runs[words[0]] += 1
+        self.said = said
+        if done.returncode == KILLED:
+            self.recovered = False
+            self.kills[words[0]] += 1
+        elif repairs:
+            self.recovered = True
+        return done.returncode
+
+    @rule(crash=CRASHES, column=st.booleans())
+    def deploy(self, crash: int, column: bool) -> None:
+        self.count += 1
+        (self.site.repository / "health.txt").write_text("well\n")
+        (self.site.repository / "NOTE").write_text(f"{self.count}\n")
+        revision = self.site.add_column() if column else self.site.commit("a good one")
+        code = self.do("deploy", crash=crash)
+        if code != KILLED:
+            assert code == (12 if self.held else 0), self.said
+            if not self.held:
+                assert revision == self.oracle.manifest(self.oracle.current())["revision"]
+
+    @precondition(lambda self: not self.held)
+    @rule(crash=CRASHES)
+    def deploy_what_is_dead(self, crash: int) -> None:
+        self.count += 1
+        self.site.edit("NOTE", f"{self.count}\n")
+        self.site.edit("health.txt", "dead\n")
+        if not self.recovered:
+            self.do("recover")
+        live = self.oracle.current()
+        code = self.do("deploy", crash=crash)
+        if code != KILLED:
+            assert (20, live) == (code, self.oracle.current()), self.said
+
+    @rule(crash=CRASHES, data=st.data())
+    def switch(self, crash: int, data: st.DataObject) -> None:
+        names = self.oracle.names()
+        name = data.draw(st.sampled_from(names))
+        if self.do("switch", name, crash=crash) == 0:
+            assert name == self.oracle.current()
+
+    @rule(crash=CRASHES)
+    def rollback(self, crash: int) -> None:
+        if not self.recovered:
+            self.do("recover")
+        live = self.oracle.current()
+        if self.do("rollback", crash=crash) == 0:
+            assert live != self.oracle.current()
+            assert "bad" == self.oracle.manifest(live)["state"]
+
+    @rule(crash=CRASHES, keep=st.integers(1, 3))
+    def prune(self, crash: int, keep: int) -> None:
+        assert self.do("prune", "--keep", str(keep), crash=crash) in (0, KILLED)
+
+    @rule(crash=CRASHES)
+    def recover(self, crash: int) -> None:
+        assert self.do("recover", crash=crash) in (0, KILLED)
+
+    @rule()
+    def restart(self) -> None:
+        assert 0 == self.do("restart")
+
+    @rule(data=st.data())
+    def pin(self, data: st.DataObject) -> None:
+        self.do("pin", data.draw(st.sampled_from(self.oracle.names())), repairs=False)
+
+    @rule(hold=st.booleans())
+    def hold(self, hold: bool) -> None:
+        assert 0 == self.do("hold" if hold else "unhold", repairs=False)
+        self.held = hold
+
+    @rule(clock=st.sampled_from(CLOCKS))
+    def clock_jumps(self, clock: str) -> None:
+        self.clock = clock
+
+    def expendable(self) -> list[str]:
+        """Releases that nothing needs now."""
+        live = self.oracle.current()
+        return [
+            n
+            for n in self.oracle.names()
+            if n not in (live, self.oracle.previous(live)) and n not in self.oracle.ignore
+        ]
+
+    @precondition(lambda self: self.recovered)
+    @rule(how=st.sampled_from(["no manifest", "torn manifest", "no venv"]))
+    def damage_an_old_release(self, how: str) -> None:
+        for name in self.expendable()[:1]:
+            folder = self.site.root / "releases" / name
+            if how == "no venv":
+                shutil.rmtree(folder / "venv", ignore_errors=True)
+            else:
+                (folder / "release.json").unlink()
+            if how == "torn manifest":
+                (folder / "release.json").write_text('{"name": ')
+                self.site.own(folder / "release.json")
+            self.oracle.ignore.add(name)
+
+    @rule(what=st.sampled_from(["journal", "strangers", "staged"]))
+    def litter(self, what: str) -> None:
+        if what == "journal":
+            with (self.site.root / "state/journal.jsonl").open("ab") as journal:
+                journal.write(b'\0\xff{"torn": ')
+        elif what == "strangers":
+            for name in ("lost+found", "2026-13-01-00-00-00", "old"):
+                (self.site.root / "releases" / name).mkdir(exist_ok=True)
+            (self.site.root / "releases" / "notes.txt").touch()
+            self.oracle.ignore.add("2026-13-01-00-00-00")
+        else:
+            staged = self.site.root / ".current.new"
+            staged.unlink(missing_ok=True)
+            staged.symlink_to("releases/nowhere")
+            self.recovered = False
+
+    @invariant()
+    def what_serves_is_whole(self) -> None:
+        if hasattr(self, "oracle"):
+            found = self.oracle.problems(recovered=self.recovered)
+            assert [] == found, found
+
+
+@pytest.fixture(scope="module")
+def walked(near_cache: Path) -> Iterator[TinySite]:
+    """A served site with three releases."""
+    with tiny_site(near_cache) as made:
+        made.with_service()
+        made.ok("deploy")
+        for _ in range(2):
+            made.add_column()
+            made.ok("deploy")
+        made.keep()
+        yield made
+
+
+def test_any_order_of_commands_kills_and_tampering_keeps_the_site_whole(walked: TinySite, tmp_path: Path) -> None:
+    set_hypothesis_home_dir(tmp_path)  # it would leave a folder in the checkout
+    if not os.path.exists(FAKETIME) and os.geteuid() == 0:
+        subprocess.run(["apt-get", "install", "-q", "-y", "faketime"], capture_output=True)
+    require("CRASH_TESTS", os.path.exists(FAKETIME), "no libfaketime (Debian: faketime), so the clock cannot jump")
+    Machine.site, Machine.revision = walked, walked.git("rev-parse", "HEAD")
+    examples, steps = (40, 20) if ALL else (6, 12)
+    print(f"SEED={SEED}")
+    run_state_machine_as_test(
+        seed(SEED)(Machine),
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, deadline=None, database=None, print_blob=True,
+            suppress_health_check=list(HealthCheck), phases=(Phase.generate, *((Phase.shrink,) if ALL else ())),
+        ),
+    )  # fmt: skip
+    print(f"runs: {dict(Machine.runs)}, killed: {dict(Machine.kills)}")
+    results.record(
+        "any order of commands (Hypothesis)",
+        injected=Machine.runs.total(),
+        hit=Machine.kills.total(),
+        broken=0,
+        seed=SEED,
+    )

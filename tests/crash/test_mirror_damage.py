@@ -1,0 +1,230 @@
+"""A mirror that a crash, a bad disk or a killed git has damaged: repaired or kept, and nothing live is touched."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import power_host as host
+import pytest
+import results
+from tiny_site import TinySite, inodes
+
+from example_site import unprivileged
+
+SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
+
+
+def git(*words: str, cwd: Path) -> str:
+    """git as a stranger to the agent would use it."""
+    done = subprocess.run(
+        ["git", "-c", "safe.directory=*", *words], cwd=cwd, capture_output=True, text=True,
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1"}, **unprivileged(),
+    )  # fmt: skip
+    assert done.returncode == 0, f"git {' '.join(words)}: {done.stderr}"
+    return done.stdout
+
+
+def pack(mirror: Path, kind: str = "pack") -> Path:
+    found = max((mirror / "objects" / "pack").glob(f"*.{kind}"), key=lambda path: path.stat().st_size)
+    found.chmod(0o644)
+    return found
+
+
+def cut_short(path: Path, share: float = 0.5) -> None:
+    os.truncate(path, int(path.stat().st_size * share))
+
+
+def flip(path: Path) -> None:
+    """One bit in the middle, as a bad disk does it."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def loose(mirror: Path) -> list[Path]:
+    """The objects of the mirror as single files, the way that an older git keeps small fetches."""
+    taken = [path.rename(mirror.parent / path.name) for path in (mirror / "objects" / "pack").glob("*.pack")]
+    shutil.rmtree(mirror / "objects" / "pack")
+    for path in taken:
+        with path.open("rb") as file:
+            subprocess.run(["git", f"--git-dir={mirror}", "unpack-objects", "-q"], stdin=file, check=True)
+        path.unlink()
+    return sorted(path for path in (mirror / "objects").glob("??/*") if path.is_file())
+
+
+def lose_loose(mirror: Path) -> None:
+    """Objects that were never flushed are there after a power cut, with nothing in them."""
+    for path in loose(mirror)[::3]:
+        path.chmod(0o644)
+        os.truncate(path, 0)
+
+
+def refs_of_zero_bytes(mirror: Path) -> None:
+    (mirror / "packed-refs").unlink(missing_ok=True)
+    for path in (mirror / "refs" / "heads").iterdir():
+        os.truncate(path, 0)
+    (mirror / "refs" / "heads" / "main").write_text("")
+
+
+def wrong_ref(mirror: Path) -> None:
+    (mirror / "refs" / "heads" / "main").write_text("0123456789" * 4 + "\n")
+
+
+def locks_everywhere(mirror: Path) -> None:
+    for name in ("HEAD", "config", "packed-refs", "shallow", "refs/heads/main", "objects/info/commit-graph", "gc.pid"):
+        (mirror / f"{name}.lock").parent.mkdir(parents=True, exist_ok=True)
+        (mirror / f"{name}.lock").write_text("")
+    (mirror / "objects" / "pack" / "tmp_pack_killed").write_text("half")
+
+
+def empty(mirror: Path) -> None:
+    shutil.rmtree(mirror)
+    mirror.mkdir()
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a pack cut short": lambda mirror: cut_short(pack(mirror)),
+    "a pack of zero bytes": lambda mirror: cut_short(pack(mirror), 0),
+    "a pack that lost its last byte": lambda mirror: cut_short(pack(mirror), 0.999),
+    "a bit flipped in a pack": lambda mirror: flip(pack(mirror)),
+    "no pack at all": lambda mirror: pack(mirror).unlink(),
+    "an index cut short": lambda mirror: cut_short(pack(mirror, "idx")),
+    "no index": lambda mirror: pack(mirror, "idx").unlink(),
+    "loose objects of zero bytes": lose_loose,
+    "a loose object lost": lambda mirror: loose(mirror)[-1].unlink(),
+    "garbage in HEAD": lambda mirror: (mirror / "HEAD").write_bytes(b"\0\1\2garbage"),
+    "HEAD of zero bytes": lambda mirror: os.truncate(mirror / "HEAD", 0),
+    "refs of zero bytes": refs_of_zero_bytes,
+    "a ref to nothing": wrong_ref,
+    "garbage in packed-refs": lambda mirror: (mirror / "packed-refs").write_bytes(b"\0" * 512),
+    "a configuration of zero bytes": lambda mirror: os.truncate(mirror / "config", 0),
+    "locks of a killed git": locks_everywhere,
+    "no objects folder": lambda mirror: shutil.rmtree(mirror / "objects"),
+    "an empty folder": empty,
+    "half a clone beside it": lambda mirror: shutil.copytree(mirror / "refs", mirror.with_name("mirror.git.new")),
+    "ended between the two renames": lambda mirror: mirror.rename(mirror.with_name("mirror.git.old")),
+}  # fmt: skip
+
+
+def left_alone(site: TinySite) -> tuple[str, dict[str, set[tuple[str, int]]]]:
+    """What a mirror must never change: the link, and every release's files."""
+    return site.current(), {path.name: inodes(path) for path in sorted((site.root / "releases").iterdir())}
+
+
+def require_sound(site: TinySite) -> None:
+    """The mirror gives out what the repository has, every byte of it; nothing of a repair is left."""
+    mirror = site.root / "mirror.git"
+    copy = site.folder / "copy.git"
+    shutil.rmtree(copy, ignore_errors=True)
+    git("clone", "-q", "--mirror", f"file://{mirror}", str(copy), cwd=site.folder)  # checks each object's hash
+    git("fsck", "--full", "--strict", "--no-dangling", cwd=copy)
+    assert git("rev-parse", "main", cwd=site.repository) == git("rev-parse", "refs/heads/main", cwd=mirror)
+    left = [path for path in mirror.rglob("*") if path.name.endswith(".lock") or path.name.startswith("tmp_")]
+    assert [] == left + list(site.root.glob("mirror.git.*"))
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_mirror_is_repaired_and_nothing_live_is_touched(kind: str, live_tiny: TinySite) -> None:
+    live_tiny.bring_back()
+    before = left_alone(live_tiny)
+    DAMAGES[kind](live_tiny.root / "mirror.git")
+    live_tiny.own(live_tiny.root)
+    done = live_tiny.deploy()
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert before == left_alone(live_tiny)
+    require_sound(live_tiny)
+    results.record("damaged mirror", injected=1, hit=1, broken=0)
+
+
+@pytest.mark.parametrize("kind", list(DAMAGES)[:: 1 if host.everything() else 3])
+def test_a_damaged_mirror_whose_remote_is_gone_is_told_and_mends_later(kind: str, live_tiny: TinySite) -> None:
+    live_tiny.bring_back()
+    before = left_alone(live_tiny)
+    DAMAGES[kind](live_tiny.root / "mirror.git")
+    live_tiny.own(live_tiny.root)
+    away = live_tiny.repository.rename(live_tiny.folder / "away")
+    try:
+        done = live_tiny.deploy()
+    finally:
+        away.rename(live_tiny.repository)
+    assert 1 == done.returncode
+    assert done.stderr.startswith("error: mirror-not-updated"), done.stderr
+    assert "remedy:" in done.stderr
+    assert before == left_alone(live_tiny)
+    live_tiny.ok("switch", live_tiny.current())
+    live_tiny.ok("deploy")
+    require_sound(live_tiny)
+
+
+def test_a_damage_that_a_fetch_does_not_see_stops_the_next_build_cleanly(live_tiny: TinySite) -> None:
+    """A deploy of a revision that is not new: its tree comes from the mirror, and is whole or refused."""
+    live_tiny.bring_back()
+    before = live_tiny.current()
+    flip(pack(live_tiny.root / "mirror.git"))
+    done = live_tiny.deploy("--force")
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    if done.returncode:
+        assert before == live_tiny.current()
+    else:
+        revision = git("rev-parse", "main", cwd=live_tiny.repository).strip()
+        tree = live_tiny.root / "current" / "app"
+        for line in git("ls-tree", "-r", revision, cwd=live_tiny.repository).splitlines():
+            (_, _, wanted), path = line.partition("\t")[0].split(), line.partition("\t")[2]
+            assert wanted == git("hash-object", str(tree / path), cwd=live_tiny.repository).strip(), path
+    live_tiny.ok("deploy", "--force")
+
+
+FETCH_CALLS = ("rename", "link", "unlink", "mkdir", "write", "fsync")
+
+
+def test_a_killed_fetch_never_poisons_the_mirror(live_tiny: TinySite) -> None:
+    """git itself is killed at its n-th call; the fetch after that works, and the mirror is whole."""
+    host.require_program("strace")
+    done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, **unprivileged())
+    host.require(done.returncode == 0, "right to trace a process (ptrace)")
+    chance = random.Random(SEED)
+    print(f"SEED={SEED}")
+    log = live_tiny.folder / "strace.log"
+    log.touch()
+    live_tiny.own(log)
+    killed, tried = 0, 0
+    for call in FETCH_CALLS:
+        numbers = range(1, 200) if host.everything() else sorted(chance.sample(range(1, 12), 1))
+        for number in numbers:
+            live_tiny.bring_back()
+            live_tiny.edit("NOTE", f"{call} {number}\n")
+            before = left_alone(live_tiny)
+            # only in git: the agent starts it, and sees it end
+            fault = [
+                "strace",
+                "-f",
+                "-qq",
+                "-o",
+                str(log),
+                "-e",
+                f"trace=/^{call}",
+                "-e",
+                f"inject=/^{call}:signal=KILL:when={number}",
+            ]
+            mirror = live_tiny.root / "mirror.git"
+            fetch = ["git", f"--git-dir={mirror}", "-c", "core.fsync=all", "-c", "transfer.unpackLimit=1", "-c", "safe.directory=*",
+                     "fetch", "--prune", "--force", "--no-tags", "--", str(live_tiny.repository), "+refs/heads/*:refs/heads/*"]  # fmt: skip
+            subprocess.run([*fault, *fetch], cwd="/", env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+                           capture_output=True, **unprivileged())  # fmt: skip
+            tried += 1
+            hit = "killed by SIGKILL" in log.read_text(errors="replace")
+            killed += hit
+            assert before == left_alone(live_tiny)
+            done = live_tiny.deploy("--build-only")
+            assert 0 == done.returncode, f"{call} {number}: {done.stdout}{done.stderr}"
+            require_sound(live_tiny)
+            if not hit:
+                break  # the fetch makes no more calls of this name
+    results.record("killed fetch", injected=tried, hit=killed, broken=0, seed=SEED)
+    assert killed >= 3

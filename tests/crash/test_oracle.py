@@ -1,0 +1,127 @@
+"""The judge itself is tried: each thing is damaged once, and it says so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import results
+from oracle import Oracle, children_of
+from tiny_site import TinySite
+
+from example_site import unprivileged
+
+Damage = Callable[[TinySite, Path], object]
+
+
+@pytest.fixture
+def judged(live_tiny: TinySite) -> Iterator[TinySite]:
+    yield live_tiny
+    live_tiny.bring_back()
+
+
+def oracle_of(site: TinySite) -> Oracle:
+    return Oracle(site.root, site.repository, site.database)
+
+
+def execute(site: TinySite, statement: str) -> None:
+    with sqlite3.connect(site.database) as connection:
+        connection.execute(statement)
+    connection.close()
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    """Through a new file: the kept copy of a release is the same inode."""
+    text = path.read_text()
+    assert old in text
+    path.unlink()
+    path.write_text(text.replace(old, new))
+
+
+def previous_of(site: TinySite) -> Path:
+    return site.root / "releases" / Oracle(site.root, site.repository).previous(site.current())
+
+
+def link_to(site: TinySite, target: str) -> None:
+    (site.root / "current").unlink()
+    (site.root / "current").symlink_to(target)
+
+
+def package_file(release: Path) -> Path:
+    return next(release.glob("venv/lib/python*/site-packages/django/apps/registry.py"))
+
+
+def half_written(release: Path) -> None:
+    path = package_file(release)
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:100])
+
+
+DAMAGES: dict[str, tuple[Damage, str]] = {
+    "current is gone": (lambda s, r: (s.root / "current").unlink(), "current is gone"),
+    "current dangles": (lambda s, r: link_to(s, "releases/2001-01-01-00-00-00"), "is no release"),
+    "current leads elsewhere": (lambda s, r: link_to(s, f"{s.root}/releases/{r.name}"), "is no release"),
+    "current is a folder": (lambda s, r: ((s.root / "current").unlink(), (s.root / "current").mkdir()), "no release"),
+    "current is half built": (lambda s, r: rewrite(r / "release.json", '"verified"', '"building"'), "which is building"),
+    "a manifest is torn": (lambda s, r: rewrite(r / "release.json", "{", ""), "cannot be read"),
+    "a manifest is another's": (lambda s, r: rewrite(r / "release.json", r.name, "2001-01-01-00-00-00"), "cannot be"),
+    "REVISION is wrong": (lambda s, r: rewrite(r / "REVISION", "\n", "0\n"), "REVISION is not"),
+    "release.env is gone": (lambda s, r: (r / "release.env").unlink(), "release.env"),
+    "a file of the tree is gone": (lambda s, r: (r / "app/health.txt").unlink(), "app/health.txt is not"),
+    "a file of the tree is changed": (lambda s, r: rewrite(r / "app/health.txt", "w", "W"), "app/health.txt is not"),
+    "a package's file is gone": (lambda s, r: package_file(r).unlink(), "has -1 bytes"),
+    "a package's file is half": (lambda s, r: half_written(r), "has 100 bytes"),
+    "the packages are gone": (lambda s, r: shutil.rmtree(r / "venv"), "no package is installed"),
+    "Python does not start": (lambda s, r: (r / "venv/bin/python").unlink(), "cannot import django"),
+    "a static file is gone": (
+        lambda s, r: [p.unlink() for p in r.glob("app/staticfiles/notes/site*")], "static/notes/site"),
+    "the static list is gone": (lambda s, r: (r / "app/staticfiles/staticfiles.json").unlink(), "staticfiles.json"),
+    "the previous release is gone": (lambda s, r: shutil.rmtree(previous_of(s)), "which was live before"),
+    "the previous release is half gone": (
+        lambda s, r: [shutil.rmtree(previous_of(s) / "venv"), shutil.rmtree(previous_of(s) / "app")], "is not what"),
+    "the database is garbage": (lambda s, r: s.database.write_bytes(b"SQLite format 3\0" + b"x" * 9000), "database"),
+    "the database is gone": (lambda s, r: s.database.unlink(), "there is no database"),
+    "a migration is not applied": (
+        lambda s, r: execute(s, "DELETE FROM django_migrations WHERE name = '0003_c3'"), "which the live release needs"),
+    "a migration lacks the one before": (
+        lambda s, r: execute(s, "DELETE FROM django_migrations WHERE name = '0002_c2'"), "without [('notes', '0002_c2')]"),
+    "a column has no migration": (lambda s, r: execute(s, "ALTER TABLE notes_note ADD c9 TEXT"), "the table has"),
+    "a removal is not finished": (lambda s, r: (s.root / "releases/.removing-x").mkdir(), "left over"),
+    "a staged link is left": (lambda s, r: (s.root / ".current.new").symlink_to("x"), "left over"),
+    "a staged manifest is left": (lambda s, r: (r / ".release.json.new").touch(), "left over"),
+    "a switch is not finished": (
+        lambda s, r: rewrite(r / "release.json", '"verified"', '"activating"'), "is activating after the recovery"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_each_damage_is_seen(judged: TinySite, damage: str) -> None:
+    do, words = DAMAGES[damage]
+    assert [] == oracle_of(judged).problems(recovered=True)
+    do(judged, judged.root / "releases" / judged.current())
+    found = oracle_of(judged).problems(recovered=True)
+
+    assert [p for p in found if words in p], found
+    results.record("the judge: damages done by hand", injected=1, hit=1, broken=0, control="each was seen")
+
+
+def test_a_process_that_is_left_and_a_held_lock_are_seen(judged: TinySite) -> None:
+    lock = judged.root / "state" / "lock"
+    held = ["flock", str(lock), "sleep", "60"]
+    with subprocess.Popen(held, **unprivileged()) as process:
+        try:
+            while True:
+                found = oracle_of(judged).problems(recovered=True)
+                if any("the lock is held" in p for p in found):
+                    break
+        finally:
+            for pid in (process.pid, *(pid for pid, _ in children_of(process.pid))):
+                os.kill(pid, 9)
+
+    assert [p for p in found if "a process is left" in p and "sleep 60" in p], found

@@ -1,0 +1,94 @@
+"""The power is cut at each operation that changes the disk: afterwards the old release or the new one is live, whole.
+
+The agent runs on a real ext4 or xfs on a loop device; the cut is FS_IOC_SHUTDOWN, after which nothing more reaches
+the image: neither data nor the file system's journal. `BB_ALL=1` cuts at every point; else expensive scenarios are
+sampled, each time at other points (`SEED` repeats them).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+import power_host as host
+import pytest
+import results
+from power_cut import SCENARIOS, Seen, cut
+from power_ground import Ground
+from power_usual import Usual, some
+
+SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
+# At how many of its points a scenario is cut in the ordinary run (0: all), on ext4 and on xfs.
+SAMPLE = {
+    "switch": (0, 5), "rollback": (5, 3), "prune": (0, 4), "deploy": (5, 3), "switched-back": (5, 2), "first-deploy": (2, 1),
+}  # fmt: skip
+KINDS = ("ext4", "xfs", "ext4-writeback")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_power_cut_leaves_the_old_release_or_the_new_one_whole(
+    name: str, kind: str, ground: Ground, workers: ProcessPoolExecutor, usual: dict[str, Usual]
+) -> None:
+    if kind == "ext4-writeback" and not host.everything():
+        pytest.skip("only with BB_ALL=1")
+    host.require_mounts(kind)
+    chance = random.Random(f"{SEED} {name} {kind}")
+    print(f"SEED={SEED}")
+    chosen: list[int | float | None] = [*some(usual[name].points, SAMPLE[name][kind != "ext4"], chance), None]
+    if SCENARIOS[name].words[0] == "deploy":  # git, uv and Django write between the agent's own operations
+        chosen += [chance.uniform(0.1, 0.9) * usual[name].seconds for _ in range(20 if host.everything() else 1)]
+    jobs = [
+        workers.submit(cut, ground, SCENARIOS[name], kind, at, again=host.everything() or order % 12 == 3)
+        for order, at in enumerate(chosen)
+    ]
+    seen = [job.result() for job in jobs]
+    tell(seen)
+    broken = [str(one) for one in seen if one.broken]
+    results.record(f"power cut, {kind}: {name}", injected=len(chosen), hit=len(seen), broken=len(broken), seed=SEED)
+    assert [] == broken
+    if name in ("switch", "rollback", "deploy", "first-deploy"):
+        assert len({one.live for one in seen}) > 1, "no cut came early or none late enough: nothing was tried"
+
+
+def tell(seen: list[Seen]) -> None:
+    """What was cut, and what was live then; shown when a test fails."""
+    for one in seen:
+        print(f"{one.seconds:6.1f} s  exit {one.exit_code}  live {one.live:<20} {one.operation}")
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_without_the_flush_of_the_release_a_power_cut_breaks_it(
+    kind: str, ground: Ground, workers: ProcessPoolExecutor, usual: dict[str, Usual]
+) -> None:
+    """The negative control: what the other tests prove absent is there as soon as one call is taken out."""
+    host.require_mounts(kind)
+    late: list[int | None] = [None] if not host.everything() else [*usual["deploy"].points[-12:], None]
+    jobs = [workers.submit(cut, ground, SCENARIOS["deploy"], kind, at, synced=False) for at in late]
+    broken = [one for one in (job.result() for job in jobs) if one.broken]
+    results.record(
+        f"power cut, {kind}: deploy", injected=0, hit=0, broken=0, control=f"no flush: {len(broken)}/{len(late)} broken"
+    )
+    assert broken, "the oracle found nothing although nothing was flushed"
+    assert "(0 bytes)" in str(broken[0])
+
+
+def test_the_power_is_cut_and_comes_back_while_recover_repairs(
+    ground: Ground, workers: ProcessPoolExecutor, usual: dict[str, Usual]
+) -> None:
+    """A host that loses its power again while it repairs: the repair starts anew and ends."""
+    chance = random.Random(f"{SEED} recover")
+    pairs = [
+        (name, at, second)
+        for name in ("switch", "rollback", "prune", "switched-back")
+        for at in some(usual[name].points, 2, chance)
+        for second in some(list(range(4, 24)), 1, chance)
+    ]
+    jobs = [workers.submit(cut, ground, SCENARIOS[name], "ext4", at, in_recover=second) for name, at, second in pairs]
+    seen = [job.result() for job in jobs]
+    tell(seen)
+    broken = [str(one) for one in seen if one.broken]
+    results.record("power cut, ext4: in recover", injected=len(seen), hit=len(seen), broken=len(broken), seed=SEED)
+    assert [] == broken

@@ -1,0 +1,236 @@
+"""Signals and a terminal that goes away, in every step: the run ends as it should, and the history tells of it.
+
+The agent stops itself (failpoints/sitecustomize.py) when a step has just begun, or when its program has been started;
+then the signal comes, and the agent goes on. So each step is hit for certain, however short it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import random
+import re
+import select
+import signal
+import subprocess
+import termios
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import results
+from oracle import Oracle, children_of
+from tiny_site import TinySite, tiny_site
+
+from bb_release.actions.deploy import BUILD, MIGRATE, STEPS
+from example_site import NOBODY, unprivileged
+
+ALL = os.environ.get("BB_ALL") == "1"
+SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
+NAMES = [step.name for step in STEPS]
+BUILDS = {step.name for step in BUILD}
+BEFORE_SWITCH = BUILDS | {step.name for step in MIGRATE}
+BOTH = (signal.SIGINT, signal.SIGTERM)  # the ordinary run takes them in turns
+SLOW = "__import__('time').sleep(60)"
+
+
+@pytest.fixture(scope="module")
+def served(near_cache: object) -> Iterator[TinySite]:
+    """A site that is served, so that each step has something to do."""
+    with tiny_site(near_cache) as made:  # type: ignore[arg-type]
+        made.with_service()
+        made.ok("deploy")
+        yield made
+
+
+def wait_until_stopped(run: subprocess.Popen[str]) -> None:
+    """Until the agent has stopped itself."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with open(f"/proc/{run.pid}/stat") as file:
+            state = file.read().rpartition(")")[2].split()[0]
+        if state in "Tt":
+            return
+        assert state != "Z", f"the run ended: {run.communicate()}"
+        time.sleep(0.01)
+    raise AssertionError("the step was never reached")
+
+
+def history(site: TinySite) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (site.root / "state/journal.jsonl").read_text().splitlines()]
+
+
+def judge(site: TinySite) -> Oracle:
+    return Oracle(site.root, site.repository, site.database, service=True)
+
+
+@pytest.mark.parametrize("step", NAMES)
+def test_a_terminal_that_is_closed_in_a_step_ends_nothing(served: TinySite, step: str) -> None:
+    revision = served.add_column()
+    ours, theirs = pty.openpty()
+    if os.geteuid() == 0:
+        os.fchown(theirs, NOBODY, NOBODY)
+    run = subprocess.Popen(
+        served.command("deploy"), cwd="/", stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, text=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - hung up on like a person's
+        env={**served.environment(), "TERM": "xterm", **served.failpoints(stop_in=step)}, **unprivileged(),
+    )  # fmt: skip
+    os.close(theirs)
+    closed = threading.Event()
+    reader = threading.Thread(target=drain, args=(ours, closed))
+    reader.start()
+    try:
+        wait_until_stopped(run)
+        closed.set()
+        reader.join()  # the terminal is gone: the kernel sends SIGHUP, and every further write fails
+        run.send_signal(signal.SIGCONT)
+        assert 0 == run.wait(120)
+    finally:
+        closed.set()
+        run.kill()
+        run.wait()
+
+    assert "deploy_finished" == history(served)[-1]["event"]
+    oracle = judge(served)
+    assert revision == oracle.manifest(oracle.require_whole(recovered=True))["revision"]
+    results.record("terminal closed in each step", injected=1, hit=1, broken=0)
+
+
+def drain(terminal: int, closed: threading.Event) -> None:
+    """Read what is shown, as a terminal does; then be gone."""
+    while not closed.is_set():
+        ready, _, _ = select.select([terminal], [], [], 0.05)
+        try:
+            if ready and not os.read(terminal, 65536):
+                break
+        except OSError:
+            break
+    os.close(terminal)
+
+
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [(step, number) for place, step in enumerate(NAMES) for number in ((BOTH[place % 2],) if not ALL else BOTH)],
+)
+def test_a_signal_in_a_step_ends_the_run_before_the_switch_and_after_it_ends_the_switch_first(
+    served: TinySite, step: str, number: signal.Signals
+) -> None:
+    live = served.current()
+    revision = served.add_column()
+    run = served.start("deploy", **served.failpoints(stop_in=step))
+    wait_until_stopped(run)
+    run.send_signal(number)
+    run.send_signal(signal.SIGCONT)
+    out, err = run.communicate(timeout=120)
+    oracle = judge(served)
+    oracle.require_whole(recovered=False)
+
+    if step in BUILDS:
+        assert 130 == run.returncode, out + err
+        assert "nothing live was changed" in err
+    elif step in BEFORE_SWITCH:  # the database may be ahead
+        assert 4 == run.returncode, out + err
+        assert "to the database" in err or "no migration was applied" in err
+    else:
+        assert 0 == run.returncode, out + err
+        assert "the switch is being finished first" in out
+    if step in BEFORE_SWITCH:
+        assert live == oracle.current()
+        last = history(served)[-1]
+        assert ("deploy_failed", run.returncode) == (last["event"], last["exit_code"])
+        served.ok("deploy")
+    else:
+        assert "deploy_finished" == history(served)[-1]["event"]
+    assert revision == oracle.manifest(oracle.require_whole(recovered=True))["revision"]
+    results.record("SIGINT and SIGTERM in each step", injected=1, hit=1, broken=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_in_migrate_the_first_signal_is_told_what_is_waited_for_and_the_second_rolls_back(
+    served: TinySite, number: signal.Signals
+) -> None:
+    live, good = served.current(), served.git("rev-parse", "HEAD")
+    served.add_column()  # this one is applied, the next one is interrupted
+    applied = served.columns + 1
+    served.add_column(body=SLOW)
+    run = served.start("deploy")
+    assert run.stdout is not None
+    shown = read_until(run, "plan-migrations")
+    child = wait_for_child(run, "manage.py migrate")
+    time.sleep(1.0)  # into the sleep of the second migration
+    run.send_signal(number)
+    shown += read_until(run, "waiting for migrate to end; once more interrupts it")
+    assert os.path.exists(f"/proc/{child}"), "the first signal must not end it"
+    run.send_signal(number)
+    out, err = run.communicate(timeout=60)
+
+    assert 4 == run.returncode, shown + out + err
+    assert "error: migrate-failed" in err
+    assert f"applied to the database: notes.{applied:04}_c{applied}" in err
+    assert f"{applied + 1:04}" not in err.split("site:")[1]
+    oracle = judge(served)
+    assert live == oracle.require_whole(recovered=True)
+    assert not os.path.exists(f"/proc/{child}")
+
+    served.git("reset", "-q", "--hard", good)  # repaired: the second one does not sleep any more
+    served.columns -= 2
+    served.add_column()
+    served.add_column()
+    served.ok("deploy")
+    oracle.require_whole(recovered=True)
+    results.record("two signals in migrate", injected=2, hit=2, broken=0)
+
+
+def read_until(run: subprocess.Popen[str], words: str) -> str:
+    """The run's output up to a line with these words."""
+    assert run.stdout is not None
+    shown = ""
+    while words not in shown:
+        line = run.stdout.readline()
+        assert line, f"the run ended before it said {words!r}: {shown} {run.stderr.read() if run.stderr else ''}"
+        shown += line
+    return shown
+
+
+def wait_for_child(run: subprocess.Popen[str], words: str) -> int:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for pid, line in children_of(run.pid):
+            if words in line:
+                return pid
+        time.sleep(0.01)
+    raise AssertionError(f"{words} was never started")
+
+
+def test_signals_at_any_moment_end_the_run_with_an_exit_code_that_tells_the_truth(served: TinySite) -> None:
+    """Wherever a signal lands, also in a library's own code: what the run says is what the disk says."""
+    chance = random.Random(SEED)
+    oracle = judge(served)
+    served.edit("NOTE", "timed\n")
+    began = time.monotonic()
+    served.ok("deploy")
+    usual = time.monotonic() - began
+    codes: dict[int, int] = {}
+    for count in range(60 if ALL else 15):
+        live = served.current()
+        served.edit("NOTE", f"{count}\n")
+        run = served.start("deploy")
+        time.sleep(0.25 + chance.uniform(0, 1.1 * usual))
+        run.send_signal(chance.choice([signal.SIGINT, signal.SIGTERM]))
+        out, err = run.communicate(timeout=120)
+        codes[run.returncode] = codes.get(run.returncode, 0) + 1
+        said = f"SEED={SEED}, signal {count}: exit code {run.returncode}\n{out}{err}"
+        assert run.returncode in (0, 4, 130, -signal.SIGTERM), said
+        moved = served.current() != live
+        assert moved == (run.returncode == 0 or ("live: " in out and run.returncode < 0)), said
+        assert not re.search(r"Traceback|this is a bug", err), said
+        if run.returncode >= 0 and "release 2" in out:
+            assert "deploy_started" != history(served)[-1]["event"], said
+        assert [] == oracle.problems(recovered=run.returncode >= 0), said
+    print(f"SEED={SEED}: exit codes {codes}")
+    results.record(
+        "signals at random moments", injected=sum(codes.values()), hit=codes.get(130, 0), broken=0, seed=SEED
+    )

@@ -1,0 +1,144 @@
+"""The unit files and the nginx site as `units` writes them: what `systemd/` holds, and for other configurations."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bb_release.actions import units as subject
+from bb_release.errors import AlreadyThere, ConfigurationInvalid, NotTheOwner, UnitsNotRestarted
+from bb_release.model.app import App, Health, Unit
+
+SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
+WHO = subject.People("deploy", "www-data", "www-data", "/opt/bb-release/bin/bb-release")
+EXAMPLE = App(
+    "broken_brackets", "git@git.example.org:a/b.git", Path("/srv/broken_brackets"),
+    health=Health("http+unix:///run/broken_brackets/web.sock:/health/"),
+    units=tuple(Unit(f"broken_brackets{end}.service") for end in ("", "-celery", "-beat")),
+    env_file=Path("/srv/broken_brackets/shared/site.env"), application="broken_brackets.wsgi:application",
+)  # fmt: skip
+
+
+def rendered(app: App, **more: object) -> dict[str, str]:
+    return {file.path.name: file.content for file in subject.render(app, WHO, **more)}  # type: ignore[arg-type]
+
+
+def test_the_units_of_the_example_are_the_files_that_the_systemd_tests_run() -> None:
+    ours = {
+        path.name: path.read_text() for path in SYSTEMD.iterdir() if path.suffix in (".service", ".socket", ".timer")
+    }
+    program = ours["bb-release@.service"].partition("\nExecStart=")[2].partition(" ")[0]  # ours to choose
+    who = replace(WHO, program=program)
+    assert ours == {file.path.name: file.content for file in subject.render(EXAMPLE, who, nginx=False)}
+
+
+def test_another_app_has_its_own_names_and_the_environment_that_manage_py_gets() -> None:
+    app = replace(
+        EXAMPLE, name="shop", root=Path("/srv/shop"), subfolder="site", env_file=None, settings="shop.production",
+        environment=(("GREETING", 'a "50%" \\'),), application="shop.asgi:application",
+        units=(Unit("shop-web.service"), Unit("shop-worker"), Unit("nginx.service", runs_release=False)),
+        health=Health("http://127.0.0.1/"),
+    )  # fmt: skip
+    files = rendered(app, nginx=False)
+    web, worker = files["shop-web.service"], files["shop-worker.service"]
+
+    assert {"shop-web.service", "shop-web.socket", "shop-worker.service"} == {n for n in files if "@" not in n}
+    assert "broken_brackets" not in "".join(files.values())
+    assert "WorkingDirectory=/srv/shop/current/app/site\n" in web
+    assert 'Environment="GREETING=a \\"50%%\\" \\\\"\nEnvironment="DJANGO_SETTINGS_MODULE=shop.production"\n' in web
+    assert "--worker-class uvicorn_worker.UvicornWorker --workers 2 --graceful-timeout 30 shop.asgi:application" in web
+    assert "celery -A shop worker" in worker
+    assert "the site's own settings and secrets" not in web
+    assert "ListenStream=/run/shop-web/web.sock" in files["shop-web.socket"]
+
+
+def test_units_of_other_managers_are_left_alone() -> None:
+    app = replace(EXAMPLE, units=(Unit("web", kind="supervisor", socket="/s"), Unit("u.service", user=True)))
+    assert {"bb-release@.service", "bb-release@.timer", "bb-release-recover@.service"} == set(
+        rendered(app, nginx=False)
+    )
+
+
+def test_without_an_application_and_with_nothing_live_the_remedy_is_the_line_to_add() -> None:
+    with pytest.raises(ConfigurationInvalid) as caught:
+        rendered(replace(EXAMPLE, application=""))
+    assert 'application = "broken_brackets.wsgi:application"' in caught.value.remedy
+
+
+@pytest.mark.parametrize("root", ["/srv/a b", "/srv/a;b", '/srv/a"b', "/srv/50%", "/srv/a\nUser=root"])
+def test_a_value_that_would_mean_something_to_systemd_or_nginx_is_refused(root: str) -> None:
+    with pytest.raises(ConfigurationInvalid, match="cannot be written"):
+        rendered(replace(EXAMPLE, root=Path(root)))
+
+
+def test_the_nginx_site_serves_static_files_of_the_live_release_and_media() -> None:
+    site = rendered(replace(EXAMPLE, shared_folders=("media", "data")), systemd=False)["broken_brackets.conf"]
+    assert "server unix:/run/broken_brackets/web.sock fail_timeout=0;" in site
+    assert "root /srv/broken_brackets/current;" in site
+    assert "    location /media/ {\n        root /srv/broken_brackets/shared;\n    }\n" in site
+    assert "/data/" not in site
+    assert "proxy_set_header Host $host;" in site
+
+
+def test_nginx_itself_takes_the_site(tmp_path: Path) -> None:
+    nginx = os.environ.get("NGINX") or shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+    if not nginx:
+        assert not os.environ.get("REQUIRE_NGINX"), "nginx is not installed"
+        pytest.skip("skipped: nginx is not installed")
+    site = rendered(replace(EXAMPLE, shared_folders=("media",)), systemd=False)["broken_brackets.conf"]
+    assert 2 == site.count("    listen ")
+    here = site.replace("listen 80;", f"listen unix:{tmp_path}/s;").replace("    listen [::]:80;\n", "")
+    (tmp_path / "site.conf").write_text(here)
+    (tmp_path / "nginx.conf").write_text(
+        f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{\naccess_log off;\ninclude {tmp_path}/site.conf;\n}}\n"
+    )
+
+    def tried() -> subprocess.CompletedProcess[str]:
+        argv = [nginx, "-t", "-e", "stderr", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
+        return subprocess.run(argv, capture_output=True, text=True)
+
+    done = tried()
+    assert 0 == done.returncode, done.stderr
+    (tmp_path / "site.conf").write_text(here.replace("proxy_pass http://broken_brackets;", "proxy_pas x;"))
+    assert 0 != tried().returncode
+
+
+def test_installing_writes_what_is_missing_and_nothing_when_a_file_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = subject.render(EXAMPLE, WHO, nginx=False, folder=tmp_path)
+    if os.geteuid() != 0:
+        with pytest.raises(NotTheOwner):
+            subject.install(files)
+        pytest.skip("skipped: writing units is root's")
+    monkeypatch.setattr(subject.systemctl, "SYSTEMCTL", "/bin/true")  # there may be no systemd to tell
+    (tmp_path / "broken_brackets.service").write_text("[Service]\nUser=root\n")
+
+    with pytest.raises(AlreadyThere) as caught:
+        subject.install(files)
+    assert "-User=root" in caught.value.details
+    assert "+User=www-data" in caught.value.details
+    assert ["broken_brackets.service"] == os.listdir(tmp_path)
+
+    (tmp_path / "broken_brackets.service").unlink()
+    assert [file.path for file in files] == subject.install(files)
+    assert [] == subject.install(files)
+    assert {0o644} == {path.stat().st_mode & 0o7777 for path in tmp_path.iterdir()}
+    monkeypatch.setattr(subject.systemctl, "SYSTEMCTL", "/bin/false")
+    files[0].path.unlink()
+    with pytest.raises(UnitsNotRestarted, match="the files are written"):
+        subject.install(files)
+
+
+def test_the_commands_to_type_name_every_unit() -> None:
+    lines = "\n".join(subject.enable_commands(EXAMPLE, subject.render(EXAMPLE, WHO)))
+    assert "systemctl enable --now broken_brackets.socket" in lines
+    assert (
+        "systemctl enable broken_brackets.service broken_brackets-celery.service broken_brackets-beat.service" in lines
+    )
+    assert "systemctl enable bb-release-recover@broken_brackets.service" in lines
