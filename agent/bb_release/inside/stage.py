@@ -94,6 +94,7 @@ class Start:
         if self.channel:
             self.serve(utility)
         words = self.request["words"]
+        be_called([sys.executable, *words])
         is_argv = utility.argv is sys.argv
         self.traps.settle(words)
         utility.argv = sys.argv if is_argv else list(words)
@@ -160,6 +161,19 @@ class Start:
             os._exit(0)
         output = int.from_bytes(ancillary[0][2][:4], sys.byteorder) if ancillary else -1
         return json.loads(data.decode()), output
+
+
+def be_called(words):
+    """What ps and fuser show of this process: the command, where the system lets us write it (proc(5), cmdline)."""
+    try:
+        with open("/proc/self/stat") as file:
+            begin, end = (int(field) for field in file.read().rpartition(")")[2].split()[45:47])
+        line = b"".join(os.fsencode(word) + b"\0" for word in words)[: end - begin - 1]
+        with open("/proc/self/mem", "r+b", buffering=0) as memory:
+            memory.seek(begin)
+            memory.write(line.ljust(end - begin, b"\0"))
+    except (OSError, ValueError):
+        pass
 
 
 def exit_code(child):
