@@ -13,11 +13,13 @@ import sys
 import threading
 import weakref
 
-# What they do at exit, or with weak references, is done to the memory of one process only.
+# What they do at exit, or with weak references, is done to the memory of one process only. (Connections that they
+# would close, and threads that they would end, are found by themselves.)
 HARMLESS_AT_EXIT = {
     "PIL._imaging", "billiard.util", "celery.utils.dispatch.signal", "certifi.core", "concurrent.futures.process",
     "concurrent.futures.thread", "django.dispatch.dispatcher", "logging", "multiprocessing.util",
-    "sentry_sdk.integrations.atexit", "weakref",
+    "sentry_sdk.integrations.atexit", "sentry_sdk.profiler.continuous_profiler",
+    "sentry_sdk.profiler.transaction_profiler", "urllib3.connectionpool", "weakref",
 }  # fmt: skip
 # They look at sys.argv for options of Django's that the agent never gives.
 HARMLESS_READERS = {"configurations.importer", "django.core.management", "django.core.management.base"}
