@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -48,8 +49,9 @@ LIVES_IN = {
     "uv": ["tools/uv.py"],
     "packaging": ["tools/requirements/*.py"],
     "poetry": ["tools/requirements/poetry.py"],
-    "psutil": ["tools/host.py"],
+    "psutil": ["tools/host.py", "tools/strays.py"],
     "rich": ["progress.py"],
+    "structlog": ["log.py"],
     "click": ["cli.py", "commands/*.py"],
     "pydantic": ["schema.py", "config.py"],  # config turns its ValidationError into our words
 }
@@ -183,3 +185,35 @@ def test_starting_loads_no_slow_library(code: str) -> None:
     script = f"import sys\n{code}\nprint('loaded', *sorted(set({SLOW!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
     assert (0, "loaded") == (done.returncode, done.stdout.strip().splitlines()[-1] if done.stdout else done.stderr)
+
+
+MOST_MODULES = 150  # 3.11 loads 131, click among them; each one more is paid by every tick of a timer
+NOT_TO_LOOK = tuple(name for name in SLOW if name not in ("pydantic", "psutil"))  # the configuration, and the units
+
+
+def test_starting_loads_few_modules() -> None:
+    script = "import sys, bb_release.cli; print(len(sys.modules))"
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) <= MOST_MODULES
+
+
+@pytest.mark.parametrize("command", ["status", "list"])
+def test_looking_at_an_app_loads_nothing_that_only_a_deploy_needs(tmp_path: Path, command: str) -> None:
+    root, name = tmp_path / "shop", "2026-01-01-00-00-00"
+    (root / "releases" / name).mkdir(parents=True)
+    (root / "state").mkdir()
+    facts = {"name": name, "state": "verified", "format": 1, "revision": "1" * 40, "ref": "main"}
+    (root / "releases" / name / "release.json").write_text(json.dumps(facts))
+    (root / "current").symlink_to(f"releases/{name}")
+    config = tmp_path / "shop.toml"
+    config.write_text(f'repository = "git@git.example.org:a/b.git"\nbranch = "main"\nroot = "{root}"\nunits = []\n')
+    script = (
+        f"import sys, bb_release.cli; sys.argv = ['bb-release', '--config', {str(config)!r}, {command!r}]\n"
+        "try: bb_release.cli.main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+        f"print('loaded', *sorted(set({NOT_TO_LOOK!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert name in done.stdout
+    assert "loaded" == done.stdout.strip().splitlines()[-1]

@@ -31,6 +31,7 @@ SECRET = "a secret in the TOML is an error: secrets come from files of mode 0600
 _LOOKS_SECRET = re.compile(r"SECRET|PASSWORD|TOKEN|PRIVATE|KEY\Z", re.IGNORECASE)
 URL_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s]+@")
 LOCAL = re.compile(r"(file://)?/[^\x00-\x1f]+")
+_LONGEST_SOCKET = 95  # unix(7): 107 bytes, and the instances' own names beside it may be longer
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 _PLAIN = {
@@ -75,10 +76,8 @@ def find(name: str | None, file: Path | None, folder: Path = FOLDER) -> Path:
     if name is not None and name in there:
         return folder / f"{name}.toml"
     if not there:
-        raise ConfigurationInvalid(
-            f"No app is configured in {folder}.",
-            remedy="Make one with `bb-release init`, or name a file elsewhere: --config FILE.",
-        )
+        remedy = "Make one with `bb-release init`, or name a file elsewhere: --config FILE."
+        raise ConfigurationInvalid(f"No app is configured in {folder}.", remedy=remedy)
     listed = "\n".join(there)
     if name is not None:
         near = difflib.get_close_matches(name, there, 1)
@@ -158,18 +157,41 @@ def _across(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str
     headers = health.get("headers") if isinstance(health, dict) else None
     for name in headers if isinstance(headers, dict) else ():
         if re.fullmatch("authorization|proxy-authorization|cookie", name, re.IGNORECASE) or _LOOKS_SECRET.search(name):
-            yield (
-                ("health", "headers", name),
-                "a secret in the TOML is an error: let the health view need none",
-            )
+            yield ("health", "headers", name), "a secret in the TOML is an error: let the health view need none"
     units = raw.get("units")
     for index, unit in enumerate(units if isinstance(units, list) else ()):
         kind = unit.get("kind") if isinstance(unit, dict) else None
         change = "reload" if isinstance(unit, dict) and unit.get("runs_release") is False else "restart"
+        for key, what in _handover(unit) if isinstance(unit, dict) else ():
+            yield ("units", index, key), what
+        if isinstance(unit, str) and unit.endswith(("@", "@.service")):
+            yield ("units", index), 'is a template, of which handover = "blue-green" starts instances'
         needed = {"supervisor": ("socket",), "command": (change, "status")}
         for key in needed.get(kind, ()) if isinstance(kind, str) else ():
             if unit.get(key) in (None, "", []):
                 yield ("units", index, key), f'is required when kind is "{kind}"'
+
+
+def _handover(unit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What does not go with the way in which a unit is handed over."""
+    name, way, socket = str(unit.get("name", "")), unit.get("handover", ""), unit.get("socket", "")
+    template = name.endswith(("@", "@.service"))
+    if way in ("socket", "blue-green") and unit.get("kind", "systemd") != "systemd":
+        yield "handover", f'"{way}" is for units of systemd only'
+    if template and way != "blue-green":
+        yield "name", 'is a template, of which handover = "blue-green" starts instances'
+    if way != "blue-green":
+        return
+    if not template:
+        yield "name", "should be a template such as shop@.service: it is started as shop@blue and shop@green"
+    if unit.get("runs_release") is False:
+        yield "handover", 'a unit that does not run the release is reloaded, not "blue-green"'
+    if "beat" in name:
+        yield "handover", "a beat must never run twice, and each task would be sent twice meanwhile"
+    if isinstance(socket, str) and socket and (not socket.startswith("/") or len(socket) > _LONGEST_SOCKET):
+        yield "socket", f"should be an absolute path of at most {_LONGEST_SOCKET} characters"
+    elif isinstance(socket, str) and socket.rpartition("/")[2] in ("blue.sock", "green.sock"):
+        yield "socket", "should be the link beside blue.sock and green.sock, such as /run/shop/active.sock"
 
 
 def _invalid(path: Path, mistakes: Sequence[str]) -> ConfigurationInvalid:

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from bb_release.errors import ReleaseError
+
+_spoken = ("bb-release", re.compile(r"(?!)"))  # how the app is named, and where: nowhere
+
+
+def speak(options: Sequence[str], commands: Iterable[str]) -> None:
+    """From now on, a command of ours that is shown to a person has these options: else it would mean no app."""
+    global _spoken  # noqa: PLW0603  one process answers one person
+    verbs = "|".join(map(re.escape, commands))
+    _spoken = (shlex.join(["bb-release", *options]), re.compile(rf"(?<![\w./-])bb-release (?=(?:{verbs})\b)"))
+
+
+def spoken(text: str) -> str:
+    """The text with its commands as they have to be typed for this app. One that names its app is left as it is."""
+    words, pattern = _spoken
+    named = re.compile(r" (?:--config|-a|--app)[ =]")
+    return "\n".join(
+        line if named.search(line) else pattern.sub(lambda _: f"{words} ", line) for line in text.split("\n")
+    )
 
 
 def print_json(value: object) -> None:
@@ -30,7 +50,7 @@ def print_error(error: ReleaseError) -> None:
     """The error block: what failed, in what state the site is, what to do, where the log is."""
     lines = [bold_red(f"error: {error.code}"), f"  {error.message}"]
     lines += [f"    {line}" for line in error.details.splitlines()]
-    for name, text in (("site", error.site), ("remedy", error.remedy), ("log", error.log)):
+    for name, text in (("site", error.site), ("remedy", spoken(error.remedy)), ("log", spoken(error.log))):
         if text:
             first, *rest = text.splitlines()
             lines += [f"  {name + ':':<8} {first}", *(f"    {line}" for line in rest)]
@@ -43,7 +63,7 @@ def print_error(error: ReleaseError) -> None:
 def error_facts(error: ReleaseError) -> dict[str, Any]:
     return {
         "error": error.code, "message": error.message, "details": error.details, "site": error.site,
-        "remedy": error.remedy, "log": error.log, "exit_code": error.exit_code,
+        "remedy": spoken(error.remedy), "log": spoken(error.log), "exit_code": error.exit_code,
     }  # fmt: skip
 
 
@@ -55,31 +75,45 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def local_time(text: str | None) -> str:
-    """A moment in the local zone and in UTC."""
+    """A moment in the local zone and in UTC; once, where they are the same."""
     if not text:
         return "-"
     moment = datetime.fromisoformat(text)
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z} ({moment:%H:%M:%S} UTC)"
+    here = moment.astimezone()
+    utc = f" ({moment:%H:%M:%S} UTC)" if here.utcoffset() else ""
+    return f"{here:%Y-%m-%d %H:%M:%S %Z}{utc}"
 
 
 def print_status(facts: dict[str, Any]) -> None:
     print(f"{facts['app']} in {facts['root']}")
     if facts["release"] is None:
-        print("  nothing is live yet: bb-release deploy")
+        print(f"  live:     nothing; {facts['last']} was live last" if facts["last"] else "  nothing is live yet")
     else:
         print(f"  live:     {facts['release']} ({facts['revision'][:7]}, {facts['ref']}), {facts['state']}")
         print(f"  since:    {local_time(facts['since'])}")
         print(f"  health:   {facts['health']}")
         for unit in facts["units"]:
             pid = f", process {unit['pid']}" if unit["pid"] else ""
-            old = ", started before its environment changed: bb-release restart" if unit["outdated"] else ""
-            print(f"  unit:     {unit['name']}: {unit['summary']}{pid}{old}")
+            old = spoken(", started before its environment changed: bb-release restart") if unit["outdated"] else ""
+            proof = f", proven by {unit['proof']}" if unit["proof"] else ""
+            other = f", runs from {', '.join(unit['other_releases'])}" if unit["other_releases"] else ""
+            print(f"  unit:     {unit['name']}: {unit['summary']}{pid}{proof}{other}{old}")
+    for each in facts["database"]:
+        print(f"  database: ahead by {_few(each['migrations'])} (release {each['release']})")
     if facts["hold"]:
         held = facts["hold"]
-        print(f"  hold:     by {held['who']} since {held['since']}: {held['reason']} (bb-release unhold)")
+        print(f"  hold:     by {held['who']} since {held['since']}: {held['reason']} ({spoken('bb-release unhold')})")
     if facts["run"]:
         run = facts["run"]
-        print(f"  running:  {run.get('action')} by {run.get('who')} since {run.get('since')}")
+        who = f"{run.get('action')} by {run.get('who')} since {run.get('since')}"
+        killed = "a program that a killed run left still writes; the run was: " if run["killed"] else ""
+        print(f"  running:  {killed}{who}")
+    for each in facts["to_do"]:
+        print(f"  remedy:   {each['do']}   # {each['why']}")
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def print_releases(rows: Sequence[dict[str, Any]]) -> None:
@@ -96,10 +130,13 @@ def print_releases(rows: Sequence[dict[str, Any]]) -> None:
     print_table(["release", "revision", "ref", "state", "", "migrations"], table)
 
 
-def print_history(lines: Sequence[dict[str, Any]]) -> None:
+def print_history(lines: Sequence[dict[str, Any]], there: int) -> None:
+    """The lines, and of how many."""
     for line in lines:
         rest = "  ".join(f"{k}={v}" for k, v in line.items() if k not in ("at", "event") and v != "")
         print(f"{local_time(str(line.get('at', '')) or None)}  {line.get('event')}  {rest}")
+    if len(lines) < there:
+        print(f"the last {len(lines)} of {there} lines; --last N shows more")
 
 
 def print_log_line(raw: str) -> None:
@@ -177,6 +214,8 @@ def print_plan(facts: dict[str, Any]) -> None:
     free, need = facts["free_bytes"] // 1_000_000, facts["need_bytes"] // 1_000_000
     print(f"  disk:         {need} MB needed, {free} MB free")
     if facts["hold"]:
-        print(f"  hold:         by {facts['hold']['who']}: {facts['hold']['reason']} (bb-release unhold)")
+        print(f"  hold:         by {facts['hold']['who']}: {facts['hold']['reason']} ({spoken('bb-release unhold')})")
     for stop in facts["stops"]:
         print(f"  stops it:     {stop}")
+    if facts["stops"]:
+        print(f"  what to do:   {spoken('bb-release check')}")

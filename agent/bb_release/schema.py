@@ -172,6 +172,7 @@ class UnitTable(_Table):
     name: UnitName
     kind: Literal["systemd", "supervisor", "command"] = "systemd"
     runs_release: bool = target.Unit.runs_release
+    handover: Literal["", "socket", "restart", "blue-green"] = ""
     socket: Annotated[str, AfterValidator(_socket)] = target.Unit.socket
     start: Command = Field(default_factory=_factory(target.Unit.start))
     restart: Command = Field(default_factory=_factory(target.Unit.restart))
@@ -180,6 +181,7 @@ class UnitTable(_Table):
     user: bool = target.Unit.user
     stop_seconds: Seconds = target.Unit.stop_seconds
     settle_seconds: Seconds = target.Unit.settle_seconds
+    celery: Annotated[str, _like(f"|{_MODULE}(:{_MODULE})?", 'should be like "shop"')] = target.Unit.celery
 
 
 class HealthTable(_Table):
@@ -235,6 +237,7 @@ class AppFile(_Table):
     units: list[AnyUnit] = Field(default_factory=list)
     subfolder: Annotated[str, AfterValidator(lambda text: text and _relative(text))] = target.App.subfolder
     python: Python = target.App.python
+    copies: bool = target.App.copies
     installer: Literal["uv", "pip"] = "uv"
     requirements: Annotated[list[Inside], BeforeValidator(_listed), _OrString()] = Field(default_factory=list)
     groups: list[GroupName] = Field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import subprocess
@@ -99,7 +100,7 @@ def cut(
             ended = seen.exit_code
             cut_once(seen, site, image, ("recover",), in_recover)
             seen.operation, seen.exit_code = f"{first}, then in recover at {seen.operation}", ended
-        with host.mounted(image, kind, site.root):
+        with host.mounted(image, kind, site.root), host.another_boot(image.parent):
             look_and_repair(ground, scenario, site, seen, again=again)
     seen.seconds = time.monotonic() - began
     return seen
@@ -139,11 +140,20 @@ def look_and_repair(
         found = problems(site.root, ground.known(*(may - passing), read=read), repaired=True)
         seen.broken += [f"after recover: {text}" for text in found]
     if again:
-        done = site.run("deploy", "--force")
+        done = site.run("deploy", *(unfinished(ground, site) or ["--force"]))
         if done.returncode:
             seen.broken.append(f"the next deploy ended with {done.returncode}: {done.stdout}{done.stderr}")
         found = problems(site.root, ground.known("next", read=read), repaired=True)
         seen.broken += [f"after the next deploy: {text}" for text in found]
+
+
+def unfinished(ground: Ground, site: Site) -> list[str]:
+    """The options that build on the release that the cut left unfinished, where there is one of the wanted revision."""
+    for path in site.root.glob("releases/*/release.json"):
+        facts = json.loads(path.read_text())
+        if facts["state"] == "failed" and facts["revision"] == ground.revisions["next"]:
+            return ["--resume", path.parent.name]
+    return []
 
 
 _read: dict[Path, Read] = {}

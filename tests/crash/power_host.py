@@ -11,6 +11,7 @@ import struct
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -25,6 +26,7 @@ CLONE_NEWNS = 0x20000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 PR_SET_PDEATHSIG = 1
 NOBODY = 65534
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 EXT4 = ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", f"root_owner={NOBODY}:{NOBODY},lazy_itable_init=0"]
 MAKE = {
     "ext4": [*EXT4, "-i", "4096"],
@@ -142,6 +144,20 @@ def mounted(image: Path, kind: str, point: Path) -> Iterator[None]:
     finally:
         unmount(point)
         wait_detached(image)
+
+
+@contextmanager
+def another_boot(folder: Path) -> Iterator[None]:
+    """The kernel names another boot, as it does after a power cut; seen in our own mounts only."""
+    name = folder / "boot_id"
+    name.write_text(f"{uuid.uuid4()}\n")
+    name.chmod(0o644)
+    run(["mount", "--bind", str(name), BOOT_ID])
+    try:
+        yield
+    finally:
+        run(["umount", BOOT_ID])
+        name.unlink()
 
 
 def unmount(point: Path) -> None:

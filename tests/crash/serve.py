@@ -27,9 +27,16 @@ def running(folder: Path) -> int:
 def stop(folder: Path) -> None:
     """End it and wait for that."""
     pid = running(folder)
-    if pid:
-        os.kill(pid, signal.SIGKILL)
-    while running(folder):
+    if not pid:
+        return
+    os.kill(pid, signal.SIGKILL)
+    while True:  # until it is a zombie or gone: before that, its port may still be taken
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if state in "ZX":
+            return
         time.sleep(0.005)
 
 
@@ -69,7 +76,11 @@ def main() -> None:
     stop(folder)
     if word == "stop":
         return
-    os.chdir(Path(os.path.realpath(folder / "broken_brackets" / "current")) / "app")
+    release = Path(os.path.realpath(folder / "broken_brackets" / "current"))
+    if os.environ.get("BB_RELEASE") != release.name:  # named by its program and its environment, as a service's are
+        python = str(release / "venv" / "bin" / "python")
+        os.execve(python, [python, *sys.argv], {**os.environ, "BB_RELEASE": release.name})
+    os.chdir(release / "app")
     look, ready = os.pipe()
     if os.fork() == 0:
         os.setsid()

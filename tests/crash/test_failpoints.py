@@ -149,12 +149,12 @@ class Sweep:
         self.site.bring_back("scenario")
         self.site.restart_service() if self.before else None
 
-    def count(self, *words: str) -> list[str]:
+    def count(self, *words: str, **sabotage: str) -> list[str]:
         """Every point that the command passes, as the failpoints trace it."""
         trace = self.site.folder / "trace"
         trace.write_text("")
         trace.chmod(0o666)
-        done = self.site.run(*words, **self.site.failpoints(crash_trace=trace))
+        done = self.site.run(*words, **self.site.failpoints(crash_trace=trace, **sabotage))
         assert done.returncode not in (2, 3, 10), done.stdout + done.stderr
         return trace.read_text().splitlines()
 
@@ -249,3 +249,39 @@ def test_killed_after_any_operation_it_is_old_or_new_and_the_repair_finishes(sit
     print(f"SEED={SEED}: {name}: {total} points, {len(points)} tried, {hit} kills")
     results.record(f"failpoints: {name}", injected=len(points), hit=hit, broken=0, seed=SEED)
     assert hit >= 0.8 * len(points)
+
+
+def first_point(lines: list[str], operation: str, path: str) -> int:
+    """The number of the first traced operation of that name whose path ends so."""
+    return next(
+        int(n) for _, _, n, done, name in (x.split(" ", 4) for x in lines) if done == operation and name.endswith(path)
+    )
+
+
+def test_control_a_link_that_is_moved_in_two_operations_is_found_broken(site: TinySite) -> None:
+    run = prepared(site, SCENARIOS["switch"])
+    sabotage = {"sabotage": "swap-in-two"}
+    at = first_point(run.count(*run.words, **sabotage), "unlink", "/current")
+    run.begin()
+    done = run.site.run(*run.words, **run.site.failpoints(crash_at=at, **sabotage))
+    assert run.site.killed(done)
+    found = run.oracle.problems(recovered=False)
+    results.record("failpoints: switch", injected=0, hit=0, broken=0, control="a swap in two operations is found")
+
+    assert "current is gone, though a release was live" in found
+
+
+def test_control_a_release_that_is_removed_under_its_own_name_is_found_broken(site: TinySite) -> None:
+    run = prepared(site, SCENARIOS["prune"])
+    sabotage = {"sabotage": "prune-in-place"}
+    lines = run.count(*run.words, **sabotage)
+    at = next(
+        int(x.split(" ", 4)[2]) for x in lines if x.split(" ", 4)[3] == "unlink" and "/" not in x.split(" ", 4)[4]
+    )
+    run.begin()
+    done = run.site.run(*run.words, **run.site.failpoints(crash_at=at + 2, **sabotage))
+    assert run.site.killed(done)
+    found = run.oracle.problems(recovered=False)
+    results.record("failpoints: prune", injected=0, hit=0, broken=0, control="a removal without the rename is found")
+
+    assert [problem for problem in found if "has -1 bytes" in problem], found

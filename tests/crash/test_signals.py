@@ -34,7 +34,7 @@ NAMES = [step.name for step in STEPS]
 BUILDS = {step.name for step in BUILD}
 BEFORE_SWITCH = BUILDS | {step.name for step in MIGRATE}
 BOTH = (signal.SIGINT, signal.SIGTERM)  # the ordinary run takes them in turns
-SLOW = "__import__('time').sleep(60)"
+SLOW = "open(__import__('os').environ['DATABASE_PATH'] + '.sleeps', 'w').close(); __import__('time').sleep(60)"
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,11 @@ def test_in_migrate_the_first_signal_is_told_what_is_waited_for_and_the_second_r
     assert run.stdout is not None
     shown = read_until(run, "plan-migrations")
     child = wait_for_child(run, "manage.py migrate")
-    time.sleep(1.0)  # into the sleep of the second migration
+    sleeps = served.database.with_name("db.sqlite3.sleeps")
+    while not sleeps.exists():  # the second migration is in the middle of its transaction
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.01)
+    sleeps.unlink()
     run.send_signal(number)
     shown += read_until(run, "waiting for migrate to end; once more interrupts it")
     assert os.path.exists(f"/proc/{child}"), "the first signal must not end it"
@@ -201,6 +205,7 @@ def wait_for_child(run: subprocess.Popen[str], words: str) -> int:
         for pid, line in children_of(run.pid):
             if words in line:
                 return pid
+        assert run.poll() is None, run.communicate()
         time.sleep(0.01)
     raise AssertionError(f"{words} was never started")
 
@@ -234,3 +239,31 @@ def test_signals_at_any_moment_end_the_run_with_an_exit_code_that_tells_the_trut
     results.record(
         "signals at random moments", injected=sum(codes.values()), hit=codes.get(130, 0), broken=0, seed=SEED
     )
+
+
+@pytest.mark.parametrize("words", [("deploy",), ("switch", "previous")], ids=lambda words: words[0])
+def test_a_signal_when_all_is_done_but_the_telling_does_not_call_it_interrupted(
+    served: TinySite, words: tuple[str, ...]
+) -> None:
+    """After the verdict only the site's own commands, the journal and prune are left."""
+    if words == ("deploy",):
+        served.add_column()
+    live = served.current()
+    served.settings["[run]"] = '\n[[run]]\nat = "after-verify"\ncommand = ["sleep", "3.3"]\n'
+    served.write_config()
+    try:
+        run = served.start(*words)
+        wait_for_child(run, "sleep 3.3")
+        run.terminate()
+        out, err = run.communicate(timeout=60)
+    finally:
+        del served.settings["[run]"]
+        served.write_config()
+
+    assert 0 == run.returncode, out + err
+    assert "the switch is being finished first" in out
+    assert live != served.current()
+    assert f"{words[0]}_finished" == history(served)[-1]["event"]
+    assert (words[0] == "switch") == (served.root / "state/hold.json").exists()
+    judge(served).require_whole(recovered=True)
+    served.ok("deploy")  # and the branch is live again

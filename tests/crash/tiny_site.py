@@ -134,8 +134,8 @@ class TinySite(Site):
             for manifest in releases.joinpath(path.name).glob(".release.json.*"):
                 manifest.unlink()
             manifest = releases / path.name / "release.json"
-            if manifest.read_bytes() != (path / "release.json").read_bytes():
-                manifest.unlink()
+            if not manifest.exists() or manifest.read_bytes() != (path / "release.json").read_bytes():
+                manifest.unlink(missing_ok=True)
                 os.link(path / "release.json", manifest)
 
     def _unlink_what_is_written_in_place(self, root: Path) -> None:

@@ -40,6 +40,7 @@ def test_init_check_plan_and_deploy_go_together_with_two_edits(site: Site) -> No
     assert said.returncode == 0, said.stderr
     assert 'settings = "broken_brackets.settings"' in said.stdout
     assert f"bb-release --config {site.config} check" in said.stdout
+    assert ("no systemd runs here" in said.stdout) is not Path("/run/systemd/system").is_dir()
     again = agent(site, "init", str(site.repository), "--output", str(site.config))
     assert (1, True) == (again.returncode, "already-there" in again.stderr)
 
@@ -144,6 +145,16 @@ def test_each_broken_thing_is_a_line_with_what_to_do_and_the_others_still_come(l
         assert old in good
         live_site.config.write_text(good.replace(old, new))
         broken(expected, level)
+    live_site.config.write_text(good)
+    webhook = live_site.folder / "webhook"
+    live_site.config.write_text(good.replace("keep = 3", f'keep = 3\nwebhook_file = "{webhook}"'))
+    broken(f"webhook_file: {webhook} does not exist", "warn")
+    webhook.write_text("X=1\n")
+    webhook.chmod(0o600)
+    live_site.own(webhook)
+    broken("has no WEBHOOK_URL", "warn")
+    webhook.write_text("WEBHOOK_URL=https://chat.example.org/secret\n")
+    assert f"webhook_file {webhook} names an address" in lines(live_site, "ok")
     live_site.config.write_text(good)
 
     current = os.readlink(root / "current")

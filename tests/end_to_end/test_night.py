@@ -96,13 +96,14 @@ def test_a_rollback_after_a_switch_back_does_not_go_forward(site: Site) -> None:
 
 
 def test_nothing_to_deploy_on_a_site_that_is_down_is_no_success(live_site: Site) -> None:
+    live_site.ok("deploy")  # whatever the tests before have left
     supervisor = [str(live_site.program.with_name("python")), "-m", "supervisor.supervisorctl", "-s",
                   f"unix://{live_site.socket}"]  # fmt: skip
     subprocess.run([*supervisor, "stop", "web"], check=True, cwd="/", capture_output=True, **unprivileged())
     done = live_site.deploy()
     assert (21, "error: not-healthy") == (done.returncode, done.stderr.splitlines()[0])
     assert "web: STOPPED" in done.stderr
-    assert "remedy:  bb-release restart" in done.stderr
+    assert f"remedy:  bb-release --config {live_site.config} restart" in done.stderr
     live_site.ok("restart")
     assert "nothing to do" in live_site.ok("deploy")
 
@@ -134,7 +135,7 @@ def test_a_broken_manifest_of_what_is_live_stops_everything_and_the_remedy_works
         assert 21 == done.returncode, words
         assert "error: state-unreadable" in done.stderr
     assert before == sorted(path.name for path in live.parent.iterdir())
-    remedy = re.search(r"(ln -sfnT \S+ \S+) && bb-release restart", done.stderr)
+    remedy = re.search(r"(ln -sfnT \S+ \S+) && bb-release .*restart", done.stderr)
     assert remedy, done.stderr
     subprocess.run(["sh", "-c", f"cd {live_site.root} && {remedy[1]}"], check=True, **unprivileged())
     live_site.ok("restart")
@@ -237,3 +238,37 @@ def test_a_leftover_that_cannot_be_removed_is_a_warning_and_no_obstacle(live_sit
     finally:
         subprocess.run(["rm", "-rf", left.parent], check=True)
     assert json.loads(live_site.ok("status", "--json"))["well"]
+
+
+def test_a_switch_that_fails_before_the_link_moves_leaves_all_as_it_was(live_site: Site) -> None:
+    live = live_site.current()
+    second = next((live_site.repository / "brackets/migrations").glob("0002_*.py")).stem
+    live_site.edit("brackets/migrations/0008_waits.py", (
+        "from django.db import migrations\n\n\nclass Migration(migrations.Migration):\n"
+        f"    dependencies = [('brackets', '{second}')]\n    operations = []\n"
+    ))  # fmt: skip
+    said = live_site.ok("deploy", "--build-only")
+    built = max(live_site.states())
+    assert f"built: bb-release deploy --resume {built} makes it live" in said
+    refused = live_site.run("switch", built)
+    assert (11, "error: release-not-usable") == (refused.returncode, refused.stderr.splitlines()[0])
+    assert "brackets.0008_waits" in refused.stderr
+    live_site.ok("deploy", "--resume", built)
+    assert built == live_site.current()
+
+    # the release to go back to can no longer answer: its own view is broken
+    views = live_site.root / "releases" / live / "app/brackets/views.py"
+    whole = views.read_text()
+    views.write_text(whole + "\n\ndef health(request):\n    raise ValueError('rotten')\n")
+    try:
+        failed = live_site.run("rollback")
+        assert (1, "error: rehearsal-failed") == (failed.returncode, failed.stderr.splitlines()[0])
+        assert "answers 500 at /health/, wanted 200" in failed.stderr
+        assert f"still on {built}" in failed.stderr
+        assert {"verified"} == {live_site.states()[name] for name in (live, built)}
+        assert (built, built) == (live_site.current(), live_site.answering()["release"])
+    finally:
+        views.write_text(whole)
+    live_site.ok("rollback")
+    assert live == live_site.current()
+    live_site.ok("deploy", "--force")

@@ -2,32 +2,173 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from example_site import Site, unprivileged
 
 UNIT = """
 [[units]]
-name = "stubborn"
+name = "{name}"
 kind = "command"
-restart = ["true"]
-status = ["sh", "-c", "kill -0 {pid} && echo {pid}"]
+restart = {restart}
+status = {status}
 settle_seconds = 0
 """
+SLEEP = "import time; time.sleep(300)"
+
+
+@contextmanager
+def one_more_unit(site: Site, text: str) -> Iterator[None]:
+    settings = dict(site.settings)
+    try:
+        site.write_config(**{"[run]": text})
+        yield
+    finally:
+        site.settings.clear()
+        site.settings.update(settings)
+        site.write_config()
+        site.own()
+
+
+@contextmanager
+def process(*argv: str, cwd: str = "/", **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    running = subprocess.Popen(argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, **unprivileged())
+    time.sleep(0.3)
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+def unit(name: str, *, restart: list[str], status: list[str]) -> str:
+    return UNIT.format(name=name, restart=json.dumps(restart), status=json.dumps(status))
+
+
+def started_by(site: Site, command: str) -> str:
+    """A unit of one's own that `restart` starts in the background, remembered in a file."""
+    pid = site.folder / "more.pid"
+    start = f"kill -9 $(cat {pid}) 2>/dev/null; {command} >/dev/null 2>&1 & echo $! >{pid}"
+    return unit("more", restart=["sh", "-c", start], status=["sh", "-c", f"kill -0 $(cat {pid}) && cat {pid}"])
+
+
+def end_more(site: Site) -> None:
+    os.kill(int((site.folder / "more.pid").read_text()), 9)
+
+
+def units(site: Site) -> dict[str, str]:
+    return {row["name"]: row["proof"] for row in json.loads(site.ok("status", "--json"))["units"]}
 
 
 def test_a_restart_that_restarts_nothing_is_found_out(live_site: Site) -> None:
-    stubborn = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, cwd="/", **unprivileged())
-    settings = dict(live_site.settings)
-    try:
-        live_site.write_config(**{"[run]": UNIT.format(pid=stubborn.pid)})
-        done = live_site.run("restart")
+    with process(sys.executable, "-c", SLEEP) as stubborn:
+        status = ["sh", "-c", f"kill -0 {stubborn.pid} && echo {stubborn.pid}"]
+        with one_more_unit(live_site, unit("stubborn", restart=["true"], status=status)):
+            done = live_site.run("restart")
         assert done.returncode == 21
         assert "error: not-healthy" in done.stderr
         assert f"its main process is still the one from before ({stubborn.pid})" in done.stderr
-    finally:
-        stubborn.communicate(b"\n")
-        live_site.settings.clear()
-        live_site.write_config(**settings)
     live_site.ok("restart")
+
+
+def test_the_processes_of_the_release_prove_it_and_status_says_so(live_site: Site) -> None:
+    live_site.edit("NOTE", "a release to prove")
+    live_site.ok("deploy")
+    assert {"web": "its processes"} == units(live_site)
+    assert re.search(r"web: RUNNING, process \d+, proven by its processes\n", live_site.ok("status"))
+
+
+def test_a_main_process_outside_of_the_release_is_no_proof(live_site: Site) -> None:
+    with one_more_unit(live_site, started_by(live_site, "cd /; exec sleep 300")):
+        try:
+            done = live_site.run("restart")
+        finally:
+            end_more(live_site)
+    assert done.returncode == 21, done.stdout + done.stderr
+    assert "does not have its working folder in release" in done.stderr
+    assert f"{live_site.root}/current/release.env" in done.stderr
+
+
+def test_a_main_process_in_the_folder_of_the_release_that_names_it_nowhere_is_no_proof(live_site: Site) -> None:
+    command = f"cd {live_site.root}/current/app; exec sleep 300"
+    with one_more_unit(live_site, started_by(live_site, command)):
+        try:
+            done = live_site.run("restart")
+        finally:
+            end_more(live_site)
+    assert done.returncode == 21, done.stdout + done.stderr
+    assert re.search(r"the main process of more \(\d+\) names no release", done.stderr)
+
+
+def test_a_main_process_that_reads_the_release_s_environment_is_proof(live_site: Site) -> None:
+    command = f"cd {live_site.root}/current/app; set -a; . ../release.env; exec sleep 300"
+    with one_more_unit(live_site, started_by(live_site, command)):
+        try:
+            live_site.ok("restart")
+            assert {"web": "its processes", "more": "its processes"} == units(live_site)
+        finally:
+            end_more(live_site)
+    live_site.ok("restart")
+
+
+def test_a_process_that_still_runs_from_the_release_before_is_switched_back(live_site: Site) -> None:
+    old = live_site.current()
+    # what a reload, or a chdir in gunicorn's own configuration, leads to: the folder of another release
+    live_site.edit("gunicorn.conf.py", f'chdir = "{live_site.root}/releases/{old}/app"\n')
+    try:
+        done = live_site.deploy()
+    finally:
+        live_site.git("rm", "-q", "gunicorn.conf.py")
+        live_site.edit("NOTE", "without a chdir")
+    assert done.returncode == 20, done.stdout + done.stderr
+    assert re.search(rf"process \d+ of web runs from release {old}, not from \d", done.stderr), done.stderr
+    assert old == live_site.current() == live_site.answering()["release"]
+    live_site.ok("unhold")
+    live_site.ok("deploy")
+
+
+def why_kept(site: Site, name: str) -> str:
+    return next(row["reason"] for row in json.loads(site.ok("prune", "--dry-run", "--json")) if row["release"] == name)
+
+
+def test_a_process_left_on_an_old_release_is_named_and_that_release_is_kept(live_site: Site) -> None:
+    old = live_site.current()
+    with one_more_unit(live_site, ""):
+        live_site.write_config(keep="1")
+        with process("sleep", "300", cwd=f"{live_site.root}/releases/{old}/app") as left:
+            for number in range(2):
+                live_site.edit("NOTE", f"{number} after the one that is still used")
+                said = live_site.ok("deploy")
+            assert f"process {left.pid} (sleep) still uses release {old}, which is kept for it" in said
+            assert "a process still uses it" == why_kept(live_site, old)
+        assert "a process still uses it" != why_kept(live_site, old)
+
+
+def test_a_command_unit_that_names_no_process_is_refused_before_anything_is_built(live_site: Site) -> None:
+    live_site.edit("NOTE", "for a unit that names no process")
+    before = live_site.states()
+    with one_more_unit(live_site, unit("mute", restart=["true"], status=["true"])):
+        done = live_site.deploy()
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "error: preflight-failed" in done.stderr
+    assert "let `status` print the id of the unit's main process" in done.stderr
+    assert before == live_site.states()
+
+
+def test_copies_of_the_interpreter_name_the_release_by_the_program_itself(live_site: Site) -> None:
+    with one_more_unit(live_site, ""):
+        live_site.write_config(copies="true")
+        live_site.ok("deploy")
+        facts = json.loads(live_site.ok("status", "--json"))
+        program = os.readlink(f"/proc/{facts['units'][0]['pid']}/exe")
+        assert program.startswith(f"{live_site.root}/releases/{facts['release']}/venv/bin/")
+        assert "copies = true: the distribution's updates" in live_site.run("check").stdout
+    assert shlex.quote(live_site.current()) == facts["release"]

@@ -64,8 +64,13 @@ def test_two_revisions_go_live_and_a_switch_takes_the_site_back(site: Site) -> N
     assert {"deploy_finished", "switch_finished", "rollback_finished", "restart_finished"} <= set(events)
 
     everything_written = b"".join(
-        path.read_bytes() for folder in ("logs", "state", "releases") for path in (site.root / folder).rglob("*.log")
+        path.read_bytes()
+        for folder in ("logs", "state", "releases")
+        for path in (site.root / folder).rglob("*")
+        if path.is_file() and not path.is_symlink() and "venv" not in path.parts
     )
+    for told in (b"deploy_finished", b'"state": "verified"', b"BB_RELEASE="):  # the journal, a manifest, release.env
+        assert told in everything_written
     assert SECRET.encode() not in everything_written
 
 

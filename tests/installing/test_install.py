@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from bb_release.actions import units
+from bb_release.model.app import App, Unit
 from example_site import PROJECT, unprivileged
 
 PARTS = ("agent", "scripts", "systemd", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
@@ -70,6 +72,17 @@ def host() -> Iterator[Host]:
     shutil.rmtree(folder)
 
 
+def units_in_place(host: Host, name: str) -> set[str]:
+    """The files that `units --install` finds as they should be; for any other that is there, it refuses."""
+    place, root = host.folder / "units", host.folder / name
+    root.mkdir(exist_ok=True)
+    app = App(name, "git@git.example.org:a/b.git", root, units=(Unit(f"{name}.service"),), application="a.wsgi:app")
+    files = units.render(app, units.people(app, "", place), nginx=False, folder=place)
+    there = [file for file in files if file.path.exists()]
+    assert [] == [file.path.name for file in there if file.path.read_text() != file.content]
+    return {file.path.name for file in there}
+
+
 def test_it_is_installed_upgraded_kept_when_the_new_one_is_broken_and_removed(host: Host) -> None:
     host.set_version('__version__ = "1.0.0"')
     first = host.install()
@@ -79,6 +92,8 @@ def test_it_is_installed_upgraded_kept_when_the_new_one_is_broken_and_removed(ho
     units = {"bb-release@.service", "bb-release@.timer", "bb-release-recover@.service"}
     assert units == set(os.listdir(host.folder / "units"))
     assert f"ExecStart={host.link} -a %i" in (host.folder / "units/bb-release@.service").read_text()
+    for name in ("shop", "blog"):
+        assert units_in_place(host, name) == set(os.listdir(host.folder / "units"))
     before = host.everything()
 
     again = host.install()

@@ -95,10 +95,38 @@ def test_alive(start: Start) -> None:
 def test_release_by_folder(start: Start, releases: Path) -> None:
     process = start("sleep", "60", cwd=releases / "a")
     assert host.release_of(process.pid, releases) == ({"a"}, False)
-    assert host.releases_in_use(releases)[0] == {"a"}
+    assert host.releases_in_use(releases)[0] == {"a": [process.pid]}
     shutil.rmtree(releases / "a")
     assert host.release_of(process.pid, releases) == ({"a"}, False)  # removed, but still used
-    assert host.releases_in_use(releases)[0] == set()  # no entry any more
+    assert host.releases_in_use(releases)[0] == {}  # no entry any more
+
+
+def test_evidence_tells_the_folder_by_its_inode_and_not_by_its_path(start: Start, releases: Path) -> None:
+    ordered_at = host.boot_clock()
+    process = start("sleep", "60", cwd=releases / "a", BB_RELEASE="a")
+    seen = host.evidence(process.pid, releases / "a")
+    assert seen is not None
+    assert (True, frozenset("a"), frozenset("a"), False) == (seen.inside, seen.names, seen.uses, seen.closed)
+    assert seen.started is not None
+    assert ordered_at - 0.02 < seen.started < host.boot_clock()
+    other = host.evidence(process.pid, releases / "b")
+    assert other is not None
+    assert not other.inside
+    (releases / "a").rmdir()
+    gone = host.evidence(process.pid, releases / "a")
+    assert gone is not None
+    assert not gone.inside
+    (releases / "a").mkdir()  # the same path again, but another folder
+    again = host.evidence(process.pid, releases / "a")
+    assert again is not None
+    assert not again.inside
+
+
+def test_evidence_takes_only_the_first_words_for_a_name_but_any_word_for_a_use(start: Start, releases: Path) -> None:
+    process = start(sys.executable, "-c", WAIT, f"{releases}/b/x")
+    seen = host.evidence(process.pid, releases / "b")
+    assert seen is not None
+    assert (frozenset(), frozenset("b")) == (seen.names, seen.uses)
 
 
 def test_release_by_command_line(start: Start, releases: Path) -> None:
@@ -129,7 +157,7 @@ def test_release_by_environment(start: Start, releases: Path) -> None:
     assert host.release_of(process.pid, releases)[0] == {"b"}
     other = start("sleep", "60", BB_RELEASE="of-another-site")
     assert host.release_of(other.pid, releases)[0] == {"of-another-site"}
-    assert host.releases_in_use(releases)[0] == {"b"}
+    assert host.releases_in_use(releases)[0] == {"b": [process.pid]}
 
 
 def test_release_through_a_link(start: Start, releases: Path) -> None:
@@ -140,8 +168,8 @@ def test_release_through_a_link(start: Start, releases: Path) -> None:
 
 
 def test_nothing_in_use(releases: Path) -> None:
-    assert host.releases_in_use(releases)[0] == set()
-    assert host.releases_in_use(releases / "nowhere")[0] == set()
+    assert host.releases_in_use(releases)[0] == {}
+    assert host.releases_in_use(releases / "nowhere")[0] == {}
 
 
 def test_ended_process(start: Start, releases: Path) -> None:

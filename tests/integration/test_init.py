@@ -81,8 +81,9 @@ def test_the_example_site_is_understood_whole(repository: Repository) -> None:
     assert ("broken_brackets.settings", "broken_brackets.wsgi:application") == (app.settings, app.application)
     assert ((), ("db.sqlite3",), ()) == (app.requirements, app.shared_files, app.shared_folders)
     assert app.env_file == Path("/srv/broken_brackets/shared/site.env")
-    assert "#   CELERY_BROKER_URL\n#   DATABASE_PATH\n#   SECRET_KEY\n" in text
-    assert [] == begun.missing
+    assert "#   CELERY_BROKER_URL\n#   DATABASE_PATH\n#   DATABASE_URL\n#   SECRET_KEY\n" in text
+    systemd = Path("/run/systemd/system").is_dir()
+    assert ([] if systemd else [subject.NO_SYSTEMD]) == begun.missing
     assert begun.commands[-1].startswith("bb-release --config ")
 
 
@@ -191,6 +192,18 @@ def test_code_of_the_repository_is_never_run_and_its_words_never_become_configur
 def test_source_that_breaks_parsers_breaks_nothing_here(repository: Repository, source: str) -> None:
     repository.write({"manage.py": MANAGE.format("a"), "a.py": source + "\nMEDIA_ROOT = MEDIA_ROOT\n"})
     repository.init()
+
+
+def test_a_variable_that_is_read_only_where_it_is_set_is_not_needed(repository: Repository) -> None:
+    repository.write({
+        "manage.py": MANAGE.format("a"),
+        "a.py": "import os\nif os.environ.get('SENTRY'):\n    X = os.environ['SENTRY'] + os.environ['TAG']\n"
+        "if 'CACHE' in os.environ:\n    Y = os.environ['CACHE']\nelse:\n    Y = os.environ['OTHER']\n"
+        "Z = os.environ['ZONE'] if os.getenv('ZONE') else ''\n",
+    })  # fmt: skip
+    _, _, text = repository.init()
+    assert "# The settings need these:\n#   OTHER\n#   TAG\n" in text
+    assert "# They read these, which have a default:\n#   CACHE\n#   SENTRY\n#   ZONE\n" in text
 
 
 def test_nothing_is_overwritten(repository: Repository) -> None:

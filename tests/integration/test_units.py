@@ -17,7 +17,7 @@ import pytest
 
 from bb_release.errors import ConfigurationInvalid, UnitsNotRestarted
 from bb_release.tools import host, process
-from bb_release.tools.units import UnitManager, manager_of, rights
+from bb_release.tools.units import UnitManager, manager_of, properties, rights
 
 SLEEP = f"{sys.executable} -c 'import sys,time; print(\"well\", file=sys.stderr, flush=True); time.sleep(300)'"
 PARENT = f'{sys.executable} -c \'import subprocess; subprocess.run(["sleep", "300"])\''
@@ -308,7 +308,7 @@ def test_a_command_unit_is_asked_whether_its_commands_are_programs_and_none_but_
         return manager_of(kind="command", name="site", commands=commands, env=process.environment())
 
     unit(restart=[restart], status=["false"]).check_can("restart")  # known, not running yet
-    unit(restart=["sleep", "1"], status=["true"]).check_can("restart")  # found on PATH
+    unit(restart=["sleep", "1"], status=["echo", "1"]).check_can("restart")  # found on PATH
     assert not ran.exists()
     with pytest.raises(UnitsNotRestarted, match="not a program: /nowhere/restart"):
         unit(restart=["/nowhere/restart"], status=["true"]).check_can("restart")
@@ -328,3 +328,27 @@ def test_systemd_absent() -> None:
         unit.restart()
     assert "systemd" in raised.value.remedy
     assert unit.log_lines() == []
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [("1min 30s", 90.0), ("500ms", 0.5), ("2h", 7200.0), ("10.500s", 10.5), ("infinity", None), ("", None)],
+)
+def test_a_time_span_of_systemd_is_read(span: str, expected: float | None) -> None:
+    assert expected == properties.seconds(span)
+
+
+def test_a_command_that_runs_but_names_no_process_cannot_be_proven() -> None:
+    commands = {"restart": ("true",), "status": ("true",)}
+    unit = manager_of(kind="command", name="mute", commands=commands, env=process.environment())
+    with pytest.raises(UnitsNotRestarted, match="names no process"):
+        unit.check_can("restart")
+    manager_of(
+        kind="command", name="down", commands={**commands, "status": ("false",)}, env=process.environment()
+    ).check_can("restart")
+
+
+def test_supervisor_tells_through_which_folder_a_program_starts(supervisord: Supervisord) -> None:
+    folder = str(Path(sys.executable).parent)
+    assert supervisord.unit("web").starts_through(folder)
+    assert not supervisord.unit("pair:*").starts_through(folder)

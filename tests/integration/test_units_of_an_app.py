@@ -57,6 +57,45 @@ def test_another_app_has_its_own_names_and_the_environment_that_manage_py_gets()
     assert "ListenStream=/run/shop-web/web.sock" in files["shop-web.socket"]
 
 
+def test_a_blue_green_site_has_templates_of_its_slots_and_a_unit_that_starts_the_right_one_at_boot() -> None:
+    pair = (
+        Unit("shop@.service", handover="blue-green", socket="/run/shop/active.sock"),
+        Unit("shop-celery@.service", handover="blue-green"), Unit("shop-beat.service"),
+    )  # fmt: skip
+    files = rendered(replace(EXAMPLE, name="shop", root=Path("/srv/shop"), units=pair))
+    web, boot = files["shop@.service"], files["shop-boot.service"]
+
+    ours = {"shop@.service", "shop-celery@.service", "shop-beat.service", "shop-boot.service", "shop.conf"}
+    assert ours == {name for name in files if "bb-release" not in name}
+    assert "WorkingDirectory=/srv/shop/slots/%i/app\n" in web
+    assert "ExecStart=/srv/shop/slots/%i/venv/bin/gunicorn " in web
+    assert " --bind unix:/run/shop/%i.sock " in web
+    assert "current" not in web
+    assert "--hostname %i@%%h" in files["shop-celery@.service"]
+    assert "[ /srv/shop/slots/$$colour -ef /srv/shop/current ]" in boot
+    assert "ln -sfn $$colour.sock /run/shop/active.sock; systemctl start --no-block" in boot
+    assert "shop@$$colour.service shop-celery@$$colour.service; exit" in boot
+    assert "server unix:/run/shop/active.sock fail_timeout=0;" in files["shop.conf"]
+    lines = subject.enable_commands(EXAMPLE, subject.render(replace(EXAMPLE, units=pair), WHO))
+    assert "systemd-tmpfiles --create /etc/tmpfiles.d/broken_brackets.conf" in lines
+    assert any(line.endswith("broken_brackets-boot.service") for line in lines)
+
+
+def test_the_agents_own_units_are_one_for_all_apps_and_another_owner_has_a_drop_in(tmp_path: Path) -> None:
+    shop = replace(EXAMPLE, name="shop", root=Path("/srv/shop"), units=())
+    first, second = rendered(EXAMPLE, nginx=False), rendered(shop, nginx=False)
+    own = [name for _, name in subject.AGENT_UNITS]
+    assert [first[name] for name in own] == [second[name] for name in own]
+    assert "User=deploy\n" in first["bb-release@.service"]
+
+    files = subject.render(shop, replace(WHO, deploy_user="ann"), nginx=False, folder=tmp_path)
+    assert [second[name] for name in own] == [file.content for file in files if file.path.name in own]
+    assert [
+        (f"bb-release{end}@shop.service.d/owner.conf", "# the owner of /srv/shop\n[Service]\nUser=ann\n")
+        for end in ("", "-recover")
+    ] == [(str(file.path.relative_to(tmp_path)), file.content) for file in files if file.path.name not in own]
+
+
 def test_units_of_other_managers_are_left_alone() -> None:
     app = replace(EXAMPLE, units=(Unit("web", kind="supervisor", socket="/s"), Unit("u.service", user=True)))
     assert {"bb-release@.service", "bb-release@.timer", "bb-release-recover@.service"} == set(

@@ -10,19 +10,18 @@ import os
 import pwd
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 TESTS = PROJECT / "tests"
 ROOT = Path("/srv/shop")
 REPOSITORY = Path("/srv/shop-repository")
-AGENT = Path("/opt/bb-release/bin/bb-release")
+AGENT = Path("/usr/local/bin/bb-release")
 
 
 def sh(*words: str | Path, user: str = "root", cwd: str = "/", check: bool = True) -> subprocess.CompletedProcess[str]:
     entry = pwd.getpwnam(user)
-    env = {"PATH": "/opt/bb-release/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": entry.pw_dir, "LANG": "C.UTF-8"}
+    env = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": entry.pw_dir, "LANG": "C.UTF-8"}
     env.update({name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ})
     groups = {"user": user, "group": entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}
     done = subprocess.run(
@@ -44,9 +43,7 @@ def checked() -> dict[str, list[str]]:
 
 def test_from_nothing_to_a_first_deploy_by_what_the_commands_say() -> None:
     sh("useradd", "--create-home", "--groups", "www-data", "deploy")
-    uv = Path(sys.executable).with_name("uv")
-    sh(uv, "venv", "-q", "--python", sys.base_prefix + "/bin/python3", "/opt/bb-release")
-    sh(uv, "pip", "install", "-q", "--python", "/opt/bb-release/bin/python", PROJECT)
+    sh(PROJECT / "scripts/install")
     shutil.copytree(TESTS / "broken_brackets", REPOSITORY)
     sh("chown", "-R", "deploy:", REPOSITORY)
     git = ("git", "-C", REPOSITORY, "-c", "user.name=Dev", "-c", "user.email=dev@example.org")
@@ -77,6 +74,7 @@ def test_from_nothing_to_a_first_deploy_by_what_the_commands_say() -> None:
         if command and "nginx" not in command and "bb-release@shop.timer" not in command:
             sh("sh", "-c", command)
     assert "as it was" in sh(AGENT, "units", "--install").stdout
+    another_app_of_another_owner()
 
     second = checked()
     lines = [line.partition("add: ")[2] for line in second["to_do"] if "sudoers" in line]
@@ -112,3 +110,18 @@ def test_from_nothing_to_a_first_deploy_by_what_the_commands_say() -> None:
     broken = checked()
     assert "sudo systemctl enable shop.service" in broken["to_do"]
     assert "bb-release restart shop-celery.service" in broken["to_do"]
+
+
+def another_app_of_another_owner() -> None:
+    """The agent's units are there already, for the first app: they serve the second one too, as its own owner."""
+    sh("useradd", "--create-home", "ann")
+    sh("install", "-d", "-o", "ann", "-m", "755", "/srv/blog")
+    config = Path("/etc/bb-release/blog.toml")
+    text = Path("/etc/bb-release/shop.toml").read_text()
+    config.write_text(text.replace("shop", "blog"))
+    said = sh(AGENT, "units", "--install", "-a", "blog").stdout
+    assert "as it was: /etc/systemd/system/bb-release@.service" in said
+    for name, user in (("shop", "deploy"), ("blog", "ann")):
+        for unit in (f"bb-release@{name}.service", f"bb-release-recover@{name}.service"):
+            assert f"User={user}\n" == sh("systemctl", "show", unit, "--property=User").stdout
+    config.unlink()  # from here on there is one app, and no option is needed

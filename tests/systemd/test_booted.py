@@ -1,4 +1,4 @@
-"""Boots a real systemd and runs the tests of `inside.py` and `inside_user.py` in it."""
+"""Boots a real systemd and runs the tests of `inside.py` and `inside_user.py` in it, and those of `inside_handover.py`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ PROJECT = Path(__file__).resolve().parents[2]
 CANNOT_BOOT = (124, 125)
 
 
-def test_the_units_work_under_a_real_systemd() -> None:
-    script = PROJECT / "scripts" / "with-systemd"
+def run_inside(packages: str, *files: str) -> None:
     done = subprocess.run(
-        [script, "--net", "host", "--bind", PROJECT, "--packages", "sudo git polkitd", "--",
+        [PROJECT / "scripts/with-systemd", "--net", "host", "--bind", PROJECT, "--packages", packages, "--",
          sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=15",
-         PROJECT / "tests/systemd/inside.py", PROJECT / "tests/systemd/inside_user.py"],
-        cwd=PROJECT, capture_output=True, text=True, timeout=900,
+         *(PROJECT / "tests/systemd" / file for file in files)],
+        cwd=PROJECT, capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     print(done.stdout, done.stderr)
     if done.returncode in CANNOT_BOOT and not os.environ.get("REQUIRE_SYSTEMD"):
         pytest.skip(f"skipped: a systemd cannot be booted here: {done.stderr.strip()}")
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_units_work_under_a_real_systemd() -> None:
+    run_inside("sudo git polkitd", "inside.py", "inside_user.py")
+
+
+def test_releases_hand_over_to_each_other_under_a_real_systemd() -> None:
+    run_inside("sudo git nginx redis-server", "inside_handover.py")

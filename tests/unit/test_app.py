@@ -12,7 +12,7 @@ from bb_release.model.app import SHAPING, App, Health, Run, Timeouts, Unit
 APP = App("site", "git@example.org:site.git", Path("/srv/site"))
 
 OTHER = {
-    "repository": "x", "subfolder": "x", "python": "3.12", "installer": "pip", "requirements": ("x.txt",),
+    "repository": "x", "subfolder": "x", "python": "3.12", "copies": True, "installer": "pip", "requirements": ("x.txt",),
     "groups": ("x",), "extras": ("x",),
     "index_url": "https://x", "settings": "x", "application": "x:y", "manage": "x.py", "collect_static": False,
     "static_root_outside": True, "shared_files": ("x",), "shared_folders": ("x",), "environment": (("A", "1"),),

@@ -99,6 +99,16 @@ def test_another_order_of_the_environment_is_the_same_shape(tmp_path: Path) -> N
     assert one.shape == other.shape
 
 
+def test_a_template_is_handed_over_blue_green_with_or_without_a_socket(tmp_path: Path) -> None:
+    text = (
+        'units = [{name = "shop@.service", handover = "blue-green", socket = "/run/shop/active.sock"}, '
+        '{name = "shop-celery@", handover = "blue-green", celery = "shop"}]\n'
+    )
+    web, worker = config.load(write(tmp_path, GOOD + text)).units
+    assert ("blue-green", "/run/shop/active.sock") == (web.handover, web.socket)
+    assert ("blue-green", "", "shop") == (worker.handover, worker.socket, worker.celery)
+
+
 def test_a_public_name_may_look_like_a_secret(tmp_path: Path) -> None:
     app = config.load(write(tmp_path, GOOD + 'public = ["MAP_KEY"]\nenvironment = { MAP_KEY = "x" }\n'))
     assert (("MAP_KEY", "x"),) == app.environment
@@ -165,6 +175,16 @@ BAD = [
     ('units = [{name = "a", kind = "command", status = ["x"]}]', "units[0].restart: is required when"),
     ('units = [{name = "a", kind = "command", runs_release = false, status = ["x"]}]', "units[0].reload: is required"),
     ('units = [{name = "a", stop_seconds = -1}]', "units[0].stop_seconds: should be at least 0"),
+    ('units = [{name = "a.service", handover = "c4n4ry"}]', 'units[0].handover: should be "", "socket", "restart" or '),
+    ('units = [{name = "a", handover = "blue-green"}]', "units[0].name: should be a template such as shop@.service"),
+    ('units = [{name = "a@.service"}]', "units[0].name: is a template, of which"),
+    ('units = ["a@.service"]', "units[0]: is a template, of which"),
+    ('units = [{name = "a@.service", handover = "blue-green", runs_release = false}]', "units[0].handover: a unit that"),
+    ('units = [{name = "a-beat@.service", handover = "blue-green"}]', "units[0].handover: a beat must never run twice"),
+    ('units = [{name = "a@", handover = "blue-green", socket = "http://c4n4ry"}]', "units[0].socket: should be an absolute"),
+    ('units = [{name = "a@", handover = "blue-green", socket = "/run/green.sock"}]', "units[0].socket: should be the link"),
+    ('units = [{name = "a", kind = "supervisor", socket = "/s", handover = "socket"}]', 'units[0].handover: "socket" is for'),
+    ('units = [{name = "a", celery = "-c4n4ry"}]', "units[0].celery: should be like"),
     ('health = "ftp://c4n4ry/"', "health: should be an http:// or https:// or http+unix:// URL"),
     ('health = "http+unix:c4n4ry"', "health: should be http+unix:///path/of.sock:/path/of/url/"),
     ('health = "http://me:c4n4ry@h/"', f"health: holds a password; {SECRET}"),

@@ -132,3 +132,11 @@ def test_another_refusal_keeps_the_reserve(tmp_path: Path) -> None:
     assert 1 == disk.writes
     assert 2 == len(os.listdir(tmp_path / "reserve"))
     assert "bb-release recover" in caught.value.remedy
+
+
+def test_what_a_killed_put_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".pins.json.new", ".1.new", "pins.json", "a.new", ".hidden"):
+        (tmp_path / name).touch()
+    durable.remove_staged(tmp_path)
+    assert {"pins.json", "a.new", ".hidden"} == {path.name for path in tmp_path.iterdir()}
+    durable.remove_staged(tmp_path / "no such folder")

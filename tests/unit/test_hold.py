@@ -32,6 +32,21 @@ def test_a_hold_says_who_since_when_and_why(layout: Layout, by_hand: bool) -> No
     assert timedelta(0) <= datetime.now(UTC) - since < timedelta(minutes=1)
 
 
+def test_a_runs_hold_does_not_replace_a_persons(layout: Layout) -> None:
+    hold.place(layout, who="ann", reason="a fair", by_hand=True)
+    hold.place(layout, who="cron", reason="switched back", by_hand=False)
+    assert ("ann", True) == (hold.read(layout)["who"], hold.read(layout)["by_hand"])
+
+    hold.place(layout, who="bob", reason="a fair too", by_hand=True)
+    assert "bob" == hold.read(layout)["who"]
+
+
+def test_a_runs_hold_leaves_alone_what_cannot_be_read(layout: Layout) -> None:
+    layout.hold.write_text("{")
+    hold.place(layout, who="cron", reason="switched back", by_hand=False)
+    assert "{" == layout.hold.read_text()
+
+
 def test_a_lifted_hold_is_gone(layout: Layout) -> None:
     hold.place(layout, who="ann", reason="a fair", by_hand=True)
     assert hold.lift(layout, by_hand=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bb_release.actions import installer_cache
 from bb_release.actions.site_commands import last_lines
 from bb_release.errors import (
     ApplicationNotImportable,
@@ -19,7 +20,7 @@ from bb_release.errors import (
 )
 from bb_release.model import durable
 from bb_release.model.app import App
-from bb_release.model.release import State
+from bb_release.model.release import Release, State
 from bb_release.model.step import Deployment
 from bb_release.tools import django, environment, host
 from bb_release.tools.process import ProcessFailed
@@ -42,11 +43,12 @@ def project_of(deployment: Deployment) -> django.Project:
 
 def create_environment(deployment: Deployment) -> None:
     app = deployment.app
+    installer_cache.open_cache(app, deployment.reporter)
     venv = deployment.release.venv
     if venv.is_dir() and not venv.is_symlink():  # what a killed run left of it: only a resumed build finds anything
         shutil.rmtree(venv)
     environment.create(
-        venv, python=app.python, cache=app.cache_folder,
+        venv, python=app.python, cache=app.cache_folder, copies=app.copies,
         seed_pip=app.installer == "pip", timeout_seconds=app.timeouts.environment, on_line=deployment.reporter.line,
     )  # fmt: skip
 
@@ -180,7 +182,17 @@ def finish_build(deployment: Deployment) -> None:
     """Make the whole tree durable, then let the manifest say so: in this order, it is the only proof there is."""
     size, files = host.tree_size(deployment.release.folder)
     host.sync_tree(deployment.release.folder)
+    installer_cache.close_cache(deployment.app)
     deployment.release = deployment.release.mark(State.READY, size=[size, files])
+
+
+def resumed(release: Release) -> Release:
+    """A failed release that is built on; from its first step if the host went down since, and took what it would."""
+    boot = host.boot_id()
+    if release.state is State.READY:
+        return release.mark(failure={})
+    steps = release.manifest.steps if release.manifest.boot == boot else {}
+    return release.mark(State.BUILDING, failure={}, steps=steps, boot=boot)
 
 
 def rehearse(deployment: Deployment) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bb_release import config, envfile
-from bb_release.actions import check_folders, check_site, check_units
+from bb_release.actions import check_folders, check_site, check_units, notify, seen
 from bb_release.actions.source import access_of
 from bb_release.errors import ConfigurationInvalid, ReleaseError
 from bb_release.model.app import App
@@ -18,6 +18,7 @@ from bb_release.model.fact import Fact, Level, problem, warn
 from bb_release.tools import filesystem, git_access, mirror, process
 
 REPOSITORY_SECONDS = 30.0
+RECOVER = "bb-release recover"
 Probe = Callable[[App], Iterator[Fact]]
 
 
@@ -43,10 +44,11 @@ def check(name: str | None, file: Path | None) -> dict[str, list[Fact]]:
 
 
 def to_do(facts: dict[str, list[Fact]]) -> list[str]:
-    """What a person has to do, each once: first what stops a deploy."""
+    """What a person has to do, each once: `recover` before all, since it may do the rest; then what stops a deploy."""
     ordered = [fact for level in (Level.PROBLEM, Level.WARN) for group in facts.values()
                for fact in group if fact.level is level and fact.do]  # fmt: skip
-    return list(dict.fromkeys(fact.do for fact in ordered))
+    first = [fact.do for fact in ordered if fact.do == RECOVER]
+    return list(dict.fromkeys([*first, *(fact.do for fact in ordered)]))
 
 
 def _kept(facts: Iterator[Fact]) -> Iterator[Fact]:
@@ -71,8 +73,8 @@ def who_looks(app: App) -> Iterator[Fact]:
     if owner == me:
         yield Fact(f"looked as {me}, who deploys")
     else:
-        words = shlex.join(["sudo", "-u", owner, "bb-release", *sys.argv[1:]])
-        yield warn(f"looked as {me}, but {owner} deploys: keys, rights and the repository may be others", words)
+        yield warn(f"looked as {me}, but {owner} deploys: keys, rights and the repository may be others",
+                   seen.as_owner(owner))  # fmt: skip
 
 
 def environment_files(app: App) -> Iterator[Fact]:
@@ -110,8 +112,23 @@ def keys(app: App) -> Iterator[Fact]:
         if path is not None:
             git_access.check_secret(path)
             yield Fact(f"{key} {path} has mode 0600")
+    if app.webhook_file is not None:
+        yield _webhook(app.webhook_file)
     if app.known_hosts is not None and not app.known_hosts.is_file():
         yield problem(f"known_hosts {app.known_hosts} is not there", f"see: man ssh-keyscan; then: {app.known_hosts}")
+
+
+def _webhook(path: Path) -> Fact:
+    """A webhook that cannot be told stops no deploy: nobody hears of it, that is all."""
+    try:
+        told = envfile.read(path).get(notify.VARIABLE)
+    except ConfigurationInvalid as error:
+        return warn(f"webhook_file: {error.message}", error.remedy)
+    if not told:
+        return warn(
+            f"webhook_file {path} has no {notify.VARIABLE}", f"add a line {notify.VARIABLE}=https://… to {path}"
+        )
+    return Fact(f"webhook_file {path} names an address")
 
 
 def git_there(app: App | None = None) -> Iterator[Fact]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import stat
 from collections.abc import Iterator
@@ -14,10 +15,15 @@ from bb_release.model.fact import Fact, problem, warn
 from bb_release.tools import filesystem
 
 
+def deploy_user() -> str:
+    """Who is to own a root that is not there yet: who asks, and for root the usual name."""
+    return filesystem.name_of(os.geteuid()) if os.geteuid() else "deploy"
+
+
 def root(app: App) -> Iterator[Fact]:
     quoted = shlex.quote(str(app.root))
     if not app.root.is_dir():
-        yield problem(f"the app root {app.root} is not there", f"sudo install -d -o deploy -m 755 {quoted}")
+        yield problem(f"the app root {app.root} is not there", f"sudo install -d -o {deploy_user()} -m 755 {quoted}")
         return
     facts = app.root.stat()
     owner, mode = filesystem.name_of(facts.st_uid), stat.S_IMODE(facts.st_mode)
@@ -95,7 +101,12 @@ def disk(app: App) -> Iterator[Fact]:
     if found.is_enough:
         yield Fact(f"room: {found.describe()}")
     else:
-        yield problem(f"too little room: {found.describe()}", "bb-release prune --keep 5, or free space elsewhere")
+        cache = shlex.quote(str(app.cache_folder))
+        yield problem(
+            f"too little room: {found.describe()}",
+            "bb-release prune --keep 1 (look first: --dry-run). Where it has to keep them, empty the installers'"
+            f" cache, which costs only time: rm -rf {cache}/*; or free space elsewhere",
+        )
 
 
 def site_user(app: App) -> Iterator[Fact]:

@@ -6,26 +6,30 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from bb_release.actions.run import health_now
-from bb_release.model import activation, hold, lock
+from bb_release.actions import seen
+from bb_release.model import hold
 from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.fact import Fact, problem, warn
-from bb_release.model.release import State
 from bb_release.tools import health
 
-UNFINISHED = (State.BUILDING, State.ACTIVATING, State.RETURNING)
 SKEW_SECONDS = 300
 
 
 def live(app: App) -> Iterator[Fact]:
-    found = activation.current(app.layout)
+    found = seen.live_release(app)
     if found is None:
-        yield Fact("nothing is live yet")
+        last = seen.last_live(app)
+        if last:
+            yield warn(f"{app.layout.current} is not there; {last.describe()} was live last", seen.switch_to(last))
+        else:
+            yield Fact("nothing is live yet")
     elif found.is_good:
         yield Fact(f"live: {found.describe()}, {found.state}")
+    elif found.state in seen.UNFINISHED:
+        yield warn(f"live: {found.describe()}, {found.state}", "bb-release recover")
     else:
-        yield warn(f"live: {found.describe()}, {found.state}", "bb-release deploy, or bb-release rollback")
+        yield warn(f"live: {found.describe()}, {found.state}", seen.way_on(app, found))
 
 
 def site_health(app: App) -> Iterator[Fact]:
@@ -34,39 +38,41 @@ def site_health(app: App) -> Iterator[Fact]:
         yield warn("no health address: only the units' processes prove a deploy", "add health = to the configuration")
         return
     health.check_url(app.health.url)
-    found = activation.current(app.layout)
+    found = seen.live_release(app)
     if found is None:
         yield Fact(f"{app.health.url} is asked from the first deploy on")
         return
-    wanted = app.health
-    said = health_now(app)
+    said = seen.health_page(app, found)
     if said == "healthy":
-        name = found.name if wanted.release else ""
-        seen = health.wait_healthy(
-            wanted.url, expect=wanted.expect, headers=dict(wanted.headers), body=wanted.body,
-            release_where=wanted.release, release=name, timeout_seconds=5.0, interval_seconds=5.0,
-        )  # fmt: skip
-        yield Fact(f"{wanted.url} answers {seen}" + (f" and names {name}" if name else ""))
+        yield Fact(
+            f"{app.health.url} answers {app.health.expect}" + (f" and names {found.name}" * bool(app.health.release))
+        )
     else:
-        yield problem(f"{wanted.url}: {said}", "bb-release status; then see the units' logs, or correct health =")
+        yield problem(f"{app.health.url}: {said}",
+                      "bb-release restart; if that changes nothing: the units' logs, or health =")  # fmt: skip
 
 
 def unfinished(app: App) -> Iterator[Fact]:
-    everything, broken = releases.readable(app.layout)
-    busy = lock.is_held(app.layout)
+    _, broken = releases.readable(app.layout)
+    busy, left = seen.under_way(app), seen.unfinished(app)
     if busy:
-        facts = lock.holder(app.layout)
-        yield warn(f"a run is under way: {facts.get('action', '?')} by {facts.get('who', '?')}"
-                   f" since {facts.get('since', '?')}", "wait for it: bb-release deploy --wait 600")  # fmt: skip
-    for release in everything:
-        if release.state in UNFINISHED and not busy:
-            yield warn(
-                f"release {release.describe()} was left {release.state} by a run that ended", "bb-release recover"
-            )
+        who = f"{busy.get('action', '?')} by {busy.get('who', '?')} since {busy.get('since', '?')}"
+        if busy["killed"]:
+            yield warn(f"a program that a killed run left still writes; the run was: {who}",
+                       f"wait for it to end; fuser {app.layout.lock} names it")  # fmt: skip
+        else:
+            yield warn(f"a run is under way: {who}", "wait for it: bb-release deploy --wait 600")
+    for release in left:
+        yield warn(f"release {release.describe()} was left {release.state} by a run that ended", "bb-release recover")
     for name, error in broken.items():
         yield warn(f"release {name} cannot be used: {error.message}", error.remedy)
-    if not busy and not broken and not any(release.state in UNFINISHED for release in everything):
+    if not (busy or broken or left):
         yield Fact("no run is under way, and none was left unfinished")
+
+
+def copies(app: App) -> Iterator[Fact]:
+    if app.copies:
+        yield Fact("copies = true: the distribution's updates of Python reach the site only with the next release")
 
 
 def held(app: App) -> Iterator[Fact]:
@@ -90,4 +96,4 @@ def clock(app: App) -> Iterator[Fact]:
         yield Fact(f"the clock says {shown}")
 
 
-PROBES = (live, site_health, unfinished, held, clock)
+PROBES = (live, site_health, unfinished, copies, held, clock)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bb_release.actions.verify import manager_for
+from bb_release.actions import instances, seen
+from bb_release.actions.instances import manager_for
+from bb_release.actions.units import role
 from bb_release.errors import ReleaseError
 from bb_release.model import activation
 from bb_release.model.app import App, Unit
 from bb_release.model.fact import Fact, problem, warn
-from bb_release.tools import filesystem, host, systemctl
+from bb_release.tools import filesystem, systemctl
 from bb_release.tools.units import rights as as_written
 
 BOOTED = Path("/run/systemd/system")  # sd_booted(3)
@@ -20,7 +22,7 @@ SUDOERS = f"sudo visudo -f {as_written.SUDOERS}   # add: "
 def units(app: App) -> Iterator[Fact]:
     if not app.units:
         yield warn("no units: nothing is restarted, and no process is proven", "add units = to the configuration")
-    for unit in app.units:
+    for unit in instances.serving(app):
         try:
             yield from _state(app, unit)
         except ReleaseError as error:
@@ -29,21 +31,15 @@ def units(app: App) -> Iterator[Fact]:
 
 
 def _state(app: App, unit: Unit) -> Iterator[Fact]:
-    manager = manager_for(unit)
-    state = manager.state()
     live = _live(app)
-    if state.running:
-        pids = manager.processes()
-        used = [host.release_of(pid, app.layout.releases) for pid in pids] if unit.runs_release else []
-        foreign = sorted({name for names, _ in used for name in names} - {live})
-        unseen = any(closed for _, closed in used)
-        if foreign and live:
-            yield warn(
-                f"{unit.name} runs from {', '.join(foreign)}, not from {live}", f"bb-release restart {unit.name}"
-            )
-        else:
-            seen = ", whose processes cannot all be read" if unseen else ""
-            yield Fact(f"{unit.name}: {state.summary}{seen}")
+    found = seen.unit(app, unit, live)
+    state = found.state
+    if found.foreign:
+        yield warn(f"{unit.name} runs from {', '.join(found.foreign)}, not from {live}",
+                   f"bb-release restart {unit.name}")  # fmt: skip
+    elif state.running:
+        closed = ", whose processes cannot all be read" if found.unseen else ""
+        yield Fact(f"{unit.name}: {state.summary}{closed}")
     elif live:
         yield warn(f"{unit.name} does not run: {state.summary}", f"bb-release restart {unit.name}")
     else:
@@ -60,7 +56,7 @@ def _live(app: App) -> str:
 
 def starts(app: App) -> Iterator[Fact]:
     """At boot, and through the link: else the next start would be another release's."""
-    for unit in app.units:
+    for unit in instances.serving(app):
         if unit.kind != "systemd":
             continue
         try:
@@ -70,6 +66,8 @@ def starts(app: App) -> Iterator[Fact]:
         if facts.get("LoadState") != "loaded":
             continue
         scope = "systemctl --user" if unit.user else "sudo systemctl"
+        if unit.handover == instances.BLUE_GREEN:
+            continue  # which of the two starts at boot is found out at boot
         if facts.get("UnitFileState") == "disabled":
             yield warn(f"{unit.name} does not start at boot", f"{scope} enable {unit.name}")
         start = facts.get("ExecStart", "")
@@ -81,16 +79,33 @@ def starts(app: App) -> Iterator[Fact]:
                        f"start venv/bin/gunicorn itself: sudo systemctl edit --full {unit.name}")  # fmt: skip
 
 
+def handovers(app: App) -> Iterator[Fact]:
+    """What happens to the requests that come while a release hands over to the next."""
+    for unit in app.units:
+        if not unit.runs_release or role(unit) != "web":
+            continue
+        if unit.handover == instances.BLUE_GREEN:
+            yield Fact(f"{unit.name} is started beside itself: no request waits or fails")
+        elif unit.handover != "restart" and unit.kind == "systemd" and _sockets(unit.name, user=unit.user):
+            yield Fact(f"{unit.name} has a socket: requests wait in it while the service restarts")
+        elif unit.kind == "systemd":
+            yield warn(f"requests fail while {unit.name} restarts",
+                       'give it a socket unit (bb-release units shows one), or handover = "blue-green"')  # fmt: skip
+        else:
+            yield Fact(f"requests fail while {unit.name} restarts: only systemd can keep them waiting")
+
+
 def rights(app: App) -> Iterator[Fact]:
     """Whether the deploy user may restart each unit of the system, exactly and without a password."""
-    ours = [unit for unit in app.units if unit.kind == "systemd" and not unit.user]
+    ours = [unit for unit in instances.every(app) if unit.kind == "systemd" and not unit.user]
     owner = filesystem.name_of(app.root.stat().st_uid)
     if not ours or owner == "root":
         return
     well = []
     for unit in ours:
         name = unit.name if "." in unit.name else f"{unit.name}.service"
-        wanted: dict[str, Sequence[str]] = {name: as_written.RESTART if unit.runs_release else as_written.RELOAD}
+        ours_verbs = as_written.BESIDE if unit.handover == instances.BLUE_GREEN else as_written.RESTART
+        wanted: dict[str, Sequence[str]] = {name: ours_verbs if unit.runs_release else as_written.RELOAD}
         wanted |= dict.fromkeys(_sockets(name), as_written.SOCKET)
         by_polkit = _allowed(unit)
         for each, verbs in wanted.items():
@@ -117,10 +132,10 @@ def _allowed(unit: Unit) -> bool:
     return True
 
 
-def _sockets(unit: str) -> list[str]:
+def _sockets(unit: str, *, user: bool = False) -> list[str]:
     """A socket that failed with its service has to be started again: that takes a right of its own."""
     try:
-        said = systemctl.properties(unit, ["TriggeredBy"]).get("TriggeredBy", "")
+        said = systemctl.properties(unit, ["TriggeredBy"], user=user).get("TriggeredBy", "")
     except ReleaseError:
         return []
     return [name for name in said.split() if name.endswith(".socket")]
@@ -140,7 +155,7 @@ def boot(app: App) -> Iterator[Fact]:
     """What finishes a switch that a power cut left, and what deploys by itself."""
     if not BOOTED.is_dir():
         yield warn("no systemd runs here: after a power cut nobody finishes a switch",
-                   f"have `bb-release -a {app.name} recover` run at boot, after the site's units")  # fmt: skip
+                   "have `bb-release recover` run at boot, after the site's units")  # fmt: skip
         return
     recover, timer = f"bb-release-recover@{app.name}.service", f"bb-release@{app.name}.timer"
     facts = systemctl.properties(recover, ["LoadState", "UnitFileState"])
@@ -158,5 +173,5 @@ def boot(app: App) -> Iterator[Fact]:
         yield Fact(f"{timer} runs: a push is a deploy")
 
 
-PROBES = (units, starts, rights, linger, boot)
+PROBES = (units, starts, handovers, rights, linger, boot)
 NEED_ROOT = (rights, linger)

@@ -105,6 +105,7 @@ def deploy(run: Run, wish: Wish) -> Release:
         deployment.scope = Scope.SITE
         make_live(deployment, run)
     except ReleaseError as error:
+        interruption.defer_from_now_on()
         explain(run, wish, deployment, error)
         raise
     after(run, deployment, wish)

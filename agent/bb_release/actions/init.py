@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bb_release import config
+from bb_release.actions.check_folders import deploy_user
+from bb_release.actions.check_units import BOOTED
 from bb_release.actions.survey import survey
 from bb_release.actions.survey_site import Survey
 from bb_release.errors import AlreadyThere, ConfigurationInvalid, PreflightFailed, UsageInvalid
@@ -20,6 +22,10 @@ from bb_release.model.app import App, Timeouts
 from bb_release.tools import export, git_remote, mirror
 from bb_release.tools.git_access import Access, Origin, check_ref, check_url
 
+NO_SYSTEMD = (
+    "units: no systemd runs here, and the units below are systemd's. Under Supervisor give each [[units]] its program's"
+    ' name, kind = "supervisor" and socket = "…", and health the address at which it listens (README, Under Supervisor)'
+)
 EXAMPLE = Path(__file__).parents[1] / "example.toml"
 FETCH_SECONDS = Timeouts().fetch
 # the keys below tables that are filled in; all at the top may be
@@ -57,8 +63,10 @@ def init(repository: str, *, name: str = "", root: str = "", branch: str = "", o
     name = name or (output.stem if output else _name_of(url))
     file = output or _place(name)
     if os.path.lexists(file):
-        raise AlreadyThere(f"{file} is there already, and is never overwritten",
-                           remedy=f"move it away, or write elsewhere: --output {name}-new.toml")  # fmt: skip
+        raise AlreadyThere(
+            f"{file} is there already, and is never overwritten",
+            remedy=f"move it away, or write into another folder: --output FOLDER/{name}.toml",
+        )
     if branch:
         check_ref(branch)
     with tempfile.TemporaryDirectory(prefix="bb-release-init-") as scratch:
@@ -69,6 +77,8 @@ def init(repository: str, *, name: str = "", root: str = "", branch: str = "", o
         origin = Origin(url, access, submodules=Path(scratch) / "submodules", lfs=shutil.which("git-lfs") is not None)
         export.export_tree(bare, mirror.resolve(bare, branch), tree, origin=origin, timeout_seconds=FETCH_SECONDS)
         found = survey(tree)
+        if not BOOTED.is_dir():
+            found.missing.append(NO_SYSTEMD)
         root = root or f"/srv/{name}"
         tried = Path(scratch) / f"{name}.toml"
         text, app = _valid(tried, found, name=name, url=url, branch=branch, root=root, local=local)
@@ -210,7 +220,8 @@ def _commands(app: App, file: Path, *, chosen: bool) -> Iterator[str]:
     if file != home and not chosen:
         yield f"sudo install -D -m 644 {shlex.quote(str(file))} {home}"
     if not app.root.is_dir():
-        yield f"sudo install -d -o deploy -m 755 {root}   # deploy: whoever is to run bb-release"
+        owner = deploy_user()
+        yield f"sudo install -d -o {owner} -m 755 {root}   # {owner}: whoever is to run bb-release"
     made = [f"mkdir -p {shlex.quote(str(shared))}"]
     made += [f"install -m 600 /dev/null {shlex.quote(str(app.env_file))}"] if app.env_file else []
     made += [f"mkdir -p {shlex.quote(str(shared / name))}" for name in app.shared_folders]

@@ -38,8 +38,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def handled(say: Callable[[str], None]) -> Iterator[None]:
     """Take over the signals of a run, and give them back."""
-    global _say, _count
-    _say, _count = say, 0
+    global _say, _count, _policy
+    _say, _count, _policy = say, 0, "abort"
     before = {number: signal.signal(number, _handle) for number in (signal.SIGINT, signal.SIGTERM)}
     hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -52,10 +52,16 @@ def handled(say: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def policy(name: str) -> Iterator[None]:
-    """`abort`, `migrate` or `defer` while the block runs."""
+    """`abort` or `migrate` while the block runs, `defer` in a part of a recovery."""
     global _policy, _count  # noqa: PLW0603
     before, _policy, _count = _policy, name, 0
     try:
         yield
     finally:
         _policy = before
+
+
+def defer_from_now_on() -> None:
+    """The rest of the run is ended first: what is live, what was told of it and the history must agree."""
+    global _policy  # noqa: PLW0603
+    _policy = "defer"

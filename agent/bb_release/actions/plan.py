@@ -8,12 +8,14 @@ from math import inf
 from pathlib import PurePosixPath
 from typing import Any
 
-from bb_release.actions import prune
+from bb_release.actions import prune, seen
+from bb_release.actions.requirements import python_changed
 from bb_release.actions.room import room
 from bb_release.actions.run import make_folders, require_owner, who_runs
 from bb_release.actions.source import access_of
+from bb_release.actions.verify import require_units
 from bb_release.errors import ReleaseError
-from bb_release.model import activation, hold
+from bb_release.model import hold
 from bb_release.model.app import App
 from bb_release.model.lock import app_lock
 from bb_release.model.release import Release
@@ -36,17 +38,22 @@ def plan(app: App, ref: str) -> dict[str, Any]:
         )  # fmt: skip
     wanted = ref or app.branch
     revision = mirror.resolve(app.layout.mirror, wanted)
-    live = activation.current(app.layout)
+    live = seen.live_release(app)
     held, found = hold.read(app.layout), room(app)
     stops = [f"held by {held.get('who')}: {held.get('reason')}"] if held and held.get("by_hand") else []
     stops += [] if found.is_enough else [f"too little room: {found.describe()}"]
     missing = [name for name in app.shared_files if not (app.layout.shared / name).is_file()]
     missing += [name for name in app.shared_folders if not (app.layout.shared / name).is_dir()]
     stops += [f"shared {name} is not there" for name in missing]
+    try:
+        require_units(app)
+    except ReleaseError as error:
+        stops.append(error.message)
     return {
         "app": app.name, "ref": wanted, "revision": revision,
         "from": {"release": live.name, "revision": live.manifest.revision, "state": str(live.state)} if live else None,
-        "nothing_to_do": live is not None and live.is_verified_for(revision, app.shape),
+        "nothing_to_do": live is not None and live.is_verified_for(revision, app.shape)
+                         and not python_changed(app, live),
         "why": why(app, live, revision), "stops": stops, "hold": held,
         **changes(app, live.manifest.revision if live else "", revision),
         "restarts": [unit.name for unit in app.units if unit.runs_release],
@@ -60,11 +67,14 @@ def plan(app: App, ref: str) -> dict[str, Any]:
 def why(app: App, live: Release | None, revision: str) -> str:
     """Why there would be a new release, or why none."""
     if live is None:
-        return "nothing is live yet"
+        last = seen.last_live(app)
+        return f"{app.layout.current} is not there; {last.describe()} was live last" if last else "nothing is live yet"
     if live.manifest.revision != revision:
         return "another revision"
     if live.manifest.shape != app.shape:
         return "the same revision, but the configuration shapes another release"
+    if python_changed(app, live):
+        return f"the same revision, but another Python: it has {live.manifest.python}"
     return f"it is live and {live.state}"
 
 

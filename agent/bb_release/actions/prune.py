@@ -9,8 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+from bb_release.actions.instances import manager_for
 from bb_release.actions.run import Run
-from bb_release.actions.verify import manager_for, processes_of
+from bb_release.actions.verify import processes_of
 from bb_release.errors import NoSuchRelease
 from bb_release.model import activation, durable, hold
 from bb_release.model import release as releases
@@ -36,7 +37,7 @@ def verdicts(app: App, keep: int | None = None) -> list[Verdict]:
     return judge(
         everything, keep=app.keep if keep is None else keep,
         current=live.name if live else "", previous=previous,
-        pinned=hold.pins(layout), in_use=in_use, unseen=unseen, unreadable=list(broken),
+        pinned=hold.pins(layout), in_use=list(in_use), unseen=unseen, unreadable=list(broken),
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from bb_release.actions import interruption, prune
+from bb_release.actions import handover, interruption, prune
 from bb_release.actions.run import Run, environments
 from bb_release.actions.static import publish_static
 from bb_release.actions.switch import condemn_what_was_left, go_back, record_verified, undo_announcement
@@ -45,6 +45,7 @@ def recover(run: Run) -> list[str]:
         elif release.manifest.makes_bad:
             condemn_what_was_left(release, everything)
             done.append(f"{release.manifest.makes_bad}: a rollback had left it, now bad")
+    done += handover.repair(run.app, run.log.warn)
     for text in done:
         run.log.say(f"recovered: {text}")
     return done
@@ -70,9 +71,12 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
                     f"release {release.name} was being switched back when the run ended",
                     remedy="see bb-release history for why",
                 )
+            handover.bring_back(run.app, release)
+            handover.lead_requests(run.app)
             publish_static(deployment)
             restart_units(deployment)
             verify(deployment)
+            handover.stop_before(deployment)
         except ReleaseError as error:
             return go_on_back(run, deployment, error)
         record_verified(deployment, run)

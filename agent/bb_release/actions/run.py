@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from bb_release.model.app import App
 from bb_release.model.lock import app_lock
 from bb_release.model.release import TIME, Release
 from bb_release.model.step import bug
-from bb_release.tools import health, host, process
+from bb_release.tools import health, process, strays
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -135,34 +135,39 @@ def changing(
         # a program's stray children become ours, so that none of them keeps the lock unseen
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         began = time.monotonic()
-        try:
-            with interruption.handled(log.say), process.never_left_running():
-                _note_start(run)
-                yield run
-            run.done = run.done or "what was asked for is done"
-            seconds = round(time.monotonic() - began, 1)
-            durable.with_reserve(app.layout.reserve, lambda: _note(run, f"{action}_finished", seconds=seconds))
-            remove_old(app.layout.logs)
-            notify(run, None)
-        except ReleaseError as error:
-            _fail(run, error)
-            raise
-        except OSError as error:
-            failed = durable.storage_failed(error)
-            _fail(run, failed)
-            raise failed from error
-        except Exception as error:
-            found = bug(error)
-            found.site = site_state(app)
-            _fail(run, found)
-            raise found from error
-        finally:
-            host.end_holders_below(lock)
-            log.close()
+        with closing(log), interruption.handled(log.say):
+            try:
+                with process.never_left_running():
+                    _note_start(run)
+                    yield run
+                interruption.defer_from_now_on()
+                run.done = run.done or "what was asked for is done"
+                seconds = round(time.monotonic() - began, 1)
+                durable.with_reserve(app.layout.reserve, lambda: _note(run, f"{action}_finished", seconds=seconds))
+                remove_old(app.layout.logs)
+                notify(run, None)
+            except ReleaseError as error:
+                _fail(run, error)
+                raise
+            except OSError as error:
+                failed = durable.storage_failed(error)
+                _fail(run, failed)
+                raise failed from error
+            except Exception as error:
+                found = bug(error)
+                found.site = site_state(app)
+                _fail(run, found)
+                raise found from error
+            finally:
+                strays.end_holders_below(lock)
 
 
 def _fail(run: Run, error: ReleaseError) -> None:
-    """Tell everyone: the log, the journal, the webhook; who started the run is told by what is raised."""
+    """Tell everyone: the log, the journal, the webhook; who started the run is told by what is raised.
+
+    A second signal, or a closed terminal, does not stop that.
+    """
+    interruption.defer_from_now_on()
     _explain(run, error)
     if isinstance(error, BugFound):
         run.log.event("traceback", text="".join(traceback.format_exc()))

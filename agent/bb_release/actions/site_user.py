@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bb_release.actions.verify import manager_for
+from bb_release.actions import instances
+from bb_release.actions.instances import manager_for
 from bb_release.errors import ReleaseError
 from bb_release.model.app import App
 from bb_release.tools import filesystem, systemctl
@@ -13,7 +14,7 @@ from bb_release.tools import filesystem, systemctl
 def site_users(app: App) -> set[str]:
     """The users' names; none when nothing is known. Raises nothing: what is broken is told by the units' own lines."""
     users = set()
-    for unit in app.units:
+    for unit in instances.serving(app):
         if not unit.runs_release:
             continue
         try:

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bb_release.actions.run import environments, health_now
-from bb_release.actions.verify import manager_for
-from bb_release.errors import NoSuchRelease, ReleaseError
+from bb_release.actions import instances, seen
+from bb_release.actions.run import environments
+from bb_release.errors import NoSuchRelease, ReleaseError, StateUnreadable
 from bb_release.model import activation, hold, journal, lock
 from bb_release.model import release as releases
 from bb_release.model.app import App
@@ -19,34 +19,83 @@ from bb_release.model.release import Manifest, Release, State
 
 
 def status(app: App) -> dict[str, Any]:
-    """One screen of truth. `well` is true when the live release is verified and answers."""
-    layout = app.layout
-    live = activation.current(layout)
-    held = hold.read(layout)
-    running = lock.holder(layout) if layout.lock.exists() and lock.is_held(layout) else None
-    facts: dict[str, Any] = {"app": app.name, "root": str(app.root), "hold": held, "run": running}
+    """One screen of truth. `well` is true when the live release is verified, answers, and is what the units run.
+
+    Raises NotTheOwner, StateUnreadable.
+    """
+    seen.require_sight(app)
+    live = seen.live_release(app)
+    facts: dict[str, Any] = {
+        "app": app.name, "root": str(app.root), "hold": hold.read(app.layout), "run": seen.under_way(app),
+    }  # fmt: skip
     if live is None:
-        return {**facts, "release": None, "state": None, "health": None, "units": [], "well": False}
-    units = [{"name": unit.name, **unit_facts(app, unit.name)} for unit in app.units]
-    health = health_now(app)
-    well = live.state is State.VERIFIED and all(u["running"] for u in units)
+        last = seen.last_live(app)
+        return {
+            **facts, "release": None, "last": last.describe() if last else None, "state": None, "health": None,
+            "units": [], "database": [], "well": False, "to_do": list(_to_do(app, None, [], "")),
+        }  # fmt: skip
+    proof = live.manifest.proof
+    units = [{"name": unit.name, **unit_facts(app, unit.name, live.name), "proof": proof.get(unit.name, "")}
+             for unit in instances.serving(app)]  # fmt: skip
+    health = seen.health_page(app, live)
+    well = live.state is State.VERIFIED and all(u["running"] and not u["other_releases"] for u in units)
     well = well and (app.health is None or health == "healthy")
     return {
         **facts, "release": live.name, "revision": live.manifest.revision, "ref": live.manifest.ref,
         "state": str(live.state) if live.state is not State.ACTIVATING else "activating, unverified",
         "since": live.manifest.activations[-1]["at"] if live.manifest.activations else None,
-        "health": health, "units": units, "well": well,
+        "health": health, "units": units, "database": ahead(app, live), "well": well,
+        "to_do": list(_to_do(app, live, units, health)),
     }  # fmt: skip
 
 
-def unit_facts(app: App, name: str) -> dict[str, Any]:
-    unit = next(u for u in app.units if u.name == name)
+def ahead(app: App, live: Release) -> list[dict[str, Any]]:
+    """Migrations that later releases applied which are not live, by their manifests: the database is not asked."""
+    everything, _ = releases.readable(app.layout)
+    return [
+        {"release": release.name, "migrations": list(release.manifest.migrations)}
+        for release in everything
+        if release.manifest.migrations and release.manifest.sequence > live.manifest.sequence
+    ]
+
+
+def _to_do(app: App, live: Release | None, units: list[dict[str, Any]], health: str) -> Iterator[dict[str, str]]:
+    """What a person does about it, each once, in the order in which it is done."""
+    for release in seen.unfinished(app):
+        yield {"do": "bb-release recover", "why": f"{release.describe()} was left {release.state} by a run that ended"}
+    if live is None:
+        last = seen.last_live(app)
+        if last:
+            yield {"do": seen.switch_to(last), "why": f"{app.layout.current} is not there, and it was live last"}
+        else:
+            yield {"do": "bb-release deploy", "why": "nothing was live yet"}
+        return
+    if live.state is State.BAD:
+        yield {"do": seen.way_on(app, live), "why": "the live release is marked bad"}
+    for unit in units:
+        if not unit["running"]:
+            yield {"do": unit["remedy"], "why": f"{unit['name']} does not run"}
+        elif unit["other_releases"]:
+            yield {"do": unit["remedy"], "why": f"{unit['name']} runs from {', '.join(unit['other_releases'])}"}
+    if app.health and health != "healthy" and not any(u["other_releases"] or not u["running"] for u in units):
+        yield {
+            "do": "bb-release restart",
+            "why": "the health page is not that of the live release; see the units' logs",
+        }
+
+
+def unit_facts(app: App, name: str, live: str = "") -> dict[str, Any]:
+    """One unit, as far as its manager answers; with the name of the live release, whether it runs from another."""
+    unit = next(u for u in instances.serving(app) if u.name == name)
     try:
-        state = manager_for(unit).state()
+        found = seen.unit(app, unit, live)
     except ReleaseError as error:
-        return {"running": False, "pid": 0, "summary": error.message, "outdated": False}
+        return {"running": False, "pid": 0, "summary": error.message, "outdated": False, "other_releases": [],
+                "remedy": error.remedy}  # fmt: skip
+    state = found.state
     outdated = bool(state.started and unit.runs_release and state.started < environment_changed_at(app))
-    return {"running": state.running, "pid": state.main_pid, "summary": state.summary, "outdated": outdated}
+    return {"running": state.running, "pid": state.main_pid, "summary": state.summary, "outdated": outdated,
+            "other_releases": list(found.foreign), "remedy": f"bb-release restart {unit.name}"}  # fmt: skip
 
 
 def environment_changed_at(app: App) -> float:
@@ -59,12 +108,17 @@ def environment_changed_at(app: App) -> float:
 
 def started_before_environment(app: App) -> list[str]:
     """Units that still run with what the environment file said before: a new value is no new release."""
-    return [unit.name for unit in app.units if unit_facts(app, unit.name)["outdated"]]
+    return [unit.name for unit in instances.serving(app) if unit_facts(app, unit.name)["outdated"]]
 
 
-def listed(app: App) -> list[dict[str, Any]]:
-    """Every release, newest first."""
-    live = activation.current_name(app.layout)
+def listed(app: App) -> tuple[list[dict[str, Any]], StateUnreadable | None]:
+    """Every release, newest first; and why none is marked live where the link cannot be read. Raises NotTheOwner."""
+    seen.require_sight(app)
+    unknown = None
+    try:
+        live = seen.live_name(app)
+    except StateUnreadable as error:
+        live, unknown = "", error
     everything, broken = releases.readable(app.layout)
     pinned = set(hold.pins(app.layout))
     rows = [
@@ -82,15 +136,16 @@ def listed(app: App) -> list[dict[str, Any]]:
         }
         for name, error in broken.items()
     ]  # fmt: skip
-    return sorted(rows, key=lambda row: str(row["name"]), reverse=True)
+    return sorted(rows, key=lambda row: str(row["name"]), reverse=True), unknown
 
 
 def shown(app: App, word: str) -> dict[str, Any]:
     """The manifest of one release."""
-    live = activation.current(app.layout)
+    live = seen.live_release(app)
     release = releases.find(app.layout, word, live) if word else live
     if release is None:
-        raise NoSuchRelease("nothing is live yet", remedy="bb-release deploy")
+        last = seen.last_live(app)
+        raise NoSuchRelease("nothing is live", remedy=seen.switch_to(last) if last else "bb-release deploy")
     facts: dict[str, Any] = json.loads((release.folder / releases.MANIFEST).read_bytes())
     return facts
 
@@ -102,12 +157,19 @@ def effective(app: App) -> dict[str, Any]:
     return {**asdict(app), "site_environment_names": sorted(site), "build_environment_names": sorted(build)}
 
 
-def history(app: App, count: int) -> list[dict[str, Any]]:
-    return journal.read(app.layout.journal, count)
+def history(app: App, count: int) -> tuple[list[dict[str, Any]], int]:
+    """The last lines of the journal, oldest first, and how many it has. Raises NotTheOwner."""
+    seen.require_sight(app)
+    everything = journal.read(app.layout.journal, 0)
+    return everything[-count:], len(everything)
 
 
 def log_file(app: App, word: str) -> Path:
-    """The log of a run: of a release's deploy, of the run at that time, or the newest. Raises NoSuchRelease."""
+    """The log of a run: of a release's deploy, of the run at that time, or the newest.
+
+    Raises NoSuchRelease, NotTheOwner.
+    """
+    seen.require_sight(app)
     logs = sorted(app.layout.logs.glob("*.log"))
     if word:
         live = activation.current(app.layout)

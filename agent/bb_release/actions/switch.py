@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from bb_release.actions import build, interruption, static
+from bb_release.actions import build, handover, instances, interruption, proof, static
 from bb_release.actions.run import Run, environments, health_now
 from bb_release.actions.site_commands import tell
 from bb_release.actions.verify import remembered_units, require_units, restart_units, verify
@@ -37,6 +37,7 @@ def point_current_at(app: App, release: Release) -> None:
         activation.swap_current(app.layout)
 
     durable.with_reserve(app.layout.reserve, move)
+    handover.lead_requests(app)
 
 
 SWITCH = (
@@ -47,27 +48,39 @@ SWITCH = (
 )
 
 
+def steps_of(app: App) -> tuple[Step, ...]:
+    """The steps of a switch; a blue-green handover has one before them and one after."""
+    return (handover.START_BESIDE, *SWITCH, handover.STOP_BEFORE) if instances.templates(app) else SWITCH
+
+
 def make_live(deployment: Deployment, run: Run) -> None:
     """Switch to the release, prove it, and go back by oneself when it is not well.
 
     Raises ReleaseError: exit code 1 (4 after migrate) when the link never moved, 20 when switched back,
     21 when a person is needed.
     """
-    with interruption.policy("defer"):
-        try:
-            run_steps(SWITCH, deployment)
-        except ReleaseError as error:
-            if activation.current_name(deployment.layout) != deployment.release.name:
-                undo_announcement(deployment)
-                raise
-            go_back(deployment, run, error)
-        try:
-            record_verified(deployment, run)
-        except ReleaseError as error:
-            error.exit_code = 21
-            error.site = f"live on {deployment.release.describe()}, verified, but that could not be recorded"
+    interruption.defer_from_now_on()
+    try:
+        run_steps(steps_of(deployment.app), deployment)
+    except ReleaseError as error:
+        if activation.current_name(deployment.layout) != deployment.release.name:
+            undo_announcement(deployment)
             raise
-        run.done = f"the {run.action} itself is done"
+        go_back(deployment, run, error)
+    try:
+        record_verified(deployment, run)
+    except ReleaseError as error:
+        error.exit_code = 21
+        error.site = f"live on {deployment.release.describe()}, verified, but that could not be recorded"
+        raise
+    run.done = f"the {run.action} itself is done"
+    warn_of_stragglers(deployment)
+
+
+def warn_of_stragglers(deployment: Deployment) -> None:
+    """Name the processes that the switch has not reached: a shell in an old release, a worker of no unit."""
+    for text in proof.stragglers(deployment.app, deployment.release):
+        deployment.reporter.warn(text)
 
 
 def undo_announcement(deployment: Deployment) -> None:
@@ -97,7 +110,7 @@ def record_verified(deployment: Deployment, run: Run) -> None:
 
     def write() -> None:
         deployment.release = release.mark(
-            State.VERIFIED, before="", previous="", failure={},
+            State.VERIFIED, before="", previous="", failure={}, proof=deployment.proof,
             activations=[*release.manifest.activations, activated],
         )  # fmt: skip
         deployment.release = condemn_what_was_left(deployment.release, everything)
@@ -142,14 +155,20 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
     back = Deployment(deployment.app, previous, None, deployment.reporter, deployment.lock, site, build_env)
     try:
         durable.with_reserve(layout.reserve, lambda: _mark(bad, State.RETURNING, failure))
+        handover.bring_back(deployment.app, previous)
         point_current_at(deployment.app, previous)
         static.publish_static(back)
         restart_units(back)
         verify(back)
-    except (ReleaseError, OSError) as second:
+        handover.stop_before(back)
+        durable.with_reserve(layout.reserve, lambda: _note_proof(back))
+    except (ReleaseError, OSError) as unexpected:
+        second = unexpected if isinstance(unexpected, ReleaseError) else durable.storage_failed(unexpected)
         error.exit_code = 21
         live = activation.current_name(layout)
-        error.site = f"live on {live}; the way back to {previous.describe()} failed: {second}"
+        error.site = f"live on {live}; the way back to {previous.describe()} failed: {second.message}"
+        error.details = "\n".join(text for text in (error.details, second.message, second.details) if text)
+        error.remedy = f"{second.remedy}; then: bb-release recover, which tries the way back again"
         raise error from second
     # the hold first: a run that ends here is recovered from, and then both are done again
     hold_timers(run, f"release {bad.name} was switched back: {failure['message']}")
@@ -160,6 +179,10 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
     back.failed_step = deployment.failed_step
     tell(back, "after-rollback")
     raise error
+
+
+def _note_proof(back: Deployment) -> None:
+    releases.read(back.release.folder).mark(proof=back.proof)
 
 
 def _mark(release: Release, state: State, failure: dict[str, str]) -> None:
@@ -244,19 +267,28 @@ def restart(run: Run, name: str = "") -> Release:
     live = activation.current(run.app.layout)
     if live is None:
         raise NoSuchRelease("nothing is live yet", remedy="bb-release deploy")
-    if name and name not in [unit.name for unit in run.app.units]:
-        raise NoSuchRelease(f"there is no unit {name!r}", remedy=f"one of: {', '.join(u.name for u in run.app.units)}")
+    beside = [unit.name for unit in instances.templates(run.app)]
+    known = [unit.name for unit in run.app.units]
+    if name and name not in known:
+        raise NoSuchRelease(f"there is no unit {name!r}", remedy=f"one of: {', '.join(known)}")
     site, build_env, secrets = environments(run.app, live)
     run.log.add_secrets(secrets)
     deployment = Deployment(run.app, live, None, run.log, run.lock, site, build_env)
+    run.log.say(f"restart {name or ', '.join(known)}")
+    anew = bool(beside) and (not name or name in beside)
+    if anew:
+        handover.start_beside(deployment)  # when this fails, nothing live was changed
     try:
-        run.log.say(f"restart {name or ', '.join(unit.name for unit in run.app.units)}")
+        if anew:
+            handover.take_over(deployment)
         restart_units(deployment, name)
         verify(deployment)
+        handover.stop_before(deployment)
         if live.state is State.BAD:  # it was found wanting, and now it is not
             record_verified(deployment, run)
     except ReleaseError as error:
         error.exit_code = 21
         error.site = f"live on {live.describe()}, {health_now(run.app)}"
         raise
+    durable.with_reserve(run.app.layout.reserve, lambda: _note_proof(deployment))
     return deployment.release

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from bb_release.actions.instances import BLUE_GREEN
 from bb_release.errors import AlreadyThere, ConfigurationInvalid, NotTheOwner, ReleaseError
 from bb_release.model import activation, durable
 from bb_release.model.app import App, Unit
@@ -22,8 +23,15 @@ from bb_release.tools import systemctl
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 SYSTEMD = Path("/etc/systemd/system")
+TMPFILES = Path("/etc/tmpfiles.d")
 NGINX = (Path("/etc/nginx/sites-available"), Path("/etc/nginx/conf.d"))
 LINK = "/usr/local/bin/bb-release"
+AGENT_USER = "deploy"  # the agent's units are one file for all apps: an app of another owner gets a drop-in
+OWNER = "owner.conf"
+AGENT_UNITS = (
+    ("agent.service", "bb-release@.service"), ("agent.timer", "bb-release@.timer"),
+    ("recover.service", "bb-release-recover@.service"),
+)  # fmt: skip
 WEB_SERVERS = ("www-data", "nginx", "http")  # Debian, Fedora and Red Hat, Arch
 # without quotes, spaces, `%` and `$`, a word means the same to systemd, nginx and ssh alike
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+,~-]+")
@@ -48,13 +56,27 @@ class File:
     content: str
 
 
-def people(app: App, site_user: str) -> People:
-    """The owner of the app root deploys (before there is one: `deploy`), and nginx has its distribution's user."""
+def people(app: App, site_user: str, folder: Path = SYSTEMD) -> People:
+    """The owner of the app root deploys (before there is one: `deploy`), and nginx has its distribution's user.
+
+    The program is the one that the installed units start: what `scripts/install` has decided is decided.
+    """
     known = {entry.pw_name for entry in pwd.getpwall()}
     web_server = next((name for name in WEB_SERVERS if name in known), WEB_SERVERS[0])
     # the link that survives an upgrade, where there is one
-    program = LINK if os.access(LINK, os.X_OK) else f"{sys.prefix}/bin/bb-release"
-    return People(owner_of(app) or "deploy", site_user or web_server, web_server, program)
+    usual = LINK if os.access(LINK, os.X_OK) else f"{sys.prefix}/bin/bb-release"
+    program = _installed_program(folder) or usual
+    return People(owner_of(app) or AGENT_USER, site_user or web_server, web_server, program)
+
+
+def _installed_program(folder: Path) -> str:
+    """What bb-release@.service starts, "" when it is not installed, or what it starts is gone."""
+    try:
+        text = (folder / "bb-release@.service").read_text("utf-8", "replace")
+    except OSError:
+        return ""
+    found = re.search(r"^ExecStart=(\S+)", text, re.MULTILINE)
+    return found[1] if found and os.access(found[1], os.X_OK) else ""
 
 
 def owner_of(app: App) -> str:
@@ -74,6 +96,9 @@ def role(unit: Unit) -> str:
 
 def socket_of(app: App) -> str:
     """Where the site listens: the unix socket of the health address, or one named for the web unit."""
+    link = next((unit.socket for unit in app.units if unit.handover == BLUE_GREEN and unit.socket), "")
+    if link:
+        return link
     if app.health and app.health.url.startswith("http+unix://"):
         return app.health.url.removeprefix("http+unix://").partition(":")[0]
     return f"/run/{_web_unit(app)}/web.sock"
@@ -91,19 +116,35 @@ def render(app: App, who: People, *, systemd: bool = True, nginx: bool = True, f
         for unit in ours:
             values = {"unit": _stem(unit), "application": application, "celery": application.partition(".")[0]}
             values |= {"workers": _workers(application), "socket": socket_of(app)}
+            if unit.handover == BLUE_GREEN:
+                values |= _of_slots(app)
+                files.append(
+                    File(folder / f"{_stem(unit)}@.service", _fill(f"{role(unit)}@.service", app, who, values))
+                )
+                continue
             files.append(File(folder / f"{_stem(unit)}.service", _fill(f"{role(unit)}.service", app, who, values)))
             if role(unit) == "web":
                 files.append(File(folder / f"{_stem(unit)}.socket", _fill("web.socket", app, who, values)))
-        for template, name in (
-            ("agent.service", "bb-release@.service"), ("agent.timer", "bb-release@.timer"),
-            ("recover.service", "bb-release-recover@.service"),
-        ):  # fmt: skip
-            files.append(File(folder / name, _fill(template, app, who, {})))
+        if any(unit.handover == BLUE_GREEN for unit in ours):
+            values = _of_slots(app)
+            files.append(File(folder / values["boot"], _fill("boot.service", app, who, values)))
+            files.append(File(TMPFILES / values["boot_folder"], _fill("boot.conf", app, who, values)))
+        files += [File(folder / name, _fill(template, app, who, {})) for template, name in AGENT_UNITS]
+        if who.deploy_user != AGENT_USER:
+            files += _owners(app, who, folder)
     if nginx:
         site = next((place for place in NGINX if place.is_dir()), NGINX[0])
         values = {"unit": _web_unit(app), "socket": socket_of(app), "server_name": _server_name(app)}
         files.append(File(site / f"{app.name}.conf", _fill("site.nginx", app, who, values)))
     return files
+
+
+def _owners(app: App, who: People, folder: Path) -> Iterator[File]:
+    """Drop-ins of this app's instances alone (systemd.unit(5)): they run as the owner of its root."""
+    for _, name in AGENT_UNITS:
+        if name.endswith(".service"):
+            place = folder / f"{name.replace('@', f'@{app.name}')}.d" / OWNER
+            yield File(place, f"# the owner of {app.root}\n[Service]\nUser={who.deploy_user}\n")
 
 
 def install(files: list[File]) -> list[Path]:
@@ -123,10 +164,12 @@ def install(files: list[File]) -> list[Path]:
         )
     written = []
     for file in files:
+        if file.path.name == OWNER and file.path.parent.parent.is_dir():
+            file.path.parent.mkdir(mode=0o755, exist_ok=True)
         if not file.path.exists() and file.path.parent.is_dir():
             durable.put(file.path, file.content.encode(), mode=0o644)
             written.append(file.path)
-    if any(path.suffix in (".service", ".socket", ".timer") for path in written):
+    if any(path.suffix in (".service", ".socket", ".timer") or path.name == OWNER for path in written):
         systemctl.daemon_reload()
     return written
 
@@ -142,6 +185,7 @@ def enable_commands(app: App, files: list[File]) -> list[str]:
     if "bb-release@.service" in names:
         commands.append(f"systemctl enable bb-release-recover@{app.name}.service")
         commands.append(f"systemctl enable --now bb-release@{app.name}.timer   # only if a push is to be a deploy")
+    commands += [f"systemd-tmpfiles --create {file.path}" for file in files if file.path.parent == TMPFILES]
     for file in files:
         if file.path.parent == NGINX[0]:
             commands.append(f"ln -s {file.path} /etc/nginx/sites-enabled/")
@@ -161,7 +205,20 @@ def _difference(file: File) -> Iterator[str]:
 
 
 def _stem(unit: Unit) -> str:
-    return unit.name.removesuffix(".service")
+    return unit.name.removesuffix(".service").removesuffix("@")
+
+
+def _of_slots(app: App) -> dict[str, str]:
+    """What the units of a blue-green handover name besides: slots, sockets, and what starts them at boot."""
+    pair = [unit for unit in app.units if unit.handover == BLUE_GREEN]
+    link = next((Path(unit.socket) for unit in pair if unit.socket), None)
+    project = "/".join(word for word in (f"{app.root}/slots/%i/app", app.subfolder.strip("/")) if word)
+    return {
+        "slot_project": project, "boot": f"{app.name}-boot.service", "boot_folder": f"{app.name}.conf",
+        "folder": str(link.parent if link else Path("/run") / app.name),
+        "link": f"ln -sfn $$colour.sock {link};" if link else "",
+        "instances": " ".join(f"{_stem(unit)}@$$colour.service" for unit in pair),
+    }  # fmt: skip
 
 
 def _web_unit(app: App) -> str:
@@ -200,11 +257,11 @@ def _server_name(app: App) -> str:
 def _fill(template: str, app: App, who: People, values: Mapping[str, str]) -> str:
     """One template with its values. Raises ConfigurationInvalid for one that would need quotes."""
     plain = {
-        **vars(who), **values, "name": app.name, "root": str(app.root),
+        **vars(who), **values, "agent_user": AGENT_USER, "name": app.name, "root": str(app.root),
         "project": "/".join(word for word in (f"{app.root}/current/app", app.subfolder.strip("/")) if word),
     }  # fmt: skip
     for key, value in plain.items():
-        if not _PLAIN.fullmatch(value) and key != "workers":
+        if not _PLAIN.fullmatch(value) and key not in ("workers", "slot_project", "link", "instances"):
             raise ConfigurationInvalid(
                 f"{key} is {value!r}, which cannot be written into a unit or an nginx site",
                 remedy="use letters, digits and . _ - / : @ + , only; or write these files by hand",

@@ -2,54 +2,65 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bb_release.actions import instances, proof, workers
+from bb_release.actions.instances import manager_for
 from bb_release.errors import NotHealthy, PreflightFailed, ReleaseError
-from bb_release.model.app import App, Unit
+from bb_release.model.app import App, Health, Unit
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment
-from bb_release.tools import health, host, process
-from bb_release.tools.units import UnitManager, UnitState, manager_of
+from bb_release.tools import health, host
+from bb_release.tools.units import UnitManager, UnitState
 
-
-def manager_for(unit: Unit) -> UnitManager:
-    """Who runs this unit."""
-    commands = {
-        "start": unit.start,
-        "restart": unit.restart,
-        "reload": unit.reload,
-        "status": unit.status,
-    }
-    return manager_of(
-        kind=unit.kind, name=unit.name, socket=unit.socket, commands=commands,
-        user=unit.user, stop_seconds=unit.stop_seconds, env=process.environment(),
-    )  # fmt: skip
-
-
+LINES_OF_EACH = 10  # of each unit's own last lines, when the site is not well and any of them may say why
 REMEMBERED = ("name", "kind", "socket", "user", "status")
 
 
 def remembered_units(app: App) -> list[dict[str, Any]]:
     """What a manifest keeps of the units that run its release: enough to ask later whether one still runs."""
-    return [{key: getattr(unit, key) for key in REMEMBERED} for unit in app.units if unit.runs_release]
+    return [{key: getattr(unit, key) for key in REMEMBERED} for unit in instances.every(app) if unit.runs_release]
 
 
 def require_units(app: App) -> None:
     """Each unit is known and may be restarted or reloaded; it need not run. Raises PreflightFailed for all at once."""
     refusals: list[ReleaseError] = []
-    for unit in app.units:
+    for unit in instances.every(app):
+        if begins_with_a_release(app, unit):
+            continue
         try:
             manager_for(unit).check_can("restart" if unit.runs_release else "reload")
         except ReleaseError as error:
             refusals.append(error)
+    refusals += [place for unit in instances.templates(app) if (place := no_place(unit))]
     if refusals:
         raise PreflightFailed(
             "; ".join(error.message for error in refusals),
             remedy="\n".join(dict.fromkeys(error.remedy for error in refusals)),
             details="\n".join(dict.fromkeys(error.details for error in refusals if error.details)),
         ) from refusals[0]
+
+
+def begins_with_a_release(app: App, unit: Unit) -> bool:
+    """Do the unit's own commands lie in the live release, and is there none yet? Then nothing can be asked of them."""
+    command = unit.restart or unit.reload
+    return bool(command) and Path(command[0]).is_relative_to(app.layout.current) and not app.layout.current.exists()
+
+
+def no_place(unit: Unit) -> PreflightFailed | None:
+    """Why the link to the serving instance cannot be made; None when it can, or where there is to be none."""
+    link = Path(unit.socket)
+    if not unit.socket or (os.access(link.parent, os.W_OK | os.X_OK) and (link.is_symlink() or not link.exists())):
+        return None
+    return PreflightFailed(
+        f"{link} cannot be made a link to the socket of the instance of {unit.name} that serves",
+        remedy=f"let {link.parent} be a folder that this user may write to, and {link.name} no file of another kind",
+    )
 
 
 def require_none_left(app: App, live: Release | None) -> None:
@@ -65,7 +76,7 @@ def require_none_left(app: App, live: Release | None) -> None:
             continue
         old = manager_for(Unit(**facts))
         # the same processes under another name, such as web and web.service, are not left over
-        if processes_of(old) - {pid for unit in app.units for pid in processes_of(manager_for(unit))}:
+        if processes_of(old) - {pid for unit in instances.every(app) for pid in processes_of(manager_for(unit))}:
             raise PreflightFailed(
                 f"{facts['name']} still runs, but is no unit of {app.name} any more: its code would never change again",
                 remedy=f"stop it: {old.stop_command()}; or put it back into units",
@@ -82,40 +93,70 @@ def processes_of(manager: UnitManager) -> set[int]:
 
 def restart_units(deployment: Deployment, only: str = "") -> None:
     """Restart in the declared order. A reload never gave a whole new release, so only foreign units get one."""
-    for unit in deployment.app.units:
-        if only and unit.name != only:
-            continue
+    for unit in instances.serving(deployment.app):
+        if (only and unit.name != only) or unit.handover == instances.BLUE_GREEN:
+            continue  # an instance beside the other has been started before anything led to it
         manager = manager_for(unit)
         deployment.reporter.line(f"{'restart' if unit.runs_release else 'reload'} {unit.name}")
         if unit.runs_release:
             before = manager.state()
             if before.running and before.main_pid:
-                deployment.left[unit.name] = (before.main_pid, before.started)
+                deployment.left[unit.name] = (before.main_pid, before.started, before.invocation)
+            tasks = workers.tasks_before(deployment, unit, manager) if unit.celery and before.running else []
+            deployment.ordered[unit.name] = host.boot_clock()
             manager.restart()
+            if before.running:
+                workers.tell_what_was_left(deployment, unit, manager, tasks)
         else:
             manager.reload()
 
 
 def verify(deployment: Deployment) -> None:
     """Prove it: each unit runs and stays up, each of its processes is of this release, the site answers."""
-    app, release = deployment.app, deployment.release
+    app = deployment.app
+    prove_units(deployment, [unit for unit in instances.serving(app) if unit.runs_release], app.health)
+
+
+def prove_units(deployment: Deployment, units: Sequence[Unit], wanted: Health | None) -> None:
+    """Prove of some units what `verify` proves of all, with the site asked at an address. Raises NotHealthy."""
     began = time.monotonic()
-    managers = [(unit, manager_for(unit)) for unit in app.units if unit.runs_release]
+    managers = [(unit, manager_for(unit)) for unit in units]
     first = [require_running(unit, manager) for unit, manager in managers]
-    if app.health:
-        wanted = app.health
-        seen = health.wait_healthy(
-            wanted.url, expect=wanted.expect, headers=dict(wanted.headers), body=wanted.body,
-            release_where=wanted.release, release=release.name,
-            timeout_seconds=wanted.timeout_seconds, interval_seconds=wanted.interval_seconds,
-        )  # fmt: skip
-        deployment.reporter.line(f"health: {seen}")
-    settle = max((unit.settle_seconds for unit, _ in managers), default=0.0)
+    ask_health(deployment, units, wanted)
+    settle = max((unit.settle_seconds for unit in units), default=0.0)
     time.sleep(max(0.0, settle - (time.monotonic() - began)))
     for (unit, manager), before in zip(managers, first, strict=True):
         require_stable(unit, manager, before)
-        require_new(unit, manager, before, deployment.left.get(unit.name))
-        require_release(unit, manager, release, app.layout.releases)
+        proof.require_new(unit, manager, before, deployment.left.get(unit.name))
+        told = deployment.ordered.get(unit.name)
+        by = proof.prove(deployment.app, unit, manager, deployment.release, before.main_pid, told)
+        if unit.celery:
+            still = partial(require_stable, unit, manager, before)
+            by = f"{by} and {workers.require_answer(deployment, unit, manager, still)}"
+        deployment.proof[unit.name] = by
+        deployment.reporter.line(f"{unit.name}: proven by {by}")
+    # once more: it may have answered before it broke, and a worker may take long to find out that it cannot go on
+    ask_health(deployment, units, wanted)
+    for (unit, manager), before in zip(managers, first, strict=True):
+        require_stable(unit, manager, before)
+
+
+def ask_health(deployment: Deployment, units: Sequence[Unit], wanted: Health | None) -> None:
+    """Ask until the site is well. Raises NotHealthy, with the last lines of the units."""
+    if wanted is None:
+        return
+    try:
+        seen = health.wait_healthy(
+            wanted.url, expect=wanted.expect, headers=dict(wanted.headers), body=wanted.body,
+            release_where=wanted.release, release=deployment.release.name,
+            timeout_seconds=wanted.timeout_seconds, interval_seconds=wanted.interval_seconds,
+        )  # fmt: skip
+    except NotHealthy as error:
+        said = {unit.name: manager_for(unit).log_lines(LINES_OF_EACH) for unit in units}
+        lines = [line for name, own in said.items() if own for line in (f"{name}:", *own)]
+        error.details = "\n".join([error.details, *lines]).strip("\n")
+        raise
+    deployment.reporter.line(f"health: {seen}")
 
 
 def not_running(unit: Unit, manager: UnitManager, message: str) -> NotHealthy:
@@ -142,24 +183,3 @@ def require_stable(unit: Unit, manager: UnitManager, before: UnitState) -> None:
     )
     if not same:
         raise not_running(unit, manager, f"{unit.name} did not stay up: it was started again by its manager")
-
-
-def require_new(unit: Unit, manager: UnitManager, now: UnitState, left: tuple[int, float | None] | None) -> None:
-    """A restart that restarted nothing is no restart: the old code would serve on."""
-    if left is not None and left == (now.main_pid, now.started):
-        raise NotHealthy(
-            f"{unit.name} was told to restart, and its main process is still the one from before ({now.main_pid})",
-            details="\n".join(manager.log_lines()),
-            remedy=f"see that restarting {unit.name} ends the old process and starts a new one",
-        )
-
-
-def require_release(unit: Unit, manager: UnitManager, release: Release, folder: Path) -> None:
-    for pid in manager.processes():
-        used, _ = host.release_of(pid, folder)
-        foreign = used - {release.name}
-        if foreign and host.alive(pid):
-            raise NotHealthy(
-                f"process {pid} of {unit.name} runs from release {min(foreign)}, not from {release.name}",
-                remedy=f"start {unit.name} through {folder.parent}/current/venv/bin/…, without --chdir or python -m",
-            )

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bb_release import __version__
+from bb_release.actions import build
 from bb_release.actions.run import Run, environments
 from bb_release.errors import ReleaseNotUsable
 from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.release import Release, State
 from bb_release.model.step import Deployment
+from bb_release.tools import host
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,12 @@ def begin(run: Run, wish: Wish, ref: str, revision: str, live: Release | None, r
                 f"release {resumed.describe()} cannot be resumed: revision or configuration have changed since",
                 remedy="bb-release deploy builds a new one",
             )
-        release = resumed.mark(State.BUILDING if resumed.state is State.FAILED else None, failure={})
+        release = build.resumed(resumed)
     else:
         release = releases.begin(
-            app.layout, ref=ref, revision=revision, shape=app.shape, agent=__version__, reason=run.reason
-        )
+            app.layout, ref=ref, revision=revision, shape=app.shape, agent=__version__, reason=run.reason,
+            boot=host.boot_id(),
+        )  # fmt: skip
     site, build_env, secrets = environments(app, release)
     run.log.add_secrets(secrets)
     previous = live if live is None or live.is_good else releases.last_good(everything)

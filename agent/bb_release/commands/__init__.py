@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import click
 
-from bb_release import __version__
+from bb_release import __version__, console
 from bb_release.commands import completion
 from bb_release.model import durable
 from bb_release.model.app import App
@@ -22,9 +23,22 @@ class Context:
         self.app_name: str | None = None
         self.file: Path | None = None
 
+    def name_the_app(self) -> None:
+        """Have commands that are shown to a person name the app as this one did: they can be typed as they stand."""
+        from bb_release import config
+
+        variable = os.environ.get(config.VARIABLE, "")
+        file = self.file or (Path(variable) if variable and self.app_name in (None, Path(variable).stem) else None)
+        verbs = set(command_line.commands) - {"init", "completion"}  # which mean no configured app
+        if file:
+            console.speak(["--config", str(file.absolute())], verbs)
+        elif self.app_name:
+            console.speak(["-a", self.app_name], verbs)
+
     def app(self) -> App:
         from bb_release import config
 
+        self.name_the_app()
         return config.load(config.find(self.app_name, self.file))
 
 

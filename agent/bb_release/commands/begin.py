@@ -62,10 +62,14 @@ def check(context: Context, as_json: bool) -> None:
     from bb_release.actions import check as action
     from bb_release.model.fact import Level
 
+    context.name_the_app()
     facts = action.check(context.app_name, context.file)
-    todo = action.to_do(facts)
+    todo = [console.spoken(line) for line in action.to_do(facts)]
     stopped = any(fact.level is Level.PROBLEM for group in facts.values() for fact in group)
-    rows = {group: [(str(fact.level), fact.text, fact.do) for fact in found] for group, found in facts.items()}
+    rows = {
+        group: [(str(fact.level), fact.text, console.spoken(fact.do)) for fact in found]
+        for group, found in facts.items()
+    }
     if as_json:
         named = [
             {"group": group, "level": level, "text": text, "do": do}

@@ -56,6 +56,8 @@ def deploy(
 
         facts = plan.plan(app, ref)
         (console.print_json if as_json else console.print_plan)(facts)
+        if facts["stops"]:
+            raise SystemExit(1)
         return
     if if_changed and timer.nothing_to_do(app):
         return

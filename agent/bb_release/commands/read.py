@@ -14,6 +14,7 @@ def status(context: Context, as_json: bool) -> None:
     from bb_release.actions import status as action
 
     facts = action.status(context.app())
+    facts["to_do"] = [{**each, "do": console.spoken(each["do"])} for each in facts["to_do"]]
     (console.print_json if as_json else console.print_status)(facts)
     if not facts["well"]:
         raise SystemExit(1)
@@ -24,11 +25,14 @@ def list_releases(context: Context, as_json: bool) -> None:
     """Every release, newest first."""
     from bb_release.actions import status as action
 
-    rows = action.listed(context.app())
+    rows, unknown = action.listed(context.app())
     if as_json:
         console.print_json(rows)
     else:
         console.print_releases(rows)
+    if unknown:
+        console.print_error(unknown)
+        raise SystemExit(unknown.exit_code)
 
 
 @command("show", RELEASE_OR_NONE)
@@ -54,16 +58,20 @@ def log(context: Context, release: str, as_json: bool, follow: bool) -> None:
             console.print_log_line(line)
 
 
-@command("history", JSON, click.option("--last", "count", type=click.IntRange(1), default=20))
+@command(
+    "history", JSON,
+    click.option("--last", "count", type=click.IntRange(1), default=20, show_default=True, metavar="N",
+                 help="How many lines, counted from the newest."),
+)  # fmt: skip
 def history(context: Context, as_json: bool, count: int) -> None:
     """Who did what, and what became of it."""
     from bb_release.actions import status as action
 
-    lines = action.history(context.app(), count)
+    lines, there = action.history(context.app(), count)
     if as_json:
         console.print_json(lines)
     else:
-        console.print_history(lines)
+        console.print_history(lines, there)
 
 
 @command("manage", click.argument("arguments", nargs=-1, type=click.UNPROCESSED))

@@ -10,7 +10,7 @@ from pathlib import Path
 from bb_release.model.layout import Layout
 
 SHAPING = (
-    "repository", "subfolder", "python", "installer", "requirements", "groups", "extras", "index_url",
+    "repository", "subfolder", "python", "copies", "installer", "requirements", "groups", "extras", "index_url",
     "settings", "application", "manage", "collect_static", "static_root_outside", "shared_files", "shared_folders",
     "environment", "run", "submodules", "lfs",
 )  # fmt: skip
@@ -23,8 +23,9 @@ class Unit:
     name: str
     kind: str = "systemd"  # "systemd", "supervisor" or "command"
     runs_release: bool = True  # False: only needs a reload (nginx), and is not asked which release it runs
-    # supervisor
-    socket: str = ""  # supervisord's unix socket, or http://host:port
+    handover: str = ""  # "socket", "restart" or "blue-green"; empty: by its socket where it has one, else a restart
+    # supervisor: supervisord's unix socket, or http://host:port. blue-green: the link that leads to an instance's own
+    socket: str = ""
     # command: each a list of arguments; `status` exits 0 when the unit runs, and prints its main process id
     start: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
@@ -34,6 +35,7 @@ class Unit:
     user: bool = False  # a `systemctl --user` unit
     stop_seconds: float = 90.0  # how long a restart may take
     settle_seconds: float = 2.0  # how long it must stay up before it counts as running
+    celery: str = ""  # the Celery application of a worker, which is then asked over its broker too
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class App:
     units: tuple[Unit, ...] = ()
     subfolder: str = ""  # the Django project below the tree's root; manage.py lies in it
     python: str = ""  # "3.12" or a path; empty: the Python that runs the agent
+    copies: bool = False  # environments with copied interpreters, so that a process's program names its release
     installer: str = "uv"
     requirements: tuple[str, ...] = ()  # files below the subfolder or the tree; empty: found in each release
     groups: tuple[str, ...] = ()  # dependency groups to install too

@@ -15,11 +15,15 @@ from bb_release.model.layout import Layout
 def place(layout: Layout, *, who: str, reason: str, by_hand: bool) -> None:
     """Put the app on hold. A hold that a person typed stops everyone, one that a run placed stops timers.
 
-    A run never replaces what a person typed: that would let the next deploy through.
+    A run does not replace a person's hold by its weaker one, nor one that cannot be read: that stops everyone too.
+    Raises OSError.
     """
-    held = read(layout)
-    if held and held.get("by_hand") and not by_hand:
-        return
+    if not by_hand:
+        try:
+            if (read(layout) or {}).get("by_hand"):
+                return
+        except StateUnreadable:
+            return
     durable.put_json(
         layout.hold,
         {

@@ -26,6 +26,11 @@ class Layout:
         return self.root / "releases"
 
     @property
+    def slots(self) -> Path:
+        """Two links to releases, from which the instances of a blue-green handover are started."""
+        return self.root / "slots"
+
+    @property
     def mirror(self) -> Path:
         return self.root / "mirror.git"
 

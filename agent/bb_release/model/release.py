@@ -52,6 +52,7 @@ class Manifest:
     makes_bad: str = ""  # a rollback: the release that becomes bad when this one is verified
     began_at: str = ""
     agent: str = ""
+    boot: str = ""  # of the host, when the building began: a later one may have lost what was not flushed
     python: str = ""
     reason: str = ""
     steps: dict[str, float] = field(default_factory=dict)  # finished steps and their seconds
@@ -59,6 +60,7 @@ class Manifest:
     migrations: tuple[str, ...] = ()  # applied by this release's deploy
     packages: dict[str, str] = field(default_factory=dict)
     units: tuple[dict[str, Any], ...] = ()  # what ran it when it was last live, as far as it is needed to ask for it
+    proof: dict[str, str] = field(default_factory=dict)  # by unit: what proved that it runs from this release
     failure: dict[str, str] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)  # bytes and files
     format: int = FORMAT

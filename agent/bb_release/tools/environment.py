@@ -28,12 +28,14 @@ def create(
     cache: Path,
     seed_pip: bool,
     timeout_seconds: float = 0.0,
+    copies: bool = False,
     on_line: Callable[[str], None] | None = None,
 ) -> None:
     """Make a fresh virtual environment in `folder`, its final path (scripts in it name that path).
 
     `python` is "" (the interpreter that runs the agent), a version such as "3.12", or a path. Nothing is
-    downloaded; `seed_pip` puts pip in, else the environment is empty. Our own environment variables and
+    downloaded; `seed_pip` puts pip in, else the environment is empty; `copies` copies the interpreter instead of
+    linking to it. Our own environment variables and
     virtualenv's configuration file have no say. `on_line` gets virtualenv's warnings, after the call.
     Raises EnvironmentNotCreated: `folder` is not empty, no such interpreter, virtualenv failed or took longer than
     `timeout_seconds` (0: no limit).
@@ -53,7 +55,7 @@ def create(
         "--app-data",
         str(cache / "virtualenv"),
     ]
-    words += ["--no-vcs-ignore", "--no-periodic-update", "--no-download", "--symlinks"]
+    words += ["--no-vcs-ignore", "--no-periodic-update", "--no-download", "--copies" if copies else "--symlinks"]
     words += ["--no-setuptools"] if seed_pip else ["--no-seed"]
     lines: list[str] = []
     try:

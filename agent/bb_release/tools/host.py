@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -86,15 +88,59 @@ def alive(pid: int) -> bool:
     except PermissionError:
         pass  # another user's, so it is there
     try:
-        return _stat(pid)[0] not in ("Z", "X")
+        return _fields(pid)[0] not in ("Z", "X")
     except (FileNotFoundError, ProcessLookupError):
         return _hidden()  # with hidepid, another user's process has no folder in /proc, but the signal found it
     except PermissionError:
         return True
 
 
-def releases_in_use(releases: Path) -> tuple[set[str], bool]:
-    """Return the entries of the releases folder that some process uses, and whether some were unreadable.
+def boot_clock() -> float:
+    """Seconds since this host booted: the clock in which the kernel tells when a process was started.
+
+    It neither jumps nor stands still while the host sleeps, so that the two can be compared.
+    """
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a running process shows of the release that it runs from."""
+
+    started: float | None  # on the boot clock; None where /proc does not show the process
+    inside: bool  # its working folder lies in the release, which is still there
+    names: frozenset[str]  # releases named by its program, its first two words, BB_RELEASE or a mapped file
+    uses: frozenset[str]  # every release that it has to do with: also by its folder, and by any other word
+    closed: bool  # some of it could not be read: another user's
+
+
+def evidence(pid: int, release: Path) -> Evidence | None:
+    """Return what a process shows of a release's folder and of those beside it; None when it has ended.
+
+    The working folder is compared by device and inode: the path alone would also fit a folder that was removed
+    and made anew, and psutil's `cwd()` hides that it was removed.
+    """
+    parts, closed = _parts(pid, release.parent)
+    if parts is None:  # ended; or hidden from us, where /proc is mounted with hidepid
+        return Evidence(None, False, frozenset(), frozenset(), True) if alive(pid) else None
+    inside = False
+    try:
+        path = (PROC / str(pid) / "cwd").readlink()
+        there = (PROC / str(pid) / "cwd").stat()
+        inside = path.is_relative_to(release.resolve()) and os.path.samestat(there, path.stat())
+    except OSError:
+        pass  # ended, closed to us, or removed: it does not count as inside
+    try:
+        started = float(_fields(pid)[19]) / os.sysconf("SC_CLK_TCK")  # proc(5), field 22
+    except OSError:
+        started = None
+    # a process that sets its title hides its words, and perhaps its environment; what it has mapped stays
+    names = frozenset().union(*(parts.get(part, set()) for part in ("exe", "words", "environ", "maps")))
+    return Evidence(started, inside, names, frozenset().union(*parts.values()), closed)
+
+
+def releases_in_use(releases: Path) -> tuple[dict[str, list[int]], bool]:
+    """Return the entries of the releases folder that some process uses, each with the ids of those processes.
 
     Used is: working folder, program, a word of the command line, a mapped file, or BB_RELEASE. The second
     is True when there are processes (of other users, as a rule) that we may not look into.
@@ -103,14 +149,15 @@ def releases_in_use(releases: Path) -> tuple[set[str], bool]:
         entries = set(os.listdir(releases))
     except FileNotFoundError:
         entries = set()
-    used: set[str] = set()
+    used: dict[str, list[int]] = {}
     unreadable = _hidden()
     for word in os.listdir(PROC):
         if word.isdigit():
             names, closed = release_of(int(word), releases)
-            used |= names
+            for name in names & entries:
+                used.setdefault(name, []).append(int(word))
             unreadable = unreadable or closed
-    return used & entries, unreadable
+    return used, unreadable
 
 
 def release_of(pid: int, releases: Path) -> tuple[set[str], bool]:
@@ -118,18 +165,32 @@ def release_of(pid: int, releases: Path) -> tuple[set[str], bool]:
 
     A process that has ended, and the kernel's own, use none.
     """
+    parts, closed = _parts(pid, releases)
+    return set().union(*(parts or {}).values()), closed
+
+
+def program_of(pid: int) -> str:
+    """The name of a process as the kernel has it, for people; "" when it has ended."""
+    try:
+        return (PROC / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _parts(pid: int, releases: Path) -> tuple[dict[str, set[str]] | None, bool]:
+    """The releases that each part of a process names, and whether one was closed to us; None when it has ended."""
     folder = PROC / str(pid)
     try:
-        state, flags = _stat(pid)
+        fields = _fields(pid)
     except (FileNotFoundError, ProcessLookupError):
-        return set(), False
+        return None, False
     except PermissionError:
-        return set(), True
-    if state in ("Z", "X") or flags & KERNEL_THREAD:
-        return set(), False
+        return {}, True
+    if fields[0] in ("Z", "X") or int(fields[6]) & KERNEL_THREAD:
+        return None, False
     pattern = _pattern(releases)
-    names: set[str] = set()
-    unreadable = False
+    named: dict[str, set[str]] = {}
+    closed = False
     for part in ("cwd", "exe", "cmdline", "maps", "environ"):
         try:
             if part in ("cwd", "exe"):
@@ -139,15 +200,26 @@ def release_of(pid: int, releases: Path) -> tuple[set[str], bool]:
         except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
             continue
         except OSError:
-            unreadable = True
+            closed = True
             continue
         if part == "environ":
             # only this one name: PATH and the like are inherited from whoever started the process
             values = [word[11:] for word in text.split(b"\0") if word.startswith(b"BB_RELEASE=")]
-            names.update(os.fsdecode(value.rstrip(b"/").rpartition(b"/")[2]) for value in values if value)
+            named[part] = {os.fsdecode(value.rstrip(b"/").rpartition(b"/")[2]) for value in values if value}
         else:
-            names.update(os.fsdecode(match) for match in pattern.findall(text))
-    return names - {""}, unreadable
+            named[part] = set(_named(pattern, text))
+        if part == "cmdline":
+            named["words"] = set(_named(pattern, b"\0".join(text.split(b"\0")[:2])))
+    return {part: names - {""} for part, names in named.items()}, closed
+
+
+def _named(pattern: re.Pattern[bytes], text: bytes) -> Iterator[str]:
+    yield from (os.fsdecode(match) for match in pattern.findall(text))
+
+
+def boot_id() -> str:
+    """Return what names this boot of the host, another one after each restart: random(4). Raises OSError."""
+    return (PROC / "sys" / "kernel" / "random" / "boot_id").read_text().strip()
 
 
 def sync_tree(path: Path) -> None:
@@ -180,11 +252,10 @@ def _sync_each(path: Path) -> None:
                     os.close(descriptor)
 
 
-def _stat(pid: int) -> tuple[str, int]:
-    """Return a process's state letter and its kernel flags. Raises OSError when it ended or is hidden."""
+def _fields(pid: int) -> list[str]:
+    """Return a process's fields of /proc/PID/stat from its state on. Raises OSError when it ended or is hidden."""
     text = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    fields = text.rpartition(")")[2].split()  # the program's name, in brackets, may hold spaces and brackets
-    return fields[0], int(fields[6])
+    return text.rpartition(")")[2].split()  # the program's name, in brackets, may hold spaces and brackets
 
 
 def _hidden() -> bool:
@@ -197,39 +268,3 @@ def _pattern(releases: Path) -> re.Pattern[bytes]:
     bases = sorted({os.fsencode(releases.absolute()), os.fsencode(releases.resolve())}, reverse=True)
     either = b"|".join(re.escape(base) for base in bases)
     return re.compile(rb"(?<![\w.-])(?:" + either + rb")/+([\w.+-]+)")
-
-
-def end_holders_below(descriptor: int, grace_seconds: float = 2.0) -> None:
-    """End what programs of ours left behind and that still holds this open file (the lock): TERM, then KILL.
-
-    Nothing else is touched: a service that somebody's own command started is our child too, and holds no lock.
-    """
-    try:
-        os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:  # nobody is left, as nearly always
-        return
-    import psutil
-
-    lock = os.fstat(descriptor)
-    strays = [child for child in psutil.Process().children(recursive=True) if _holds(child.pid, lock)]
-    for stray in strays:
-        with suppress(psutil.Error):
-            stray.terminate()
-    _, left = psutil.wait_procs(strays, timeout=grace_seconds)
-    for stray in left:
-        with suppress(psutil.Error):
-            stray.kill()
-    psutil.wait_procs(left, timeout=grace_seconds)
-
-
-def _holds(pid: int, wanted: os.stat_result) -> bool:
-    """Has the process this very file open?"""
-    try:
-        descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
-    except OSError:
-        return False
-    for each in descriptors:
-        with suppress(OSError):
-            if os.path.samestat(each.stat(), wanted):
-                return True
-    return False

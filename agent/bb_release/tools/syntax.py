@@ -96,8 +96,12 @@ def star_imports(source: Source) -> list[tuple[str, bool]]:
 
 
 def variables(source: Source) -> list[Variable]:
-    """The environment variables that the file reads, each once; needed wins over one with a default."""
+    """The environment variables that the file reads, each once; needed wins over one with a default.
+
+    One that is read only below an `if` that asks for it is not needed.
+    """
     found: dict[str, bool] = {}
+    asked = _asked_for(source)
     for node in ast.walk(source.tree):
         name, needed = "", False
         if (
@@ -116,8 +120,19 @@ def variables(source: Source) -> list[Variable]:
             elif (called in _KINDS and owner.lower() in _ASKED_OF) or (not owner and called.lower() in _ASKED_OF):
                 name, needed = text(node.args[0]), not default
         if name.isidentifier() and name.upper() == name:
-            found[name] = found.get(name, False) or needed
+            found[name] = found.get(name, False) or (needed and name not in asked.get(id(node), ()))
     return [Variable(name, needed) for name, needed in sorted(found.items())]
+
+
+def _asked_for(source: Source) -> dict[int, set[str]]:
+    """For each node below an `if`, the texts in its question: `if os.environ.get("X"):`, `if "X" in os.environ:`."""
+    asked: dict[int, set[str]] = {}
+    for node in ast.walk(source.tree):
+        if isinstance(node, (ast.If, ast.IfExp)):
+            for part in node.body if isinstance(node, ast.If) else [node.body]:
+                for inner in ast.walk(part):
+                    asked.setdefault(id(inner), set()).update(texts(node.test))
+    return asked
 
 
 def _last(node: ast.AST) -> str:

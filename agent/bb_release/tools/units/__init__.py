@@ -34,6 +34,7 @@ class UnitSettings:
     commands: Mapping[str, Sequence[str]]
     user: bool
     stop_seconds: float  # how long a start, restart or reload may take
+    handover: str  # "socket": it has to have one; "blue-green": it is stopped after the other has taken over
     env: Mapping[str, str]
 
 
@@ -64,6 +65,12 @@ class UnitManager(Protocol):
     def processes(self) -> list[int]:
         """Return the ids of all processes of the unit: the main one and all that descend from it."""
 
+    def cut_off(self) -> float | None:
+        """After how many seconds the last stop was ended by force; None when it was not, or where nobody knows."""
+
+    def starts_through(self, folder: str) -> bool:
+        """Whether the manager's own words say that it starts the unit by a path below the folder."""
+
 
 _CLASSES = {
     "systemd": ("bb_release.tools.units.systemd", "SystemdUnit"),
@@ -80,6 +87,7 @@ def manager_of(
     commands: Mapping[str, Sequence[str]] = NO_COMMANDS,
     user: bool = False,
     stop_seconds: float = 90.0,
+    handover: str = "",
     env: Mapping[str, str],
 ) -> UnitManager:
     """Return the manager of a unit. `env` is the whole environment of the programs that it runs.
@@ -99,6 +107,6 @@ def manager_of(
             remedy="give the name as its manager knows it, such as app.service",
         )
     module, class_name = _CLASSES[kind]
-    settings = UnitSettings(name, socket, commands, user, stop_seconds, env)
+    settings = UnitSettings(name, socket, commands, user, stop_seconds, handover, env)
     manager: UnitManager = getattr(import_module(module), class_name)(settings)
     return manager

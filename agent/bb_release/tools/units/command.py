@@ -38,7 +38,13 @@ class CommandUnit:
                 f"the {verb} command of the unit {self._settings.name} is not a program: {argv[0]}",
                 remedy="correct its path in the configuration, or make the file executable",
             )
-        self.state()
+        state = self.state()
+        if verb == "restart" and state.running and not state.main_pid:
+            raise UnitsNotRestarted(
+                f"the unit {self._settings.name} runs, but its status command names no process: nothing could prove "
+                "which release it runs",
+                remedy="let `status` print the id of the unit's main process",
+            )
 
     def stop_command(self) -> str:
         """Return what a person is told: the site's own commands have no `stop`."""
@@ -64,6 +70,14 @@ class CommandUnit:
         """Return the main process and its descendants; none where `status` names no process."""
         pid = self.state().main_pid
         return host.process_tree(pid) if pid else []
+
+    def cut_off(self) -> float | None:
+        """None: nobody tells."""
+        return None
+
+    def starts_through(self, folder: str) -> bool:
+        """False: what a command does is not known here."""
+        return False
 
     def _run(self, verb: str, *, check: bool = True) -> process.Completed:
         """Run one of the commands. Raises ConfigurationInvalid (there is none) or UnitsNotRestarted."""

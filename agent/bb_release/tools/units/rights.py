@@ -12,6 +12,7 @@ SYSTEMCTL = "/usr/bin/systemctl"  # the full path: a sudoers line names it so
 SUDOERS = "/etc/sudoers.d/bb-release"
 POLKIT = "/etc/polkit-1/rules.d/50-bb-release.rules"
 RESTART = ("start", "restart", "reset-failed")
+BESIDE = (*RESTART, "stop")  # an instance that is stopped once another has taken over
 RELOAD = ("reload",)
 SOCKET = ("start", "reset-failed")
 QUESTIONS = {"restart": "try-restart", "reload": "reset-failed"}  # what SystemdUnit.check_can needs besides

@@ -154,6 +154,16 @@ class SupervisorUnit:
         pids = {pid for info in self._infos() if info["pid"] for pid in host.process_tree(int(info["pid"]))}
         return sorted(pids)
 
+    def cut_off(self) -> float | None:
+        """None: nobody tells."""
+        return None
+
+    def starts_through(self, folder: str) -> bool:
+        """Whether each program's command names a path below the folder."""
+        infos = self._infos()
+        known = {(info["group"], info["name"]): str(info["command"]) for info in self._call("getAllConfigInfo")}
+        return all(f"{folder}/" in known.get((info["group"], info["name"]), "") for info in infos)
+
     def _infos(self) -> list[dict[str, Any]]:
         """Return supervisord's facts of each program of the unit; never none."""
         if not self._group:

@@ -8,16 +8,16 @@ from pathlib import Path
 from bb_release.errors import UnitsNotRestarted
 from bb_release.tools import host, process
 from bb_release.tools.units import UnitSettings, UnitState, Verb
-from bb_release.tools.units.rights import RELOAD, RESTART, SOCKET, SYSTEMCTL, both_ways, user_name
+from bb_release.tools.units.properties import number, processes_in, seconds
+from bb_release.tools.units.rights import BESIDE, RELOAD, RESTART, SOCKET, SYSTEMCTL, both_ways, user_name
 
 ASK_SECONDS = 20.0
 PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "Result", "MainPID", "ControlGroup", "NRestarts",
-    "InvocationID", "TriggeredBy", "CanStart", "CanReload",
+    "InvocationID", "TriggeredBy", "CanStart", "CanReload", "ExecStart",
+    "TimeoutStopUSec", "ActiveExitTimestampMonotonic", "InactiveEnterTimestampMonotonic",
 )  # fmt: skip
 LINGERS = Path("/var/lib/systemd/linger")  # systemd-logind has an empty file here for each user who lingers
-# unified, hybrid, and the old hierarchy: the first that has the unit's folder is the one systemd uses
-CGROUP_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")
 REFUSED = "Failed to "  # how systemctl begins when systemd would not even try; "Job for …" when the unit failed
 SUDO_REFUSED = ("sudo:", "Sorry, user", "is not allowed to execute", "not in the sudoers file")
 
@@ -39,15 +39,19 @@ class SystemdUnit:
         facts = self._loaded()
         active, sub = facts.get("ActiveState", "unknown"), facts.get("SubState", "unknown")
         result = facts.get("Result", "")
-        pid = _number(facts.get("MainPID", ""))
+        pid = number(facts.get("MainPID", ""))
         return UnitState(
             running=active in ("active", "reloading"),
             main_pid=pid,
             summary=f"{active} ({sub})" + ("" if result in ("", "success") else f", {result}"),
             started=host.started_at(pid) if pid else None,
-            restarts=_number(facts.get("NRestarts", "")),
+            restarts=number(facts.get("NRestarts", "")),
             invocation=facts.get("InvocationID", ""),
         )
+
+    def is_down(self) -> bool:
+        """Whether nothing of the unit runs, nor will by itself: between two tries, a crash loop is not down."""
+        return self._show(self._name).get("ActiveState") in ("inactive", "failed")
 
     def start(self) -> None:
         """Start the unit; after a failure, its failed state is cleared first."""
@@ -58,6 +62,10 @@ class SystemdUnit:
         """Restart the unit; after a failure, its failed state is cleared first."""
         self._clear_failures()
         self._change("restart", self._name)
+
+    def stop(self) -> None:
+        """Stop the unit; it has its TimeoutStopSec= to finish what it does."""
+        self._change("stop", self._name)
 
     def reload(self) -> None:
         """Have the unit read its configuration again."""
@@ -77,18 +85,22 @@ class SystemdUnit:
 
     def processes(self) -> list[int]:
         """Return all processes in the unit's control group and in those below it."""
-        group = self._show(self._name).get("ControlGroup", "")
-        if group in ("", "/"):  # "/": the whole host, which no unit of a site is
-            return []
-        pids: set[int] = set()
-        for root in CGROUP_ROOTS:
-            folder = Path(root + group)
-            if folder.is_dir():
-                for folder_name, _, files in os.walk(folder):
-                    if "cgroup.procs" in files:
-                        pids.update(_members(Path(folder_name) / "cgroup.procs"))
-                break
-        return sorted(pids)
+        return processes_in(self._show(self._name).get("ControlGroup", ""))
+
+    def cut_off(self) -> float | None:
+        """Compare how long the last stop took with TimeoutStopSec=, at which systemd kills what is left.
+
+        The journal says it outright, but not every deploy user may read it. Both moments are systemd.exec's own.
+        """
+        facts = self._show(self._name)
+        limit = seconds(facts.get("TimeoutStopUSec", ""))
+        began = number(facts.get("ActiveExitTimestampMonotonic", ""))
+        ended = number(facts.get("InactiveEnterTimestampMonotonic", ""))
+        return limit if limit is not None and 0 < began and (ended - began) / 1e6 >= limit else None
+
+    def starts_through(self, folder: str) -> bool:
+        """Whether ExecStart= names a path below the folder: the kernel follows it anew at each start."""
+        return f"{folder}/" in self._show(self._name).get("ExecStart", "")
 
     def check_can(self, verb: Verb) -> None:
         """Ask whether the unit can be restarted (or reloaded), and by us, without doing it.
@@ -111,22 +123,46 @@ class SystemdUnit:
                 remedy="give it ExecReload=, or let it be restarted" if verb == "reload"
                 else "take RefuseManualStart= out of its unit file",
             )  # fmt: skip
-        if self._settings.user or os.geteuid() == 0:
-            return
-        harmless = "try-restart" if active in ("inactive", "failed") else "reset-failed"
-        by_polkit = self._try([SYSTEMCTL, "--no-ask-password", harmless, self._name], ASK_SECONDS)
+        if verb == "restart" and self._settings.handover == "socket":
+            self._require_socket(facts)
+        if not (self._settings.user or os.geteuid() == 0):
+            self._require_right(verb, runs=active not in ("inactive", "failed"))
+
+    def _require_right(self, verb: Verb, *, runs: bool) -> None:
+        """Raises UnitsNotRestarted with both ways to get the right, unless polkit or sudo gives it already."""
+        harmless, wanted = ["reset-failed" if runs else "try-restart"], [str(verb)]
+        if self._settings.handover == "blue-green":
+            harmless, wanted = [*harmless, *([] if runs else ["stop"])], [*wanted, "stop"]
+        asked = [self._try([SYSTEMCTL, "--no-ask-password", word, self._name], ASK_SECONDS) for word in harmless]
+        by_polkit = next((failure for failure in asked if failure), None)
         if by_polkit is None:
             return
-        by_sudo = self._try(["sudo", "-n", "-l", SYSTEMCTL, verb, self._name], ASK_SECONDS)
-        if by_sudo is not None:
-            raise self._not_allowed(verb, self._name, by_polkit, by_sudo)
+        for word in wanted:
+            by_sudo = self._try(["sudo", "-n", "-l", SYSTEMCTL, word, self._name], ASK_SECONDS)
+            if by_sudo is not None:
+                raise self._not_allowed(verb, self._name, by_polkit, by_sudo)
+
+    def _require_socket(self, facts: dict[str, str]) -> None:
+        """Requests wait in a socket only where systemd listens on one. Raises UnitsNotRestarted."""
+        names = self._sockets(facts)
+        if not names:
+            raise UnitsNotRestarted(
+                f"{self._name} has no socket unit in which requests could wait while it restarts",
+                remedy='bb-release units shows one; or handover = "restart"',
+            )
+        idle = [name for name in names if self._show(name).get("ActiveState") != "active"]
+        if idle and facts.get("ActiveState") == "active":  # systemd would refuse: the service listens by itself
+            raise UnitsNotRestarted(
+                f"{self._name} runs, but nothing listens on its socket unit {idle[0]}",
+                remedy=f"once: {self._by_hand('stop')}, then {self._by_hand('start', idle[0])}",
+            )
 
     def stop_command(self) -> str:
         """Return the command by which a person stops the unit for good."""
         return self._by_hand("disable --now")
 
-    def _by_hand(self, verb: str) -> str:
-        return f"systemctl --user {verb} {self._name}" if self._settings.user else f"sudo systemctl {verb} {self._name}"
+    def _by_hand(self, verb: str, name: str = "") -> str:
+        return f"{'systemctl --user' if self._settings.user else 'sudo systemctl'} {verb} {name or self._name}"
 
     def _loaded(self) -> dict[str, str]:
         """Return the unit's properties. Raises UnitsNotRestarted when systemd cannot use it."""
@@ -170,22 +206,27 @@ class SystemdUnit:
     def _clear_failures(self) -> None:
         """Clear what a failed release left: at the start limit, systemd refuses every further start.
 
-        A socket of the unit that failed with it is started again; nothing else would ever listen.
+        A socket of the unit that failed with it is started again, and one that never was; a socket that listens is
+        never touched.
         """
         facts = self._show(self._name)
-        failed_sockets = [name for name in self._sockets(facts) if self._show(name).get("ActiveState") == "failed"]
-        failed = [self._name] if facts.get("ActiveState") == "failed" else []
-        for name in (*failed, *failed_sockets):
+        states = {name: self._show(name).get("ActiveState") for name in self._sockets(facts)}
+        failed = [name for name, state in {self._name: facts.get("ActiveState"), **states}.items() if state == "failed"]
+        for name in failed:
             try:
                 self._change("reset-failed", name)
             except UnitsNotRestarted:
                 continue  # not allowed to: the start that follows may work, else it says what is missing
-        for name in failed_sockets:
+        if facts.get("ActiveState") == "active" or self._settings.handover == "restart":
+            return
+        for name in (name for name, state in states.items() if state in ("failed", "inactive")):
             self._change("start", name)
 
     def _change(self, verb: str, name: str) -> None:
         """Run one verb. Raises UnitsNotRestarted: not allowed, the unit failed, or it took too long."""
         limit = self._settings.stop_seconds
+        if verb in ("restart", "stop"):
+            limit += seconds(self._show(name).get("TimeoutStopUSec", "")) or 0.0
         if self._settings.user or os.geteuid() == 0:
             scope = ["--user"] if self._settings.user else []
             failure = self._try([SYSTEMCTL, *scope, verb, name], limit)
@@ -200,7 +241,7 @@ class SystemdUnit:
         scope_word = "--user " if self._settings.user else ""
         raise UnitsNotRestarted(
             f"systemctl {verb} {name} failed: it {failure.reason}",
-            remedy="raise stop_seconds of this unit above its TimeoutStopSec and TimeoutStartSec"
+            remedy="raise stop_seconds of this unit above its TimeoutStartSec"
             if failure.returncode is None
             else f"see systemctl {scope_word}status {name} and journalctl {scope_word}-u {name}",
             details="\n".join([failure.output, *self.log_lines()]).strip(),
@@ -216,7 +257,8 @@ class SystemdUnit:
 
     def _not_allowed(self, verb: str, name: str, *failures: process.ProcessFailed) -> UnitsNotRestarted:
         """The error that names both ways to allow it, for the unit and the sockets that start it."""
-        grants: dict[str, tuple[str, ...]] = {self._name: RELOAD if verb == "reload" else RESTART}
+        ours = BESIDE if self._settings.handover == "blue-green" else RESTART
+        grants: dict[str, tuple[str, ...]] = {self._name: RELOAD if verb == "reload" else ours}
         if verb != "reload":
             grants.update(dict.fromkeys(self._sockets(self._show(self._name)), SOCKET))
         return UnitsNotRestarted(
@@ -232,16 +274,3 @@ class SystemdUnit:
 def _is_refused(failure: process.ProcessFailed) -> bool:
     """Whether sudo itself refused, or is not there; else what it ran has failed."""
     return "not be started" in failure.reason or any(text in failure.output for text in SUDO_REFUSED)
-
-
-def _members(path: Path) -> list[int]:
-    """Read a list of process ids; a group that ended meanwhile has none."""
-    try:
-        return [int(word) for word in path.read_text(encoding="ascii").split()]
-    except OSError:
-        return []
-
-
-def _number(text: str) -> int:
-    """Read a number of systemd's; "[not set]" and nothing are 0."""
-    return int(text) if text.isascii() and text.isdigit() else 0

@@ -1,0 +1,185 @@
+"""Blue-green: a release is started beside the one that serves, proven over its own socket, and then takes over.
+
+The order, which `recover` relies on: the idle slot is led to the release, its instance started and proven; the
+manifest says `activating`, `current` is swapped (the one commit point) and, at once after it, the link that nginx
+follows; all is verified; and only then the instance before is stopped. Elsewhere nothing of this is done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from bb_release.actions import instances, workers
+from bb_release.actions.build import request_of
+from bb_release.actions.verify import prove_units
+from bb_release.errors import ReleaseError
+from bb_release.model import activation, durable, slots
+from bb_release.model.app import App, Health, Unit
+from bb_release.model.release import Release
+from bb_release.model.step import Deployment, Scope, Step
+from bb_release.tools import health, host
+from bb_release.tools.units.systemd import SystemdUnit
+
+DRAIN_SECONDS = 1.0  # longer than it takes nginx to connect by the link as it was
+ANSWERS_PER_PROCESS = 4  # the kernel chooses who answers; so many questions reach every worker, all but surely
+
+
+def start_beside(deployment: Deployment) -> None:
+    """Start the release in the idle slot and prove it there, while nothing leads to it. Raises ReleaseError."""
+    app, layout = deployment.app, deployment.layout
+    colour = instances.active(app)
+    live = activation.current(layout)
+    if not colour and live is not None and live.name != deployment.release.name:
+        # what is live was started in another way: with a slot of its own it can be brought back like any other
+        durable.with_reserve(layout.reserve, lambda: slots.point(layout, slots.COLOURS[1], live))
+        colour = slots.COLOURS[1]
+    idle = slots.other(colour)
+    durable.with_reserve(layout.reserve, lambda: slots.point(layout, idle, deployment.release))
+    units = [instances.instance(unit, idle) for unit in instances.templates(app)]
+    try:
+        for unit in units:
+            deployment.reporter.line(f"start {unit.name}")
+            deployment.ordered[unit.name] = host.boot_clock()
+            _manager(unit).restart()  # not start: what a killed run left there is no proof of anything
+        for unit in units:
+            own = own_health(app.health, unit, idle) if app.health and unit.socket else None
+            prove_units(deployment, [unit], own)
+            if own:
+                ask_every_worker(deployment, unit, own)
+    except ReleaseError:
+        for unit in units:
+            with suppress(ReleaseError):
+                _manager(unit).stop()
+        if live is not None and live.name == deployment.release.name:
+            durable.with_reserve(layout.reserve, lambda: slots.forget(layout, idle))
+        raise
+
+
+def own_health(wanted: Health, unit: Unit, colour: str) -> Health:
+    """The same question, put to an instance's own socket as nginx would put it."""
+    scheme, path, name = request_of(wanted.url)
+    given = {key.lower() for key, _ in wanted.headers}
+    more = [("Host", name)] if "host" not in given and name != "localhost" else []
+    more += [("X-Forwarded-Proto", "https")] if "x-forwarded-proto" not in given and scheme == "https" else []
+    url = f"http+unix://{instances.socket_of(unit, colour)}:{path}"
+    return replace(wanted, url=url, headers=(*wanted.headers, *more))
+
+
+def ask_every_worker(deployment: Deployment, unit: Unit, wanted: Health) -> None:
+    """Each worker has imported the site before the first visitor comes. Raises NotHealthy at the first bad answer."""
+    for _ in range(ANSWERS_PER_PROCESS * len(_manager(unit).processes())):
+        health.wait_healthy(
+            wanted.url, expect=wanted.expect, headers=dict(wanted.headers), body=wanted.body,
+            release_where=wanted.release, release=deployment.release.name,
+            timeout_seconds=wanted.timeout_seconds, interval_seconds=wanted.interval_seconds,
+        )  # fmt: skip
+
+
+def lead_requests(app: App) -> None:
+    """Swap the links that nginx follows at each connect, to the colour that serves. Raises StorageFailed."""
+    colour = instances.active(app)
+    for unit in instances.templates(app):
+        if unit.socket and colour:
+            _lead(app, Path(unit.socket), colour)
+
+
+def _lead(app: App, link: Path, colour: str) -> None:
+    def swap() -> None:
+        with suppress(FileNotFoundError):
+            if link.readlink().name == f"{colour}.sock":
+                return
+        staged = link.with_name(f".{link.name}.new")
+        staged.unlink(missing_ok=True)
+        staged.symlink_to(f"{colour}.sock")
+        staged.replace(link)  # not flushed: a folder below /run does not outlive the power, and is made anew at boot
+
+    durable.with_reserve(app.layout.reserve, swap)
+
+
+def take_over(deployment: Deployment) -> None:
+    """A live release that was started beside itself: requests go to the new instance, the old slot is no more."""
+    layout, app = deployment.layout, deployment.app
+    old = instances.active(app)
+    if slots.release_in(layout, slots.other(old)) != slots.release_in(layout, old):
+        return
+    for unit in instances.templates(app):
+        if unit.socket:
+            _lead(app, Path(unit.socket), slots.other(old))
+    durable.with_reserve(layout.reserve, lambda: slots.forget(layout, old))
+
+
+def bring_back(app: App, release: Release) -> None:
+    """Start the instance of a release that is to serve again, should it have ended. Raises ReleaseError."""
+    for colour in slots.COLOURS:
+        if slots.release_in(app.layout, colour) == release.name:
+            for unit in instances.templates(app):
+                start_if_down(instances.instance(unit, colour))
+            return
+
+
+def start_if_down(unit: Unit) -> bool:
+    """Start an instance that does not run; True when it had to be. Raises UnitsNotRestarted."""
+    manager = _manager(unit)
+    if manager.state().running:
+        return False
+    manager.start()
+    return True
+
+
+def stop_before(deployment: Deployment) -> None:
+    """Stop what served before: it finishes its requests. The new release is live, so a failure is a warning."""
+    app = deployment.app
+    idle = slots.other(instances.active(app))
+    if instances.templates(app):
+        time.sleep(DRAIN_SECONDS)
+    for unit in (instances.instance(unit, idle) for unit in instances.templates(app)):
+        manager = _manager(unit)
+        try:
+            if manager.is_down():
+                continue
+            tasks = workers.tasks_before(deployment, unit, manager) if unit.celery else []
+            manager.stop()
+            workers.tell_what_was_left(deployment, unit, manager, tasks)
+        except ReleaseError as error:
+            deployment.reporter.warn(f"{error.message}; it runs beside the live release: {manager.stop_command()}")
+
+
+def repair(app: App, warn: Callable[[str], None]) -> list[str]:
+    """After a killed run and after a boot: the links, the slots and the instances as `current` wants them.
+
+    Returns what was done, in words. What cannot be done is a warning: it must not stop the deploy that mends it.
+    """
+    done: list[str] = []
+    if not instances.templates(app):
+        return done
+    try:
+        colour = instances.active(app)
+        if colour:
+            lead_requests(app)
+            idle = slots.other(colour)
+            if slots.release_in(app.layout, idle) == slots.release_in(app.layout, colour):
+                durable.with_reserve(app.layout.reserve, lambda: slots.forget(app.layout, idle))
+            ours = [instances.instance(unit, colour) for unit in instances.templates(app)]
+            done += [f"{unit.name}: did not run, started" for unit in ours if start_if_down(unit)]
+        for each in (each for each in slots.COLOURS if each != colour):
+            for unit in (instances.instance(unit, each) for unit in instances.templates(app)):
+                manager = _manager(unit)
+                if not manager.is_down():
+                    manager.stop()
+                    done.append(f"{unit.name}: ran beside the live release, stopped")
+    except ReleaseError as error:
+        warn(f"{error.message}; {error.remedy}")
+    return done
+
+
+def _manager(unit: Unit) -> SystemdUnit:
+    return cast("SystemdUnit", instances.manager_for(unit))  # the configuration allows no other kind
+
+
+START_BESIDE = Step("start-beside", "start the release beside the live one, and prove it", Scope.SITE, start_beside)
+STOP_BEFORE = Step("stop-before", "stop the instance that served before", Scope.SITE, stop_before)

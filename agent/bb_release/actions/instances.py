@@ -1,0 +1,77 @@
+"""The units of an app as their manager knows them: a unit that is handed over blue-green has two instances."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from bb_release.model import slots
+from bb_release.model.app import App, Unit
+from bb_release.tools import process
+from bb_release.tools.units import UnitManager, manager_of
+
+BLUE_GREEN = "blue-green"
+
+
+def manager_for(unit: Unit) -> UnitManager:
+    """Who runs this unit."""
+    commands = {
+        "start": unit.start,
+        "restart": unit.restart,
+        "reload": unit.reload,
+        "status": unit.status,
+    }
+    return manager_of(
+        kind=unit.kind, name=unit.name, socket=unit.socket, commands=commands, user=unit.user,
+        stop_seconds=unit.stop_seconds, handover=unit.handover, env=process.environment(),
+    )  # fmt: skip
+
+
+def templates(app: App) -> list[Unit]:
+    """The units that are handed over blue-green, as they are configured."""
+    return [unit for unit in app.units if unit.handover == BLUE_GREEN]
+
+
+def instance(unit: Unit, colour: str) -> Unit:
+    """One instance of a template: shop@.service is shop@blue.service."""
+    return replace(unit, name=f"{unit.name.partition('@')[0]}@{colour}.service")
+
+
+def socket_of(unit: Unit, colour: str) -> Path:
+    """Where an instance listens: beside the link that leads requests to one of the two."""
+    return Path(unit.socket).with_name(f"{colour}.sock")
+
+
+def led_to(app: App) -> str:
+    """The colour to which the link of the first socket leads; "" where there is none."""
+    for unit in templates(app):
+        if unit.socket:
+            try:
+                return os.readlink(unit.socket).rpartition("/")[2].removesuffix(".sock")
+            except OSError:
+                return ""
+    return ""
+
+
+def active(app: App) -> str:
+    """The colour that serves; "" for none yet. Raises StateUnreadable."""
+    return slots.active(app.layout, led_to(app))
+
+
+def serving(app: App) -> tuple[Unit, ...]:
+    """Every unit, a template's as the instance that serves; before the first deploy, that which will be the first."""
+    if not templates(app):
+        return app.units
+    colour = active(app) or slots.COLOURS[0]
+    return tuple(instance(unit, colour) if unit.handover == BLUE_GREEN else unit for unit in app.units)
+
+
+def every(app: App) -> Iterator[Unit]:
+    """Every unit, and of a template both instances: what rights are needed for."""
+    for unit in app.units:
+        if unit.handover == BLUE_GREEN:
+            yield from (instance(unit, colour) for colour in slots.COLOURS)
+        else:
+            yield unit

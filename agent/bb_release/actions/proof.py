@@ -1,0 +1,101 @@
+"""The proof that a unit runs from a release: what its manager says, and what the kernel shows of each process."""
+
+from __future__ import annotations
+
+import time
+
+from bb_release.errors import NotHealthy
+from bb_release.model.app import App, Unit
+from bb_release.model.release import Release
+from bb_release.tools import host
+from bb_release.tools.units import UnitManager, UnitState
+
+TICK_SECONDS = 0.02  # the kernel tells starts in hundredths of a second
+PATIENCE_SECONDS = 3.0  # a process that has only just been forked still shows its parent's program
+PROCESSES = "its processes"
+COMMAND_LINE = "its start and its command line"
+START = "its start through the link"
+
+
+def require_new(unit: Unit, manager: UnitManager, now: UnitState, left: tuple[int, float | None, str] | None) -> None:
+    """A restart that restarted nothing is no restart: the old code would serve on."""
+    if left is None:
+        return
+    pid, started, invocation = left
+    if (pid, started) == (now.main_pid, now.started) or (invocation and invocation == now.invocation):
+        raise NotHealthy(
+            f"{unit.name} was told to restart, and its main process is still the one from before ({now.main_pid})",
+            details="\n".join(manager.log_lines()),
+            remedy=f"see that restarting {unit.name} ends the old process and starts a new one",
+        )
+
+
+def prove(app: App, unit: Unit, manager: UnitManager, release: Release, main_pid: int, ordered_at: float | None) -> str:
+    """Return what proves that each process of the unit runs from the release, in words. Raises NotHealthy.
+
+    `ordered_at` is when the unit was told to start, on the boot clock; None when it was not told to. A process of
+    another user shows its command line and its start, no more: then these count, or systemd's word that it starts
+    the unit through `current` (or a slot), which the kernel followed at that start.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return _prove(app, unit, manager, release, main_pid, ordered_at)
+        except NotHealthy:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def _prove(
+    app: App, unit: Unit, manager: UnitManager, release: Release, main_pid: int, ordered_at: float | None
+) -> str:
+    seen = {pid: host.evidence(pid, release.folder) for pid in manager.processes()}
+    running = {pid: facts for pid, facts in seen.items() if facts is not None}
+    if not running or (main_pid and main_pid not in running):
+        raise NotHealthy(
+            f"{unit.name} shows no process that could prove which release it runs",
+            remedy="let `status` print the id of the unit's main process"
+            if unit.kind == "command" else f"see that {unit.name} keeps its main process",
+        )  # fmt: skip
+    folder = app.layout.slots if unit.handover == "blue-green" else app.layout.current
+    through = f"start {unit.name} through {app.layout.current}/venv/bin/…, without --chdir or python -m"
+    for pid, facts in running.items():
+        foreign = facts.uses - {release.name}
+        if foreign:
+            raise NotHealthy(
+                f"process {pid} of {unit.name} runs from release {min(foreign)}, not from {release.name}",
+                remedy=through,
+            )
+        if ordered_at is not None and facts.started is not None and facts.started < ordered_at - TICK_SECONDS:
+            raise NotHealthy(
+                f"process {pid} of {unit.name} was started before {unit.name} was told to start",
+                remedy=f"see that stopping {unit.name} ends all of its processes (KillMode=mixed)",
+            )
+    main = running[main_pid or min(running)]
+    if main.closed:
+        if release.name in main.names:
+            return COMMAND_LINE
+        if manager.starts_through(str(folder)):
+            return START
+        raise NotHealthy(
+            f"nothing proves which release {unit.name} runs: its processes belong to another user", remedy=through
+        )
+    # children of the site's own (a browser, a converter) may have any folder; what was forked has its parent's
+    if not main.inside or release.name not in main.names:
+        raise NotHealthy(
+            f"the main process of {unit.name} ({main_pid or min(running)}) "
+            + ("names no release" if main.inside else f"does not have its working folder in release {release.name}"),
+            remedy=f"set its folder to {app.layout.current}/app, let it read {app.layout.current}/release.env, and "
+            + through,
+        )
+    return PROCESSES
+
+
+def stragglers(app: App, release: Release) -> list[str]:
+    """Every process of this host that still uses another release of the app, in words; prune keeps these releases."""
+    used, _ = host.releases_in_use(app.layout.releases)
+    return [
+        f"process {pid} ({host.program_of(pid)}) still uses release {name}, which is kept for it"
+        for name, pids in sorted(used.items()) if name != release.name for pid in pids
+    ]  # fmt: skip

@@ -1,0 +1,135 @@
+"""What is seen of a site at this moment, for `status` and `check`: the link, the units, the health page, the lock.
+
+Looks and changes nothing. What a run needs of it, it asks itself (`verify`): a run may not believe an earlier look.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bb_release.actions.instances import manager_for
+from bb_release.actions.run import health_now
+from bb_release.errors import NotHealthy, NotTheOwner, StateUnreadable
+from bb_release.model import activation, lock
+from bb_release.model import release as releases
+from bb_release.model.app import App, Unit
+from bb_release.model.release import Release, State
+from bb_release.tools import filesystem, health, host
+from bb_release.tools.units import UnitState
+
+UNFINISHED = (State.BUILDING, State.ACTIVATING, State.RETURNING)
+ASK_SECONDS = 2.0
+
+
+def as_owner(owner: str) -> str:
+    """What was typed, as the owner of the app root would type it."""
+    return shlex.join(["sudo", "-u", owner, Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def require_sight(app: App) -> None:
+    """Only the owner of the app root, and root, see locks, holds, logs and the journal. Raises NotTheOwner."""
+    try:
+        closed = any(
+            folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK)
+            for folder in (app.layout.state, app.layout.logs)
+        )
+    except PermissionError:
+        closed = True
+    if closed:
+        owner, me = filesystem.name_of(app.root.stat().st_uid), filesystem.name_of(os.geteuid())
+        raise NotTheOwner(f"{app.root} belongs to {owner}, and {me} may not look into it", remedy=as_owner(owner))
+
+
+def live_name(app: App) -> str:
+    """The live release's name, "" for none. Raises StateUnreadable with a remedy that can be typed as it stands."""
+    try:
+        return activation.current_name(app.layout)
+    except StateUnreadable as error:
+        last, link = last_live(app), app.layout.current
+        quoted = shlex.quote(str(link))
+        if last and link.is_symlink():
+            error.remedy = f"ln -sfn releases/{last.name} {quoted} && bb-release restart   # it was live last"
+        elif last:
+            error.remedy = f"mv {quoted} {quoted}.away && {switch_to(last)}   # it was live last"
+        raise
+
+
+def live_release(app: App) -> Release | None:
+    """The live release, or none. Raises StateUnreadable."""
+    name = live_name(app)
+    return activation.current(app.layout) if name else None
+
+
+def last_live(app: App) -> Release | None:
+    """The release that went live last, by the number of its activation; none where none ever did."""
+    everything, _ = releases.readable(app.layout)
+    lived = [release for release in everything if release.activated_sequence]
+    return max(lived, key=lambda release: release.activated_sequence, default=None)
+
+
+def switch_to(release: Release) -> str:
+    return f"bb-release switch {release.name}" + ("" if release.is_good else " --force")
+
+
+def way_on(app: App, live: Release) -> str:
+    """What to do about a live release that is not good: back where there is a way, else forward."""
+    everything, _ = releases.readable(app.layout)
+    back = releases.last_good_before(everything, live)
+    return "bb-release rollback" if back else "correct it and push, then: bb-release deploy"
+
+
+def unfinished(app: App) -> list[Release]:
+    """The releases that a run, which has ended, left in the middle of something; none while one is under way."""
+    if lock.is_held(app.layout):
+        return []
+    return [release for release in releases.readable(app.layout)[0] if release.state in UNFINISHED]
+
+
+def under_way(app: App) -> dict[str, Any] | None:
+    """Who has the lock; `killed` when that run is dead, and only a program that it started still writes."""
+    if not lock.is_held(app.layout):
+        return None
+    facts = lock.holder(app.layout)
+    pid = facts.get("pid")
+    return {**facts, "killed": isinstance(pid, int) and not host.alive(pid)}
+
+
+@dataclass(frozen=True)
+class SeenUnit:
+    """A unit's state, the other releases that its processes run from, and whether some could not be read."""
+
+    state: UnitState
+    foreign: tuple[str, ...]
+    unseen: bool
+
+
+def unit(app: App, which: Unit, live: str) -> SeenUnit:
+    """Look at one unit. Raises ReleaseError when its manager does not answer, or does not know it."""
+    manager = manager_for(which)
+    state = manager.state()
+    if not (state.running and which.runs_release and live):
+        return SeenUnit(state, (), unseen=False)
+    used = [host.release_of(pid, app.layout.releases) for pid in manager.processes()]
+    foreign = sorted({name for names, _ in used for name in names} - {live})
+    return SeenUnit(state, tuple(foreign), unseen=any(closed for _, closed in used))
+
+
+def health_page(app: App, live: Release) -> str:
+    """ "healthy", or what is wrong with the answer: its status, its text, or the release that it names."""
+    said, wanted = health_now(app), app.health
+    if said != "healthy" or wanted is None or not (wanted.body or wanted.release):
+        return said
+    try:
+        health.wait_healthy(
+            wanted.url, expect=wanted.expect, headers=dict(wanted.headers), body=wanted.body,
+            release_where=wanted.release, release=live.name,
+            timeout_seconds=ASK_SECONDS, interval_seconds=ASK_SECONDS,
+        )  # fmt: skip
+    except NotHealthy as error:
+        return f"not healthy: {error.message}"
+    return said

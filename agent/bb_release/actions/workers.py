@@ -1,0 +1,69 @@
+"""Celery's workers around a restart: what they were doing, what was cut off, and whether the new ones answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from bb_release.actions.site_commands import last_lines
+from bb_release.errors import NotHealthy
+from bb_release.model.app import Unit
+from bb_release.model.step import Deployment
+from bb_release.tools import celery
+from bb_release.tools.process import ProcessFailed
+from bb_release.tools.units import UnitManager
+
+ANSWER_SECONDS = 60.0  # a worker answers once it has imported the site and reached its broker
+ANSWER = "its answer over the broker"
+
+
+def tasks_before(deployment: Deployment, unit: Unit, manager: UnitManager) -> list[str]:
+    """What the unit's worker is doing now; nothing where it cannot be asked, which never stops a switch."""
+    release = deployment.previous or deployment.release
+    try:
+        found = celery.running_tasks(
+            release.venv / "bin" / "celery", unit.celery,
+            folder=release.tree / deployment.app.subfolder, env=deployment.site_environment,
+        )  # fmt: skip
+    except ProcessFailed as error:
+        deployment.reporter.line(f"{unit.name} could not be asked what it is doing: {error.reason}")
+        return []
+    ours = manager.processes()
+    return [task for task, pid in found.items() if pid in ours]
+
+
+def tell_what_was_left(deployment: Deployment, unit: Unit, manager: UnitManager, tasks: list[str]) -> None:
+    """Say so when the stop was ended by force: a task that was still running is lost, or will be run again."""
+    seconds = manager.cut_off()
+    if seconds is None:
+        return
+    doing = f"; when it was told to stop it was running {', '.join(tasks)}" if tasks else ""
+    deployment.reporter.warn(f"{unit.name} was not done {seconds:g} s after it was told to stop, and was killed{doing}")
+
+
+def require_answer(deployment: Deployment, unit: Unit, manager: UnitManager, still: Callable[[], None]) -> str:
+    """Wait until the worker that was proven to run from the release answers; `still` raises once it runs no more.
+
+    Raises NotHealthy.
+    """
+    release, deadline = deployment.release, time.monotonic() + ANSWER_SECONDS
+    said = "no worker answers"
+    while time.monotonic() < deadline:
+        still()
+        try:
+            found = celery.workers(
+                release.venv / "bin" / "celery", unit.celery,
+                folder=release.tree / deployment.app.subfolder, env=deployment.site_environment,
+            )  # fmt: skip
+        except ProcessFailed as error:
+            said = last_lines(error.output) or error.reason
+        else:
+            if set(found) & set(manager.processes()):
+                return ANSWER
+            said = f"other workers answer: {', '.join(found.values())}" if found else "no worker answers"
+        time.sleep(0.5)
+    raise NotHealthy(
+        f"the worker of {unit.name} does not answer within {ANSWER_SECONDS:g} s",
+        details="\n".join([said, *manager.log_lines()]),
+        remedy=f"see whether it reaches its broker: bb-release exec -- celery -A {unit.celery} inspect ping",
+    )

@@ -1,0 +1,45 @@
+"""What Celery's workers answer over their broker, asked with the release's own `celery` program."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bb_release.tools import process
+from bb_release.tools.process import ProcessFailed
+
+REPLY_SECONDS = 1.0  # how long one question waits for answers, as Celery itself has it: who is up answers at once
+ASK_SECONDS = 60.0  # with the import of the site before it
+NOBODY = 69  # celery/bin/control.py: EX_UNAVAILABLE, no node replied
+
+
+def workers(program: Path, application: str, *, folder: Path, env: Mapping[str, str]) -> dict[int, str]:
+    """Return the workers that answer: their process ids with their names. Raises ProcessFailed (no broker, no app)."""
+    said = _ask("stats", program, application, folder, env)
+    return {int(facts["pid"]): name for name, facts in said.items() if "pid" in facts}
+
+
+def running_tasks(program: Path, application: str, *, folder: Path, env: Mapping[str, str]) -> dict[str, int]:
+    """Return what workers are doing now, as "shop.tasks.send (its id)", and in which process. Raises ProcessFailed."""
+    said = _ask("active", program, application, folder, env)
+    tasks = [task for doing in said.values() for task in doing]
+    return {f"{task.get('name')} ({task.get('id')})": int(task.get("worker_pid") or 0) for task in tasks}
+
+
+def _ask(what: str, program: Path, application: str, folder: Path, env: Mapping[str, str]) -> dict[str, Any]:
+    argv = [str(program), "-A", application, "inspect", "--json", "--timeout", f"{REPLY_SECONDS:g}", what]
+    try:
+        done = process.run(argv, cwd=folder, env=env, timeout_seconds=ASK_SECONDS, capture=True)
+    except ProcessFailed as error:
+        if error.returncode == NOBODY:
+            return {}
+        raise
+    # the site may print at import, before Celery does
+    line = next((line for line in reversed(done.output.splitlines()) if line.startswith("{")), "{}")
+    try:
+        said = json.loads(line)
+    except ValueError:
+        said = {}
+    return said if isinstance(said, dict) else {}

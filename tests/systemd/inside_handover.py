@@ -1,0 +1,666 @@
+"""Run inside a booted systemd (see test_booted.py): how a release hands over to the next, and what is no handover.
+
+Two sites of one repository: `handover` with a socket, a Celery worker on a real Redis and a beat; `colours`
+blue-green behind a real nginx. A deploy user, a site user (www-data); all of it is gone with the overlay.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import booted_host
+from booted_host import AGENT, CACHE, TESTS, current, health, make_root, sh
+
+REPOSITORY = Path("/srv/handover-repository")
+NGINX = "/run/handover-nginx.sock"
+REDIS = "/run/handover-redis/redis.sock"
+SUDOERS = Path("/etc/sudoers.d/bb-release")
+WEB, CELERY, BEAT = "handover.service", "handover-celery.service", "handover-beat.service"
+
+# The second revision is as bad as the file /srv/<app>/shared/mode says of its release: one build, many ways to fail.
+MODE = """
+import os
+import sys
+
+ROOT = os.path.dirname(os.environ.get("DATABASE_PATH", "/nowhere/x"))
+
+
+def mode():
+    try:
+        with open(ROOT + "/mode") as file:
+            word, _, release = file.read().strip().partition(" ")
+    except OSError:
+        return ""
+    return word if release == os.environ.get("BB_RELEASE") else ""
+"""
+BAD_VIEWS = """
+
+well = health
+
+
+def health(request):
+    import sys
+    import time
+    from django.http import HttpResponse
+    from brackets.mode import mode
+
+    if "gunicorn" in sys.modules and mode() == "500":
+        print("the health view is unwell", file=sys.stderr, flush=True)
+        return HttpResponse("unwell", status=500)
+    if "gunicorn" in sys.modules and mode() == "hang":
+        print("the health view hangs", file=sys.stderr, flush=True)
+        time.sleep(600)
+    return well(request)
+"""
+BAD_GUNICORN = """
+import os
+import sys
+import threading
+
+sys.path.insert(0, ".")
+from brackets.mode import mode
+
+
+def end():
+    print("the master ends by itself", file=sys.stderr, flush=True)
+    os._exit(3)
+
+
+def when_ready(server):
+    if mode() == "crash-loop":
+        threading.Timer(0.7, end).start()
+"""
+TASKS = """
+
+@shared_task
+def nap(seconds, path):
+    import time
+
+    time.sleep(seconds)
+    with open(path, "w") as file:
+        file.write("slept")
+"""
+BAD_TASKS = """
+import sys
+
+from brackets.mode import mode
+
+if "worker" in sys.argv and mode() == "worker":
+    sys.exit("the worker cannot go on")
+"""
+
+
+def bb(app: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return sh(AGENT, "-a", app, *words, user="deploy", check=check)
+
+
+def prop(unit: str, name: str) -> str:
+    return sh("systemctl", "show", "-p", name, "--value", unit).stdout.strip()
+
+
+def commit(message: str) -> str:
+    git = ("git", "-C", REPOSITORY, "-c", "user.name=Dev", "-c", "user.email=dev@example.org")
+    sh("chown", "-R", "deploy:", REPOSITORY)
+    sh(*git, "add", "-A", user="deploy")
+    sh(*git, "commit", "-q", "-m", message, user="deploy")
+    return sh(*git, "rev-parse", "HEAD", user="deploy").stdout.strip()
+
+
+def add(path: str, text: str) -> None:
+    file = REPOSITORY / path
+    file.write_text((file.read_text() if file.exists() else "") + text)
+
+
+def configure(app: str, health_url: str, units: str) -> None:
+    root = Path("/srv") / app
+    make_root(root)
+    env = root / "shared/site.env"
+    env.write_text(env.read_text().replace("memory://", f"redis+socket://{REDIS}"))
+    sh("chown", "-R", "deploy:www-data", root / "shared")
+    (root / "shared").chmod(0o2770)
+    Path(f"/etc/bb-release/{app}.toml").write_text(
+        f'repository = "{REPOSITORY}"\nallow_file_url = true\nroot = "{root}"\ncache = "{CACHE}"\n'
+        f'env_file = "{root}/shared/site.env"\napplication = "broken_brackets.wsgi:application"\n'
+        f'[health]\nurl = "{health_url}"\nrelease = "header:X-Release"\ntimeout_seconds = 8\n{units}'
+    )
+
+
+def table(name: str, more: str = "") -> str:
+    return f'[[units]]\nname = "{name}"\nsettle_seconds = 1\n{more}\n'
+
+
+@pytest.fixture(scope="module", autouse=True)
+def host() -> Iterator[None]:
+    if not AGENT.exists():
+        booted_host.make_host()
+    sh("usermod", "-aG", "systemd-journal", "deploy")
+    Path("/etc/bb-release").mkdir(exist_ok=True)
+    shutil.copytree(TESTS / "broken_brackets", REPOSITORY, ignore=shutil.ignore_patterns("__pycache__"))
+    add("requirements.txt", "packaging==26.3\nredis==8.1.0\n")
+    add("brackets/tasks.py", TASKS)
+    sh("chown", "-R", "deploy:", REPOSITORY)
+    sh("git", "init", "-q", "-b", "main", REPOSITORY, user="deploy")
+    commit("the first revision")
+    Path(REDIS).parent.mkdir()
+    sh("systemd-run", "-q", "--unit=handover-redis", "redis-server", "--port", "0", "--unixsocket", REDIS,
+       "--unixsocketperm", "777", "--save", "")  # fmt: skip
+    configure("handover", "http+unix:///run/handover/web.sock:/health/",
+              table(WEB, 'handover = "socket"') + table(CELERY, 'celery = "broken_brackets"') + table(BEAT))  # fmt: skip
+    configure("colours", "http+unix:///run/colours/active.sock:/health/",
+              table("colours@.service", 'handover = "blue-green"\nsocket = "/run/colours/active.sock"'))  # fmt: skip
+    yield
+    sh("systemctl", "stop", "handover-redis", "handover-nginx", check=False)
+
+
+def install_units(app: str) -> None:
+    """What `units` says: write them, then do as it says, without nginx and timers."""
+    for agents in Path("/etc/systemd/system").glob("bb-release*"):  # scripts/install has put them there for another app
+        agents.unlink()
+    said = sh(AGENT, "-a", app, "units", "--install").stdout
+    for line in re.findall(r"(?m)^ *(?:\d+\. )?((?:systemctl enable|systemd-tmpfiles) .*)$", said):
+        if "bb-release@" not in line:
+            sh(*line.split("#")[0].split())
+
+
+def grant(said: str) -> None:
+    """The lines that a refused deploy printed, as they are."""
+    lines = re.findall(r"^ +(deploy ALL=.*)$", said, re.MULTILINE)
+    assert lines, said
+    with SUDOERS.open("a") as file:
+        file.write("\n".join(lines) + "\n")
+    SUDOERS.chmod(0o440)
+    sh("visudo", "-cf", SUDOERS)
+
+
+def proofs(app: str) -> dict[str, str]:
+    return {unit["name"]: unit["proof"] for unit in json.loads(bb(app, "status", "--json").stdout)["units"]}
+
+
+# ---- with a socket, a worker and a beat
+
+
+@functools.cache
+def two_releases(app: str) -> tuple[str, str]:
+    """The names of the good release that is live, and of the one that is as bad as the mode says."""
+    root = Path("/srv") / app
+    good = current(root)
+    if not (REPOSITORY / "brackets/mode.py").exists():
+        add("brackets/mode.py", MODE)
+        add("brackets/views.py", BAD_VIEWS)
+        add("gunicorn.conf.py", BAD_GUNICORN)
+        add("brackets/tasks.py", BAD_TASKS)
+        commit("as bad as it is told to be")
+    bb(app, "deploy", "--build-only")
+    return good, max(os.listdir(root / "releases"))
+
+
+def mode(app: str, word: str, release: str) -> None:
+    (Path("/srv") / app / "shared/mode").write_text(f"{word} {release}\n")
+
+
+def test_a_first_deploy_starts_the_socket_and_proof_is_what_another_user_s_processes_show() -> None:
+    install_units("handover")
+    sh("systemctl", "stop", "handover.socket")
+    grant(bb("handover", "deploy", check=False).stderr)
+
+    bb("handover", "deploy")
+
+    assert "active" == prop("handover.socket", "ActiveState")
+    assert current(Path("/srv/handover")) == health("/run/handover/web.sock")["release"]
+    by = "its start and its command line"
+    assert {WEB: by, CELERY: f"{by} and its answer over the broker", BEAT: by} == proofs("handover")
+
+
+BAD = {
+    "crash-loop": (WEB, "the master ends by itself"),
+    "500": (WEB, "the health view is unwell"),
+    "hang": (WEB, "the health view hangs"),
+    "worker": (CELERY, "the worker cannot go on"),
+}
+
+
+@pytest.mark.parametrize("how", BAD)
+def test_a_bad_release_ends_on_the_old_one_with_the_unit_s_own_last_lines(how: str) -> None:
+    good, bad = two_releases("handover")
+    mode("handover", how, bad)
+
+    done = bb("handover", "switch", bad, "--force", check=False)
+
+    assert done.returncode == 20, done.stdout + done.stderr
+    assert f"switched back to {good}" in done.stderr
+    unit, line = BAD[how]
+    assert line in done.stderr, done.stderr
+    assert unit in done.stderr
+    assert good == current(Path("/srv/handover")) == health("/run/handover/web.sock")["release"]
+    assert bb("handover", "status").returncode == 0
+    for name in (WEB, CELERY, BEAT):
+        assert os.readlink(f"/proc/{prop(name, 'MainPID')}/cwd") == f"/srv/handover/releases/{good}/app"
+    assert "active" == prop("handover.socket", "ActiveState")
+
+
+def test_a_way_back_that_fails_too_says_what_a_person_has_to_do_and_recover_does_the_rest() -> None:
+    good, bad = two_releases("handover")
+    mode("handover", "500", bad)
+    program = Path(f"/srv/handover/releases/{good}/venv/bin/gunicorn")
+    program.chmod(0o600)
+    try:
+        done = bb("handover", "switch", bad, "--force", check=False)
+    finally:
+        program.chmod(0o755)
+
+    assert done.returncode == 21, done.stdout + done.stderr
+    assert f"the way back to {good} (" in done.stderr
+    assert "bb-release recover, which tries the way back again" in done.stderr
+    assert "Permission denied" in done.stderr
+    bb("handover", "recover")
+    assert good == current(Path("/srv/handover")) == health("/run/handover/web.sock")["release"]
+    assert bb("handover", "status").returncode == 0
+
+
+def nap(seconds: int, path: Path, app: str = "handover") -> None:
+    """A task, and the worker is at it."""
+    code = f"from brackets.tasks import nap; nap.delay({seconds}, {str(path)!r})"
+    bb(app, "manage", "--", "shell", "-c", code)
+    time.sleep(1)
+
+
+def limit_stop(seconds: int) -> None:
+    folder = Path(f"/etc/systemd/system/{CELERY}.d")
+    folder.mkdir(exist_ok=True)
+    (folder / "stop.conf").write_text(f"[Service]\nTimeoutStopSec={seconds}\n")
+    sh("systemctl", "daemon-reload")
+
+
+def test_a_running_task_is_finished_by_the_old_release_and_no_second_beat_runs() -> None:
+    limit_stop(60)
+    path = Path("/srv/handover/shared/finished")
+    nap(6, path)
+
+    with load("/run/handover/web.sock") as counts:
+        done = bb("handover", "restart")
+
+    assert {} == failures(counts)  # they waited in the socket
+    assert "slept" == path.read_text()
+    assert "was killed" not in done.stdout
+    beats = [pid for pid in Path("/proc").glob("[0-9]*") if b"celery\0-A\0broken_brackets\0beat" in read(pid)]
+    assert [prop(BEAT, "MainPID")] == [pid.name for pid in beats]
+
+
+def read(pid: Path) -> bytes:
+    try:
+        return (pid / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_task_that_takes_longer_than_the_unit_allows_is_named() -> None:
+    limit_stop(3)
+    nap(300, Path("/srv/handover/shared/never"))
+
+    done = bb("handover", "restart", CELERY)
+
+    said = f"{CELERY} was not done 3 s after it was told to stop, and was killed; "
+    assert re.search(re.escape(said) + r"when it was told to stop it was running brackets\.tasks\.nap \(", done.stdout)
+    assert not Path("/srv/handover/shared/never").exists()
+
+
+def test_a_handover_by_socket_needs_a_socket_that_listens() -> None:
+    config = Path("/etc/bb-release/handover.toml")
+    good = config.read_text()
+    try:
+        config.write_text(good.replace(table(BEAT), table(BEAT, 'handover = "socket"')))
+        done = bb("handover", "deploy", "--force", check=False)
+    finally:
+        config.write_text(good)
+    assert done.returncode == 1
+    assert f"{BEAT} has no socket unit in which requests could wait" in done.stderr
+
+
+# ---- blue-green
+
+COLOURS = Path("/srv/colours")
+ACTIVE = Path("/run/colours/active.sock")
+
+
+def other(colour: str) -> str:
+    return {"blue": "green", "green": "blue"}[colour]
+
+
+def serving() -> str:
+    """The colour by what is on disk: the slot that leads to the live release."""
+    live = os.path.realpath(COLOURS / "current")
+    found = [colour for colour in ("blue", "green") if os.path.realpath(COLOURS / "slots" / colour) == live]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def require_one_colour(release: str) -> None:
+    """All that has to be true whenever nothing is under way."""
+    colour = serving()
+    assert release == current(COLOURS) == health(str(ACTIVE))["release"]
+    assert f"{colour}.sock" == os.readlink(ACTIVE)
+    assert ("active", "inactive") == tuple(
+        prop(f"colours@{each}.service", "ActiveState") for each in (colour, other(colour))
+    )
+    assert bb("colours", "status").returncode == 0
+
+
+def ask(path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("localhost", timeout=20)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(20)
+    connection.sock.connect(path)
+    connection.request("GET", "/health/", headers={"Connection": "close"})
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status, answer.headers.get("X-Release", "")
+
+
+@contextmanager
+def load(path: str = NGINX) -> Iterator[Counter[tuple[str, str]]]:
+    """Requests through nginx all the while; counts what came of them, by status and release."""
+    counts: Counter[tuple[str, str]] = Counter()
+    ended = threading.Event()
+
+    def visit() -> None:
+        while not ended.is_set():
+            try:
+                status, release = ask(path)
+                counts[str(status), release] += 1
+            except (OSError, http.client.HTTPException) as error:
+                counts[repr(error), ""] += 1
+            time.sleep(0.02)
+
+    visitors = [threading.Thread(target=visit) for _ in range(3)]
+    for visitor in visitors:
+        visitor.start()
+    try:
+        yield counts
+    finally:
+        ended.set()
+        for visitor in visitors:
+            visitor.join()
+
+
+def failures(counts: Counter[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    assert sum(counts.values()) > 50
+    return {what: count for what, count in counts.items() if what[0] != "200"}
+
+
+def start_nginx() -> None:
+    """The site that `units` writes, on a socket of the test's own instead of port 80."""
+    site = Path("/etc/nginx/sites-available/colours.conf").read_text()
+    site = site.replace("    listen 80;\n    listen [::]:80;\n", f"    listen unix:{NGINX};\n")
+    Path("/srv/nginx.conf").write_text(f"user www-data;\nevents {{}}\nhttp {{\naccess_log off;\n{site}}}\n")
+    sh("nginx", "-t", "-c", "/srv/nginx.conf")
+    sh("systemd-run", "-q", "--unit=handover-nginx", "nginx", "-c", "/srv/nginx.conf", "-g", "daemon off;")
+
+
+def test_blue_green_a_first_deploy_by_what_the_commands_say() -> None:
+    install_units("colours")
+    refused = bb("colours", "deploy", check=False)
+    assert refused.returncode == 1
+    assert "systemctl stop colours@green.service" in refused.stderr
+    grant(refused.stderr)
+
+    bb("colours", "deploy")
+
+    require_one_colour(current(COLOURS))
+    for name in ("colours@blue.service", "colours-boot.service"):
+        done = sh("systemd-analyze", "verify", name, check=False)
+        assert (0, "") == (done.returncode, done.stderr)
+    assert {f"colours@{serving()}.service": "its start and its command line"} == proofs("colours")
+    start_nginx()
+
+
+def test_blue_green_no_request_fails_while_releases_take_over_from_each_other() -> None:
+    first, second = two_releases("colours")
+    colour = serving()
+    with load() as counts:
+        bb("colours", "switch", second)
+        require_one_colour(second)
+        bb("colours", "switch", first)
+    assert {} == failures(counts)
+    assert {first, second} == {release for _, release in counts}
+    require_one_colour(first)
+    assert colour == serving()  # there and back
+
+
+def test_blue_green_a_bad_release_is_never_led_to_and_what_serves_is_not_touched() -> None:
+    first, second = two_releases("colours")
+    mode("colours", "500", second)
+    before = prop(f"colours@{serving()}.service", "MainPID")
+    with load() as counts:
+        done = bb("colours", "switch", second, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "the health view is unwell" in done.stderr
+    assert "nothing live was changed" in done.stderr
+    assert {("200", first)} == set(counts)
+    require_one_colour(first)
+    assert before == prop(f"colours@{serving()}.service", "MainPID")
+    mode("colours", "well", second)
+
+
+def test_blue_green_what_goes_wrong_after_the_swap_goes_back_to_the_instance_that_never_stopped() -> None:
+    first, second = two_releases("colours")
+    before = prop(f"colours@{serving()}.service", "MainPID")
+    config = Path("/etc/bb-release/colours.toml")
+    good = config.read_text()
+    more = "/etc/systemd/system/colours-more.service"
+    Path(more).write_text(
+        "[Service]\nUser=www-data\nWorkingDirectory=/srv/colours/current/app\n"
+        f"ExecStart=/bin/sh -c 'case $$(pwd -P) in */{second}/*) echo cannot go on >&2; sleep 0.5; exit 1;; esac; "
+        'exec /srv/colours/current/venv/bin/python -c "import time; time.sleep(3000)"\'\n'
+    )
+    sh("systemctl", "daemon-reload")
+    config.write_text(good + table("colours-more.service"))
+    grant(bb("colours", "deploy", check=False).stderr)
+    bb("colours", "restart", "colours-more.service")
+    try:
+        with load() as counts:
+            done = bb("colours", "switch", second, check=False)
+    finally:
+        config.write_text(good)
+        sh("systemctl", "stop", "colours-more.service")
+    assert done.returncode == 20, done.stdout + done.stderr
+    assert "cannot go on" in done.stderr
+    assert {} == failures(counts)
+    require_one_colour(first)
+    assert before == prop(f"colours@{serving()}.service", "MainPID")
+
+
+def manifest(release: str) -> str:
+    return str(json.loads((COLOURS / "releases" / release / "release.json").read_text())["state"])
+
+
+def slot(colour: str) -> str:
+    try:
+        return os.readlink(COLOURS / "slots" / colour).rpartition("/")[2]
+    except FileNotFoundError:
+        return ""
+
+
+POINTS: dict[str, Callable[[str, str, str], bool]] = {
+    "the idle slot is led to the release": lambda idle, new, old: slot(idle) == new,
+    "the idle instance runs": lambda idle, new, old: prop(f"colours@{idle}.service", "ActiveState") == "active",
+    "the manifest says activating": lambda idle, new, old: manifest(new) == "activating",
+    "current is swapped": lambda idle, new, old: current(COLOURS) == new,
+    "requests are led to the new instance": lambda idle, new, old: os.readlink(ACTIVE) == f"{idle}.sock",
+    "the old instance is stopping": lambda idle, new, old: (
+        prop(f"colours@{other(idle)}.service", "ActiveState") != "active"
+    ),
+}
+
+
+def lead(link: Path, target: str) -> None:
+    staged = link.with_name(f".{link.name}.test")
+    staged.symlink_to(target)
+    staged.replace(link)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_blue_green_a_run_killed_at_each_point_is_recovered_and_no_request_fails(point: str) -> None:
+    first, second = two_releases("colours")
+    live = current(COLOURS)
+    new = second if live == first else first
+    idle = other(serving())
+    if os.path.lexists(COLOURS / "slots" / idle):
+        (COLOURS / "slots" / idle).unlink()
+        (COLOURS / "slots" / idle).symlink_to("../releases/nothing-yet")
+    entry = pwd.getpwnam("deploy")
+    with load() as counts:
+        agent = subprocess.Popen(
+            [AGENT, "-a", "colours", "switch", new, "--force"], user="deploy", group=entry.pw_gid, cwd="/",
+            extra_groups=os.getgrouplist("deploy", entry.pw_gid), stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={"PATH": "/usr/bin:/bin"},
+        )  # fmt: skip
+        deadline = time.monotonic() + 60
+        try:
+            while not POINTS[point](idle, new, live):
+                assert agent.poll() is None, "it was done before"
+                assert time.monotonic() < deadline
+        finally:
+            agent.send_signal(signal.SIGKILL)
+            agent.wait()
+        # between these three acts there are microseconds: what came after the wanted one is taken back
+        if point == "the manifest says activating":
+            lead(COLOURS / "current", f"releases/{live}")
+        if point in ("the manifest says activating", "current is swapped"):
+            lead(ACTIVE, f"{other(idle)}.sock")
+        bb("colours", "recover")
+        require_one_colour(new if list(POINTS).index(point) >= 3 else live)
+    assert {} == failures(counts)
+
+
+@pytest.mark.parametrize("by", ["the boot unit", "recover"])
+def test_blue_green_survives_a_reboot(by: str) -> None:
+    live = current(COLOURS)
+    colour = serving()
+    sh("systemctl", "stop", "colours@blue.service", "colours@green.service")
+    shutil.rmtree("/run/colours")  # /run is empty after a boot
+    sh("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/colours.conf")
+    if by == "recover":
+        bb("colours", "recover")
+    else:
+        sh("systemctl", "start", "colours-boot.service")
+        deadline = time.monotonic() + 30
+        while prop(f"colours@{colour}.service", "ActiveState") != "active" and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert colour == serving()
+    require_one_colour(live)
+    assert "enabled" == prop("colours-boot.service", "UnitFileState")
+
+
+def test_blue_green_a_worker_finishes_its_task_beside_its_successor() -> None:
+    first, second = two_releases("colours")
+    sh("systemctl", "stop", CELERY, check=False)  # it would take tasks from the same broker
+    config = Path("/etc/bb-release/colours.toml")
+    config.write_text(
+        config.read_text() + table("colours-celery@", 'handover = "blue-green"\ncelery = "broken_brackets"')
+    )
+    for file in ("/etc/systemd/system/colours-boot.service", "/etc/systemd/system/colours@.service"):
+        Path(file).unlink()
+    Path("/etc/tmpfiles.d/colours.conf").unlink()
+    Path("/etc/nginx/sites-available/colours.conf").unlink()
+    install_units("colours")
+    grant(bb("colours", "deploy", "--force", check=False).stderr)  # force: there is nothing new
+    bb("colours", "restart")
+    live, old = current(COLOURS), serving()
+    path = Path("/srv/colours/shared/finished")
+    nap(12, path, "colours")
+
+    done = bb("colours", "switch", second if live == first else first, "--force")
+
+    assert "slept" == path.read_text()
+    assert "was killed" not in done.stdout
+    states = [prop(f"colours-celery@{colour}.service", "ActiveState") for colour in (serving(), old)]
+    assert ["active", "inactive"] == states
+    by = "its start and its command line"
+    mine = f"colours-celery@{serving()}.service"
+    assert {f"colours@{serving()}.service": by, mine: f"{by} and its answer over the broker"} == proofs("colours")
+
+
+# ---- blue-green, units of the user's own
+
+
+def test_blue_green_with_units_of_the_user_s_own() -> None:
+    root, folder = Path("/srv/own"), Path("/home/deploy/.config/systemd/user")
+    active = root / "shared/active.sock"
+    configure("own", f"http+unix://{active}:/health/",
+              table("own@.service", f'user = true\nhandover = "blue-green"\nsocket = "{active}"'))  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "own@.service").write_text(
+        f"[Service]\nType=notify\nKillMode=mixed\nWorkingDirectory={root}/slots/%i/app\n"
+        f"EnvironmentFile={root}/slots/%i/release.env\nEnvironmentFile={root}/shared/site.env\n"
+        f"ExecStart={root}/slots/%i/venv/bin/gunicorn --no-control-socket --workers 2 "
+        f"--bind unix:{root}/shared/%i.sock broken_brackets.wsgi:application\n"
+    )
+    sh("chown", "-R", "deploy:", "/home/deploy/.config")
+    sh("loginctl", "enable-linger", "deploy")
+    runtime = Path(f"/run/user/{pwd.getpwnam('deploy').pw_uid}")
+    deadline = time.monotonic() + 20
+    while not (runtime / "systemd/private").exists():
+        assert time.monotonic() < deadline, "the user's own systemd did not start"
+        time.sleep(0.05)
+    bb("own", "deploy")
+    live = current(root)
+    assert {"own@blue.service": "its processes"} == proofs("own")
+    assert live == health(str(active))["release"]
+    with load(str(active)) as counts:
+        bb("own", "restart")
+    assert {("200", live)} == set(counts)
+    assert {"own@green.service": "its processes"} == proofs("own")
+    assert ["green"] == os.listdir(root / "slots")
+
+
+def test_a_running_site_changes_to_blue_green_beside_the_unit_that_it_had() -> None:
+    good, second = two_releases("handover")
+    mode("handover", "well", second)
+    config, folder = Path("/etc/bb-release/handover.toml"), Path("/run/handover-two")
+    folder.mkdir()
+    sh("chown", "deploy:www-data", folder)
+    folder.chmod(0o2775)
+    template = Path("/etc/systemd/system/colours@.service").read_text()
+    template = template.replace("/run/colours", str(folder)).replace("colours", "handover")
+    Path("/etc/systemd/system/handover@.service").write_text(template)
+    sh("systemctl", "daemon-reload")
+    pair = table("handover@.service", f'handover = "blue-green"\nsocket = "{folder}/active.sock"')
+    config.write_text(config.read_text() + pair)
+    grant(bb("handover", "deploy", "--force", check=False).stderr)
+
+    bb("handover", "switch", second, "--force")
+
+    assert second == health("/run/handover/web.sock")["release"] == health(f"{folder}/active.sock")["release"]
+    # nginx connects to the link from now on, and the unit is taken out
+    text = config.read_text().replace(table(WEB, 'handover = "socket"'), "")
+    config.write_text(text.replace("/run/handover/web.sock", f"{folder}/active.sock"))
+    assert (
+        f"{WEB} still runs, but is no unit of handover any more"
+        in bb("handover", "deploy", "--force", check=False).stderr
+    )
+    sh("systemctl", "stop", "handover.socket", WEB)
+    with load(f"{folder}/active.sock") as counts:
+        bb("handover", "switch", good, "--force")
+    assert {} == failures(counts)
+    assert good == health(f"{folder}/active.sock")["release"]
