@@ -43,8 +43,8 @@ def publish_static(deployment: Deployment) -> None:
     if collects(deployment) and is_outside(deployment):
         make_old(Path(str(deployment.release.manifest.facts["static_root"])))
         run_collectstatic(deployment)
+        stage.end()  # only the site's own may run from the release now
         run_commands(deployment, "after-collect-static")
-    stage.end()  # nothing more is asked of Django, and what starts now may need the memory
 
 
 def make_old(root: Path) -> None:
