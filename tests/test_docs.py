@@ -12,7 +12,7 @@ from bb_release.cli import command_line
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 EXIT_CODES = (0, 1, 2, 3, 4, 10, 11, 12, 20, 21, 130)
-ERRORS = sorted(errors.ReleaseError.__subclasses__(), key=lambda kind: kind.code)
+ERRORS = sorted([*errors.ReleaseError.__subclasses__(), errors.Interrupted], key=lambda kind: kind.code)
 
 # What differs from run to run, in the order in which it is replaced.
 VARYING = (
@@ -70,7 +70,7 @@ def test_the_table_of_exit_codes_has_each_of_them_once() -> None:
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.code)
-def test_every_kind_of_error_has_a_listed_exit_code(kind: type[errors.ReleaseError]) -> None:
+def test_every_kind_of_error_has_a_listed_exit_code(kind: type[errors.Explained]) -> None:
     assert kind.exit_code in EXIT_CODES
 
 

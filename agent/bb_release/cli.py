@@ -10,7 +10,7 @@ import click
 
 from bb_release import __version__, console
 from bb_release.commands import begin, change, command_line, read
-from bb_release.errors import ReleaseError, UsageInvalid
+from bb_release.errors import Explained, UsageInvalid
 
 BUG = 3
 COMMANDS = (begin, change, read)  # importing them is what declares their commands
@@ -40,7 +40,7 @@ def run_command() -> None:
     as_json = "--json" in sys.argv
     try:
         command_line.main(standalone_mode=False)
-    except ReleaseError as error:
+    except Explained as error:
         if error.told_before:
             sys.exit(error.exit_code)
         if as_json:

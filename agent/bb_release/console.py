@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from bb_release.errors import ReleaseError
+from bb_release.errors import Explained
 
 _spoken = ("bb-release", re.compile(r"(?!)"))  # how the app is named, and where: nowhere
 
@@ -46,7 +46,7 @@ def bold_red(text: str) -> str:
     return f"\033[1;31m{text}\033[0m" if wanted else text
 
 
-def print_error(error: ReleaseError) -> None:
+def print_error(error: Explained) -> None:
     """The error block: what failed, in what state the site is, what to do, where the log is."""
     lines = [bold_red(f"error: {error.code}"), f"  {error.message}"]
     lines += [f"    {line}" for line in error.details.splitlines()]
@@ -60,7 +60,7 @@ def print_error(error: ReleaseError) -> None:
         return
 
 
-def error_facts(error: ReleaseError) -> dict[str, Any]:
+def error_facts(error: Explained) -> dict[str, Any]:
     return {
         "error": error.code, "message": error.message, "details": error.details, "site": error.site,
         "remedy": spoken(error.remedy), "log": spoken(error.log), "exit_code": error.exit_code,

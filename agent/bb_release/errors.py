@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 
-class ReleaseError(Exception):
-    """An expected failure. Says what happened and what to do about it.
+class Explained(Exception):
+    """What ends a command. Says what happened and what to do about it.
 
     The action that was running adds `site` (in what state the site is now), `log` (where to read more)
     and, where the failed step could have changed more than a release, another `exit_code`.
@@ -26,6 +26,10 @@ class ReleaseError(Exception):
         self.site = ""
         self.log = ""
         self.told_before = False  # a timer's next try of what failed in the same way: no news
+
+
+class ReleaseError(Explained):
+    """An expected failure."""
 
 
 class UsageInvalid(ReleaseError):
@@ -183,6 +187,8 @@ class BugFound(ReleaseError):
     exit_code = 3
 
 
-class Interrupted(ReleaseError):
+class Interrupted(Explained):
+    """A signal. No failure of what it hits: whoever gets along without an answer must not swallow it as one."""
+
     code = "interrupted"
     exit_code = 130

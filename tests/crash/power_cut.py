@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import power_host as host
-from power_ground import Ground
+from power_ground import ROWS, Ground
 from power_oracle import Read, fingerprint, problems
 
 from example_site import Site, unprivileged
@@ -35,6 +36,11 @@ class Scenario:
     base: str = "three"
     exit_code: int = 0
     healthy: bool = True  # False: the new release is not, and must never stay
+
+    @property
+    def rows(self) -> int:
+        """What the database holds and must keep: nothing before the first release."""
+        return ROWS if self.base == "three" else 0
 
 
 SCENARIOS = {
@@ -125,10 +131,11 @@ def look_and_repair(
 ) -> None:
     """The oracle, `recover`, the oracle, and perhaps a deploy: each in its turn must find and leave all well."""
     read = read_before(ground, scenario, seen.kind)
+    known = partial(ground.known, rows=scenario.rows, read=read)
     passing = {"bad"} if not scenario.healthy else set()
     said_so = seen.exit_code == scenario.exit_code  # then it holds
     may = {scenario.after} if said_so else {scenario.before, scenario.after} | passing
-    seen.broken += [f"after the cut: {text}" for text in problems(site.root, ground.known(*may, read=read))]
+    seen.broken += [f"after the cut: {text}" for text in problems(site.root, known(*may))]
     remember(ground, scenario, seen.kind, read)
     seen.live = site.current()
     if seen.broken or not repair:  # what is broken is not repaired by more commands
@@ -137,13 +144,13 @@ def look_and_repair(
         done = site.run("recover")
         if done.returncode:
             seen.broken.append(f"recover ended with {done.returncode}: {done.stdout}{done.stderr}")
-        found = problems(site.root, ground.known(*(may - passing), read=read), repaired=True)
+        found = problems(site.root, known(*(may - passing)), repaired=True)
         seen.broken += [f"after recover: {text}" for text in found]
     if again:
         done = site.run("deploy", *(unfinished(ground, site) or ["--force"]))
         if done.returncode:
             seen.broken.append(f"the next deploy ended with {done.returncode}: {done.stdout}{done.stderr}")
-        found = problems(site.root, ground.known("next", read=read), repaired=True)
+        found = problems(site.root, known("next"), repaired=True)
         seen.broken += [f"after the next deploy: {text}" for text in found]
 
 

@@ -53,10 +53,9 @@ class Ground:
                 fresh.rename(path)
         return path
 
-    def known(self, *may_be_live: str, read: Read | None = None) -> Known:
+    def known(self, *may_be_live: str, rows: int = ROWS, read: Read | None = None) -> Known:
         """What the oracle compares with, when one of these revisions (by our names for them) may be live."""
         names = {"": "", **self.revisions}
-        rows = 0 if "" in may_be_live else ROWS
         return Known(
             self.fingerprints,
             self.migrations,

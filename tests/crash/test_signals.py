@@ -166,7 +166,7 @@ def test_in_migrate_the_first_signal_is_told_what_is_waited_for_and_the_second_r
         time.sleep(0.01)
     sleeps.unlink()
     run.send_signal(number)
-    shown += read_until(run, "waiting for migrate to end; once more interrupts it")
+    shown += read_until(run, "once more interrupts migrate")
     assert os.path.exists(f"/proc/{child}"), "the first signal must not end it"
     run.send_signal(number)
     out, err = run.communicate(timeout=60)

@@ -23,17 +23,19 @@ from example_site import Site, unprivileged
 # programs that the agent itself starts; what these start in turn is theirs (and differs between versions of git)
 STARTED = {
     "git fetch": 1,
-    "git rev-list": 1,
+    "git rev-list": 1,  # is every object of the mirror there?
     "git rev-parse": 1,
     "git ls-tree": 1,
     "git read-tree": 1,
     "git checkout-index": 1,
-    "python -I": 1,
+    "python -I": 1,  # which interpreter is it, for markers and requires-python
     "uv pip": 1,
     "django stage": 1,
 }
 DJANGO_STARTS = 1
-SYNCS = {"fsync": 40, "syncfs": 1}  # by the agent itself: a manifest or a state file is two fsyncs, its folder's too
+# by the agent itself: a manifest or a state file is two fsyncs, its folder's too; the installers' cache is flushed
+# beside the release
+SYNCS = {"fsync": 42, "syncfs": 2}
 
 CALL = re.compile(r"^(\d+) +(?:<\.\.\. )?(\w+)(?: resumed>|\()")
 RESULT = re.compile(r"\) += (-?\d+)(?: [^=]*)?$")

@@ -9,12 +9,7 @@ from bb_release.actions.run import Run, site_state
 from bb_release.actions.site_commands import last_lines, run_commands
 from bb_release.actions.switch import SWITCH, make_live
 from bb_release.actions.wish import Wish, begin, resumable
-from bb_release.errors import (
-    Held,
-    Interrupted,
-    MigrateFailed,
-    ReleaseError,
-)
+from bb_release.errors import Explained, Held, Interrupted, MigrateFailed
 from bb_release.model import activation, hold
 from bb_release.model.app import App
 from bb_release.model.release import Release
@@ -44,7 +39,7 @@ def migrate(deployment: Deployment) -> None:
         )
         try:
             left = set(build.ask_migrations(deployment)["pending"])
-        except ReleaseError as second:
+        except Explained as second:
             failed.exit_code = 4
             failed.site = (
                 f"{site_state(deployment.app)}; the database does not tell what is applied, any of these may be:"
@@ -77,7 +72,7 @@ STEPS = (*BUILD, *MIGRATE, *SWITCH)
 
 
 def deploy(run: Run, wish: Wish) -> Release:
-    """Put one revision live. Raises ReleaseError, with the state of the site in it."""
+    """Put one revision live. Raises Explained, with the state of the site in it."""
     app, layout = run.app, run.app.layout
     require_not_held(app, wish)
     live = activation.current(layout)
@@ -104,7 +99,7 @@ def deploy(run: Run, wish: Wish) -> Release:
         run_steps(MIGRATE, deployment)
         deployment.scope = Scope.SITE
         make_live(deployment, run)
-    except ReleaseError as error:
+    except Explained as error:
         interruption.defer_from_now_on()
         explain(run, wish, deployment, error)
         raise

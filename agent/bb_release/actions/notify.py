@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from bb_release.envfile import read as read_envfile
-from bb_release.errors import ReleaseError
+from bb_release.errors import Explained, ReleaseError
 from bb_release.tools import webhook
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ VARIABLE = "WEBHOOK_URL"
 WAIT_SECONDS = 10.0
 
 
-def notify(run: Run, error: ReleaseError | None) -> None:
+def notify(run: Run, error: Explained | None) -> None:
     """One message for each run that was to change what is live; none for a failure that was told before."""
     app = run.app
     if app.webhook_file is None or "to" not in run.facts or (error is not None and error.told_before):
@@ -43,7 +43,7 @@ def notify(run: Run, error: ReleaseError | None) -> None:
         run.log.warn(f"nobody was told: {problem}")
 
 
-def sentence(run: Run, error: ReleaseError | None) -> str:
+def sentence(run: Run, error: Explained | None) -> str:
     """What happened, for people in a chat room."""
     host = socket.gethostname()
     if error is None:

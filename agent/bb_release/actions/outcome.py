@@ -10,7 +10,7 @@ from bb_release.actions.site_commands import tell
 from bb_release.actions.status import started_before_environment, status
 from bb_release.actions.switch import hold_timers
 from bb_release.actions.wish import Wish
-from bb_release.errors import BugFound, NotHealthy, NotNow, ReleaseError, StorageFailed
+from bb_release.errors import BugFound, Explained, NotHealthy, NotNow, ReleaseError, StorageFailed
 from bb_release.model import durable, hold
 from bb_release.model import release as releases
 from bb_release.model.release import Release, State
@@ -38,7 +38,7 @@ def nothing_to_do(run: Run, live: Release, wish: Wish) -> Release:
     return live
 
 
-def explain(run: Run, wish: Wish, deployment: Deployment, error: ReleaseError) -> None:
+def explain(run: Run, wish: Wish, deployment: Deployment, error: Explained) -> None:
     """Fill the site line and the exit code from the scope of what failed, and note it in the manifest."""
     step = deployment.failed_step.name if deployment.failed_step else ""
     error.log = f"bb-release log {deployment.release.name}"

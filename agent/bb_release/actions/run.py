@@ -20,7 +20,15 @@ from pathlib import Path
 from bb_release.actions import interruption
 from bb_release.actions.notify import notify
 from bb_release.envfile import read as read_envfile
-from bb_release.errors import BugFound, Interrupted, NotTheOwner, PreflightFailed, ReleaseError, StateUnreadable
+from bb_release.errors import (
+    BugFound,
+    Explained,
+    Interrupted,
+    NotTheOwner,
+    PreflightFailed,
+    ReleaseError,
+    StateUnreadable,
+)
 from bb_release.log import RunLog, remove_old
 from bb_release.model import activation, durable, journal
 from bb_release.model.app import App
@@ -146,7 +154,7 @@ def changing(
                 durable.with_reserve(app.layout.reserve, lambda: _note(run, f"{action}_finished", seconds=seconds))
                 remove_old(app.layout.logs)
                 notify(run, None)
-            except ReleaseError as error:
+            except Explained as error:
                 _fail(run, error)
                 raise
             except OSError as error:
@@ -162,7 +170,7 @@ def changing(
                 strays.end_holders_below(lock)
 
 
-def _fail(run: Run, error: ReleaseError) -> None:
+def _fail(run: Run, error: Explained) -> None:
     """Tell everyone: the log, the journal, the webhook; who started the run is told by what is raised.
 
     A second signal, or a closed terminal, does not stop that.
@@ -211,7 +219,7 @@ def _note_quietly(run: Run, event: str, **facts: object) -> None:
         run.log.warn(error.message)
 
 
-def _explain(run: Run, error: ReleaseError) -> None:
+def _explain(run: Run, error: Explained) -> None:
     if run.done:
         error.exit_code, error.site = 21, f"{site_state(run.app)}; {run.done}, but not all that follows it"
     if not error.site:

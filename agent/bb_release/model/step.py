@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bb_release.errors import BugFound, ReleaseError
+from bb_release.errors import BugFound, Explained
 from bb_release.model.app import App
 from bb_release.model.durable import storage_failed
 from bb_release.model.layout import Layout
@@ -102,7 +102,7 @@ def run_steps(steps: Iterable[Step], deployment: Deployment) -> None:
         except Exception as error:
             deployment.failed_step = step
             deployment.reporter.step_failed(step)
-            if isinstance(error, ReleaseError):
+            if isinstance(error, Explained):
                 raise
             raise (storage_failed(error) if isinstance(error, OSError) else bug(error)) from error
         deployment.reporter.step_finished(step, seconds)
