@@ -173,6 +173,7 @@ def run(
     if stage is None or (stage.against and not first):
         return None
     argv = [place.python, *request["words"]]
+    request = {**request, "low_priority": low_priority}
     try:
         if first:
             running: process.Running = stage.load(request)
@@ -182,6 +183,8 @@ def run(
                     running = stage.fork(request)
                     watch.follow(running)
             else:
+                if low_priority:
+                    process.lower(running)
                 _tell(on_line, f"no stage, Django is started for each command: {stage.against}")
         else:
             with undisturbed():
@@ -194,8 +197,6 @@ def run(
         stage.against = f"it was lost: {error}"
         _tell(on_line, f"no stage any more, Django is started for each command: {error}")
         return None
-    if low_priority:
-        process.lower(running)
     return watch.to_the_end()
 
 
