@@ -14,7 +14,8 @@ class Mask:
     address (DATABASE_URL), and whatever stands where a password stands in any address.
     """
 
-    _IN_ADDRESS = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
+    # TOKEN: what our own remedies put there for a person to replace
+    _IN_ADDRESS = re.compile(r"(://[^/\s:@]*:)(?!TOKEN@)[^/\s@]+(?=@)")
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
         found = {part for secret in secrets for part in (secret, *secret.splitlines()) if len(part) >= 8}
