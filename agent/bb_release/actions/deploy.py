@@ -20,7 +20,7 @@ from bb_release.tools.process import ProcessFailed
 
 def migrate(deployment: Deployment) -> None:
     """Skipped when nothing is pending. The first signal is told what is waited for, the second interrupts."""
-    pending = deployment.release.manifest.facts.get("pending") or build.ask_migrations(deployment)["pending"]
+    pending = deployment.release.manifest.facts["pending"]
     if not pending:
         return
     run_commands(deployment, "before-migrate")

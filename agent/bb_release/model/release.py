@@ -128,10 +128,19 @@ class Release:
         return Release(self.folder, manifest)
 
 
+# What was read, and of which version of the file: a run looks at all releases several times, and there may be many.
+_read: dict[Path, tuple[tuple[int, ...], Release]] = {}
+
+
 def read(folder: Path) -> Release:
     """Read one release. Raises StateUnreadable when its manifest is missing, broken or of a newer agent."""
     path = folder / MANIFEST
     try:
+        seen = path.stat()
+        version = (seen.st_ino, seen.st_ctime_ns, seen.st_size)
+        known_as, release = _read.get(folder, ((), None))
+        if release and known_as == version:  # a change is always another file, put in its place
+            return release
         facts = json.loads(path.read_bytes())
         if not isinstance(facts, dict):
             raise TypeError("not an object")
@@ -147,7 +156,8 @@ def read(folder: Path) -> Release:
             f"the manifest of release {folder.name} cannot be read: {error}",
             remedy=f"look at {path}; nothing was touched. A release that is not live may be removed by hand",
         ) from error
-    return Release(folder, manifest)
+    _read[folder] = version, Release(folder, manifest)
+    return _read[folder][1]
 
 
 def _thawed(value: Any) -> Any:
