@@ -8,6 +8,7 @@ from bb_release.actions.preflight import preflight, preflight_units
 from bb_release.actions.run import Run, site_state
 from bb_release.actions.site_commands import last_lines, run_commands
 from bb_release.actions.switch import SWITCH, make_live
+from bb_release.actions.wanted import python_changed
 from bb_release.actions.wish import Wish, begin, resumable
 from bb_release.errors import Explained, Held, Interrupted, MigrateFailed
 from bb_release.model import activation, hold
@@ -80,7 +81,7 @@ def deploy(run: Run, wish: Wish) -> Release:
     preflight(app, run, keep=resumed)
     ref, revision = source.choose(run, wish.ref, wish.archive)
     run.facts.update({"from": live.name if live else "", "ref": ref, "revision": revision})
-    done = live and live.is_verified_for(revision, app.shape) and not requirements.python_changed(app, live)
+    done = live and live.is_verified_for(revision, app.shape) and not python_changed(app, live)
     if live and done and not wish.force and not wish.build_only and not resumed:
         return nothing_to_do(run, live, wish)
     if not wish.build_only:
