@@ -41,7 +41,7 @@ class RunLog:
         self.path = path
         self.mask = Mask()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        # a line is one write; no buffer: what a full disk refused must not come again with the next line, or when it is closed
+        # a line is one write, without a buffer: what a full disk refused must not come again with the next line
         self._file = io.TextIOWrapper(os.fdopen(descriptor, "ab", buffering=0), encoding="utf-8", write_through=True)
         self._refused = False
         self._log: Any = structlog.wrap_logger(
