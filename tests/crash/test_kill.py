@@ -71,10 +71,9 @@ class Follower:
             with self.path.open("rb") as file:
                 file.seek(self._read)
                 for raw in file:
-                    if raw.endswith(b"\n"):
-                        self._read += len(raw)
-                        line = json.loads(raw)
-                        self.step = line.get("step", self.step) if line["event"].startswith("step_") else self.step
+                    self._read += len(raw)
+                    line = json.loads(raw)  # a line is one write
+                    self.step = line.get("step", self.step) if line["event"].startswith("step_") else self.step
         return self.step
 
 

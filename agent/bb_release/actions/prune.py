@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -61,22 +61,24 @@ def left_live_lately(everything: list[Release]) -> set[str]:
 def prune(run: Run, keep: int | None = None) -> list[Verdict]:
     """Judge and remove. Works on a full disk: nothing is written before something was removed."""
     decided = verdicts(run.app, keep)
-    for verdict in decided:
-        if not verdict.keep:
-            remove(run.app.layout, verdict.name)
-            run.log.event("release_pruned", release=verdict.name, reason=verdict.reason)
+    doomed = [verdict for verdict in decided if not verdict.keep]
+    remove(run.app.layout, [verdict.name for verdict in doomed])
+    for verdict in doomed:
+        run.log.event("release_pruned", release=verdict.name, reason=verdict.reason)
     return decided
 
 
-def remove(layout: Layout, name: str) -> None:
-    """Rename to a dot-name first, so that a valid name is never half a release; then remove. Raises OSError."""
-    if activation.current_name(layout) == name:
-        return
-    doomed = layout.releases / f"{REMOVING}{name}"
-    (layout.releases / name).rename(doomed)
-    durable.sync_folder(layout.releases)
-    with suppress(OSError):  # what stays (a file of root's) is told of by the next recovery, by its name
-        shutil.rmtree(doomed)  # by folder descriptors: follows no link
+def remove(layout: Layout, names: Iterable[str]) -> None:
+    """Rename to dot-names first, so that a valid name is never half a release; then remove. Raises OSError."""
+    live = activation.current_name(layout)
+    doomed = {layout.releases / name: layout.releases / f"{REMOVING}{name}" for name in names if name != live}
+    for folder, aside in doomed.items():
+        folder.rename(aside)
+    if doomed:
+        durable.sync_folder(layout.releases)
+    for aside in doomed.values():
+        with suppress(OSError):  # what stays (a file of root's) is told of by the next recovery, by its name
+            shutil.rmtree(aside)  # by folder descriptors: follows no link
 
 
 def remove_leftovers(layout: Layout, warn: Callable[[str], None]) -> list[str]:

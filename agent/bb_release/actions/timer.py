@@ -6,9 +6,8 @@ import time
 from math import inf
 from typing import Any
 
-from bb_release.actions.requirements import python_changed
-from bb_release.actions.run import require_owner
-from bb_release.actions.source import access_of
+from bb_release.actions.owner import require_owner
+from bb_release.actions.wanted import access_of, python_changed
 from bb_release.errors import ReleaseError
 from bb_release.model import activation, durable, hold, lock
 from bb_release.model import release as releases

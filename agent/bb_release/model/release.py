@@ -13,18 +13,8 @@ from typing import Any
 from bb_release.errors import NoSuchRelease, StateUnreadable
 from bb_release.model import durable
 from bb_release.model.layout import Layout
-from bb_release.model.shape import (
-    Kind,
-    is_anything,
-    is_moment,
-    is_number,
-    is_text,
-    is_whole,
-    list_of,
-    misfits,
-    record,
-    table_of,
-)  # fmt: skip
+from bb_release.model.shape import MANIFEST as KINDS
+from bb_release.model.shape import misfits
 
 FORMAT = 1
 NAME = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}\Z")
@@ -76,16 +66,6 @@ class Manifest:
     failure: dict[str, str] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)  # bytes and files
     format: int = FORMAT
-
-
-_ACTIVATION = record({"sequence": is_whole, "at": is_moment, "previous": is_text}, needed=("sequence",))
-_KINDS: dict[str, Kind] = {
-    **{f.name: is_text for f in fields(Manifest) if f.type == "str"}, "state": is_text, "began_at": is_moment,
-    "sequence": is_whole, "activations": list_of(_ACTIVATION), "steps": table_of(is_number),
-    "facts": record({"pending": list_of(is_text), "warnings": list_of(is_text)}), "migrations": list_of(is_text),
-    "packages": table_of(is_text), "units": list_of(table_of(is_anything)), "proof": table_of(is_text),
-    "failure": table_of(is_text), "size": list_of(is_number),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -150,16 +130,25 @@ class Release:
         return Release(self.folder, manifest)
 
 
+# What was read, and of which version of the file: a run looks at all releases several times, and there may be many.
+_read: dict[Path, tuple[tuple[int, ...], Release]] = {}
+
+
 def read(folder: Path) -> Release:
     """Read one release. Raises StateUnreadable when its manifest is missing, broken or of a newer agent."""
     path = folder / MANIFEST
     try:
+        seen = path.stat()
+        version = (seen.st_ino, seen.st_ctime_ns, seen.st_size)
+        known_as, release = _read.get(folder, ((), None))
+        if release and known_as == version:  # a change is always another file, put in its place
+            return release
         facts = json.loads(path.read_bytes())
         if not isinstance(facts, dict):
             raise TypeError("not an object")
         if facts.get("format") != FORMAT:
             raise ValueError(f"format {facts.get('format')!r}, this bb-release reads {FORMAT}")
-        wrong = misfits(facts, _KINDS)
+        wrong = misfits(facts, KINDS)
         if wrong:
             raise ValueError(f"{', '.join(wrong)} cannot be what it says")
         known = {f.name for f in fields(Manifest)}
@@ -172,7 +161,8 @@ def read(folder: Path) -> Release:
             f"the manifest of release {folder.name} cannot be read: {error}",
             remedy=f"look at {path}; nothing was touched. A release that is not live may be removed by hand",
         ) from error
-    return Release(folder, manifest)
+    _read[folder] = version, Release(folder, manifest)
+    return _read[folder][1]
 
 
 def _thawed(value: Any) -> Any:

@@ -50,3 +50,16 @@ def record(kinds: Mapping[str, Kind], *, needed: tuple[str, ...] = ()) -> Kind:
 def misfits(facts: Mapping[str, object], kinds: Mapping[str, Kind]) -> list[str]:
     """The names whose values are not of their kind."""
     return [name for name, kind in kinds.items() if name in facts and not kind(facts[name])]
+
+
+_ACTIVATION = record({"sequence": is_whole, "at": is_moment, "previous": is_text}, needed=("sequence",))
+_TEXTS = (
+    "name", "state", "ref", "revision", "shape", "before", "previous", "makes_bad", "agent", "boot", "python", "reason",
+)  # fmt: skip
+MANIFEST: dict[str, Kind] = {
+    **dict.fromkeys(_TEXTS, is_text), "began_at": is_moment, "sequence": is_whole, "format": is_whole,
+    "activations": list_of(_ACTIVATION), "steps": table_of(is_number), "migrations": list_of(is_text),
+    "facts": record({"pending": list_of(is_text), "warnings": list_of(is_text)}), "packages": table_of(is_text),
+    "units": list_of(table_of(is_anything)), "proof": table_of(is_text), "failure": table_of(is_text),
+    "size": list_of(is_number),
+}  # fmt: skip

@@ -15,6 +15,7 @@ import fcntl
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -126,7 +127,8 @@ def _saboteur() -> None:
         original = subprocess.Popen.__init__
 
         def start(self, *given, **named):
-            named["pass_fds"] = ()
+            handed = named.get("pass_fds", ())
+            named["pass_fds"] = tuple(n for n in handed if stat.S_ISSOCK(os.fstat(n).st_mode))  # not the stage's
             original(self, *given, **named)
 
         subprocess.Popen.__init__ = start
