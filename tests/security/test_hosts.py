@@ -192,6 +192,7 @@ def test_a_release_that_becomes_a_link_while_it_is_pruned_takes_nothing_else_wit
                 finally:
                     shutil.rmtree(aside, ignore_errors=True)
 
+    removed = 0
     racer = threading.Thread(target=race)
     racer.start()
     try:
@@ -203,14 +204,16 @@ def test_a_release_that_becomes_a_link_while_it_is_pruned_takes_nothing_else_wit
             try:
                 for number in range(20):
                     (folder / "app" / f"d{number}").mkdir(parents=True)
-                prune.remove(layout, name)
+                prune.remove(layout, [name])
                 prune.remove_leftovers(layout, lambda text: None)
+                removed += 1
             except OSError:
                 continue  # the racer was there first: refused is as good as done
     finally:
         over.set()
         racer.join()
     assert "untouched" == (sentinel / "inner" / "file").read_text()
+    assert removed
 
 
 def test_a_manifest_that_was_tampered_with_is_never_a_target(shop: Site) -> None:
