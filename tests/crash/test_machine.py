@@ -56,7 +56,7 @@ class Machine(RuleBasedStateMachine):
 
     def do(self, *words: str, crash: int = 0, repairs: bool = True) -> int:
         """Run the agent under the present clock; note whether its end leaves the site at rest."""
-        environment = self.site.failpoints(crash_at=crash) if crash else {}
+        environment = self.site.failpoints(crash_at=crash) if crash or self.clock else {}
         if self.clock:
             # the monotonic clock as well: libfaketime shifts sleeps until a moment whatever their clock is
             environment |= {"LD_PRELOAD": FAKETIME, "FAKETIME": self.clock}
