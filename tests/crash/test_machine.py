@@ -91,8 +91,8 @@ class Machine(RuleBasedStateMachine):
     @rule(crash=CRASHES)
     def deploy_what_is_dead(self, crash: int) -> None:
         self.count += 1
-        self.site.edit("NOTE", f"{self.count}\n")
-        self.site.edit("health.txt", "dead\n")
+        (self.site.repository / "NOTE").write_text(f"{self.count}\n")
+        self.site.edit("health.txt", "dead\n")  # it may have been so before
         if not self.recovered:
             self.do("recover")
         live = self.oracle.current()
