@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import results
-from oracle import Oracle
+from oracle import Oracle, children_of
 from required import require
 from tiny_site import TinySite
 
@@ -146,11 +146,11 @@ def test_a_killed_tree_of_processes_leaves_it_whole_in_every_step(site: TinySite
             stderr=subprocess.DEVNULL, text=True, env=site.environment(),
         )  # fmt: skip
         wait_until_in(follower, step, run, chance.uniform(0, times[step]) if times[step] > 0.01 else 0)
-        first = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        first = children_of(run.pid)[:1]
         run.send_signal(signal.SIGKILL)
         run.wait()
-        for pid in first:  # the first process of a namespace goes when all others in it have gone
-            wait_until_gone(int(pid))
+        for pid, _ in first:  # the first process of a namespace goes when all others in it have gone
+            wait_until_gone(pid)
         killed[follower.look()] += 1
         tries += 1
         found = oracle.problems(recovered=False)
