@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from bb_release.errors import NoSuchRelease, StateUnreadable
+from bb_release.errors import NoSuchRelease, ReleaseNotUsable, StateUnreadable
 from bb_release.model import durable
 from bb_release.model.layout import Layout
 from bb_release.model.shape import MANIFEST as KINDS
@@ -238,7 +238,8 @@ def begin(layout: Layout, **facts: Any) -> Release:
 def find(layout: Layout, word: str, current: Release | None) -> Release:
     """The release an operator means: a name, a unique prefix of one, a revision or a prefix of it, `previous`.
 
-    A word of digits and dashes is always a name. Raises NoSuchRelease, listing candidates when ambiguous.
+    A word of digits and dashes is always a name. Raises NoSuchRelease, listing candidates when ambiguous,
+    and ReleaseNotUsable where its manifest cannot be read.
     """
     releases, broken = readable(layout)
     if word == "previous":
@@ -250,7 +251,9 @@ def find(layout: Layout, word: str, current: Release | None) -> Release:
         found = [r for r in releases if r.name.startswith(word)]
         for name, reason in broken.items():
             if name == word:
-                raise reason
+                raise ReleaseNotUsable(
+                    f"release {name} cannot be used: {reason.message}", remedy=reason.remedy
+                ) from reason
     elif re.fullmatch(r"[0-9a-f]{4,64}", word):
         found = [r for r in releases if r.manifest.revision.startswith(word)]
         good = [r for r in found if r.is_good]
