@@ -59,10 +59,15 @@ def make_folders(app: App) -> None:
         if not folder.exists():
             folder.mkdir(mode=mode, parents=folder == app.cache_folder)
             folder.chmod(mode)
-        if folder.is_symlink() or (folder.stat().st_uid != os.geteuid() and folder != app.cache_folder):
+        facts = folder.stat()
+        if folder.is_symlink() or (facts.st_uid != os.geteuid() and folder != app.cache_folder):
             raise PreflightFailed(
                 f"{folder} is not a folder of our own",
                 remedy=f"see who made it, and move it away: ls -ld {folder}",
+            )
+        if facts.st_mode & 0o022 and folder in (layout.releases, layout.state, layout.logs):
+            raise PreflightFailed(
+                f"{folder} is writable by others", remedy=f"see what is in it, then: chmod go-w {folder}"
             )
 
 
