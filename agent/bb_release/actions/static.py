@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from bb_release.actions import static_links
 from bb_release.actions.build import project_of
 from bb_release.actions.site_commands import last_lines, run_commands
 from bb_release.errors import StaticNotCollected
@@ -23,7 +24,7 @@ def collect_static(deployment: Deployment) -> None:
     root = Path(str(release.manifest.facts.get("static_root") or ""))
     refuse_foreign_static_root(deployment, root)
     if not is_outside(deployment):
-        run_collectstatic(deployment)
+        collect_inside(deployment, root)
     elif not root.is_dir() or not os.access(root, os.W_OK):
         raise StaticNotCollected(
             f"STATIC_ROOT is no folder that can be written: {root}",
@@ -36,6 +37,16 @@ def collect_static(deployment: Deployment) -> None:
         release.static.symlink_to(root if outside else os.path.relpath(root.resolve(), release.folder))
     if not is_outside(deployment):
         run_commands(deployment, "after-collect-static")
+
+
+def collect_inside(deployment: Deployment, root: Path) -> None:
+    """Link what the live release has, or collect, and then share what came out the same."""
+    key = static_links.key_of(deployment, root)
+    if not (key and static_links.link_unchanged(deployment, root, key)):
+        run_collectstatic(deployment)
+        if key:
+            static_links.share_unchanged(deployment, root)
+    static_links.note_collected(deployment, root, key)
 
 
 def publish_static(deployment: Deployment) -> None:

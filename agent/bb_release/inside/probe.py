@@ -9,6 +9,8 @@ import io
 import os
 import sys
 
+import sources
+
 
 def application(name):
     """Import the WSGI or ASGI application: the configured one, or the one Django's settings name."""
@@ -32,13 +34,17 @@ def facts(arguments):
     from django.conf import settings
 
     name, _ = application(arguments["application"])
+    installed = "django.contrib.staticfiles" in settings.INSTALLED_APPS
+    key, unknown = sources.key() if installed and arguments.get("static") else ("", "")
     return {
         "application": name,
         "django": django.get_version(),
         "python": "%d.%d.%d" % sys.version_info[:3],
         "settings": os.environ.get("DJANGO_SETTINGS_MODULE", ""),
         "static_root": str(settings.STATIC_ROOT or ""),
-        "staticfiles": "django.contrib.staticfiles" in settings.INSTALLED_APPS,
+        "static_sources": key,
+        "static_unknown": unknown,
+        "staticfiles": installed,
     }
 
 

@@ -33,7 +33,7 @@ def neighbours():
     import traps
 
     sys.dont_write_bytecode = kept
-    del sys.path[0], sys.modules["probe"], sys.modules["traps"]
+    del sys.path[0], sys.modules["probe"], sys.modules["sources"], sys.modules["traps"]
     return probe, traps
 
 

@@ -1,0 +1,124 @@
+"""What the live release has already collected is linked into the new one, where nothing that decides it has changed.
+
+Two things have to be known: that collectstatic would make the same (the key, for which `inside/sources.py` hashes all
+that goes in), and that the live release still has what it made (`tree`). Whatever is not known is collected anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+from bb_release.model.durable import FULL
+from bb_release.model.release import Release
+from bb_release.model.step import Deployment
+from bb_release.tools import links
+
+OWN_COMMANDS = ("before-collect-static", "after-collect-static")  # they may write there, whatever they are
+
+
+def key_of(deployment: Deployment, root: Path) -> str:
+    """What this release's static files are made of, as a short text; "" where that is not known: the log says why."""
+    facts = deployment.release.manifest.facts
+    unknown = str(facts.get("static_unknown") or "")
+    if any(run.at in OWN_COMMANDS for run in deployment.app.run):
+        unknown = "a command of the site's own takes part"
+    there = read_before(root)
+    if there is None:
+        unknown = f"{root.name} is not empty"
+    if unknown or not facts.get("static_sources"):
+        deployment.reporter.line(f"static files are collected anew with each release: {unknown or 'not asked'}")
+        return ""
+    return hashlib.sha256(json.dumps([facts["static_sources"], there]).encode()).hexdigest()
+
+
+def read_before(root: Path) -> dict[str, str] | None:
+    """The dot files of an otherwise empty STATIC_ROOT (.gitkeep), with a hash each; None when more is there."""
+    found = {}
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
+        if not path.name.startswith(".") or not stat.S_ISREG(path.lstat().st_mode):
+            return None
+        found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def scratch_of(release: Release) -> Path:
+    """Where links are made before they get their place; what a killed run left there is removed by the next."""
+    return release.folder / ".static.new"
+
+
+def clear_scratch(release: Release) -> Path:
+    scratch = scratch_of(release)
+    if scratch.is_dir():
+        shutil.rmtree(scratch)
+    scratch.unlink(missing_ok=True)
+    return scratch
+
+
+def collected_by(release: Release | None) -> Path | None:
+    """Where a release has its static files, when that is in its own folder."""
+    if release is None or not release.static.is_dir():
+        return None
+    root = release.static.resolve()
+    return root if root.is_relative_to(release.folder.resolve()) else None
+
+
+def link_unchanged(deployment: Deployment, root: Path, key: str) -> bool:
+    """Fill an empty STATIC_ROOT with links to the live release's files; False when they would not be the same."""
+    previous = deployment.previous
+    source = collected_by(previous)
+    if source is None or previous is None or key != previous.manifest.facts.get("static_key"):
+        return False
+    scratch = clear_scratch(deployment.release)
+    try:
+        tree = links.read_tree(source)
+        if not tree or links.digest(tree) != previous.manifest.facts.get("static_tree"):
+            deployment.reporter.line(f"the static files of {previous.name} are not what was collected: collect anew")
+            return False
+        links.link_tree(source, tree, scratch)
+        if not root.is_dir():
+            root.parent.mkdir(parents=True, exist_ok=True)
+            root.mkdir()
+            root.chmod(stat.S_IMODE(tree[""][0]))
+        for path in scratch.iterdir():
+            if not (root / path.name).exists():  # a dot file of the tree's own
+                path.rename(root / path.name)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        deployment.reporter.line(f"the static files of {previous.name} cannot be linked ({error}): collect anew")
+        return False
+    finally:
+        clear_scratch(deployment.release)
+    files = sum(not stat.S_ISDIR(mode) for mode, _, _ in tree.values())
+    deployment.reporter.line(f"all {files} static files are unchanged: linked to those of {previous.name}")
+    return True
+
+
+def share_unchanged(deployment: Deployment, root: Path) -> None:
+    """After collectstatic: each file that the live release has too is one file on the disk, with its older time."""
+    previous = deployment.previous
+    source = collected_by(previous)
+    if source is None or previous is None:
+        return
+    scratch = clear_scratch(deployment.release)
+    try:
+        shared = links.share(root, source, scratch)
+    except OSError as error:  # it is whole without
+        deployment.reporter.line(f"static files are not shared with the release before: {error}")
+        return
+    finally:
+        clear_scratch(deployment.release)
+    deployment.reporter.line(f"{shared} static files are unchanged: linked to those of {previous.name}")
+
+
+def note_collected(deployment: Deployment, root: Path, key: str) -> None:
+    """The manifest will say what was made of what, for the next release to compare; it is written as the step ends."""
+    release = deployment.release
+    tree = links.digest(links.read_tree(root)) if key and root.is_dir() else ""
+    facts = {**release.manifest.facts, "static_key": key if tree else "", "static_tree": tree}
+    deployment.release = replace(release, manifest=replace(release.manifest, facts=facts))
