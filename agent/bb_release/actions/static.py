@@ -43,7 +43,12 @@ def collect_inside(deployment: Deployment, root: Path) -> None:
     """Link what the live release has, or collect, and then share what came out the same."""
     key = static_links.key_of(deployment, root)
     if not (key and static_links.link_unchanged(deployment, root, key)):
+        begun = deployment.release.folder / ".collecting"
+        if begun.exists():  # a run before was cut short, perhaps in the middle of a file
+            make_old(root, since=begun.stat().st_mtime_ns)
+        begun.touch()
         run_collectstatic(deployment)
+        begun.unlink()
         if key:
             static_links.share_unchanged(deployment, root)
     static_links.note_collected(deployment, root, key)
@@ -58,15 +63,17 @@ def publish_static(deployment: Deployment) -> None:
         run_commands(deployment, "after-collect-static")
 
 
-def make_old(root: Path) -> None:
-    """Give every file there a time before all others.
+def make_old(root: Path, since: int = 0) -> None:
+    """Give every file there, or those that were written since a time in nanoseconds, a time before all others.
 
     collectstatic leaves a file that is newer than its source, and the source may well be older than what another
     release left: always on the way back, and with packages whose files keep the time at which they were packed.
     """
     for folder, _, files in os.walk(root):
         for name in files:
-            os.utime(Path(folder) / name, (0, 0), follow_symlinks=False)
+            path = Path(folder) / name
+            if path.lstat().st_mtime_ns >= since:
+                os.utime(path, (0, 0), follow_symlinks=False)
 
 
 def collects(deployment: Deployment) -> bool:

@@ -12,28 +12,42 @@ import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from bb_release.actions.build import project_of
 from bb_release.model.durable import FULL
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment
-from bb_release.tools import links
-
-OWN_COMMANDS = ("before-collect-static", "after-collect-static")  # they may write there, whatever they are
+from bb_release.tools import django, links
+from bb_release.tools.process import ProcessFailed
 
 
 def key_of(deployment: Deployment, root: Path) -> str:
     """What this release's static files are made of, as a short text; "" where that is not known: the log says why."""
-    facts = deployment.release.manifest.facts
-    unknown = str(facts.get("static_unknown") or "")
-    if any(run.at in OWN_COMMANDS for run in deployment.app.run):
-        unknown = "a command of the site's own takes part"
-    there = read_before(root)
+    there, at = read_before(root), {run.at for run in deployment.app.run}
+    sources, unknown = "", ""
     if there is None:
         unknown = f"{root.name} is not empty"
-    if unknown or not facts.get("static_sources"):
+    elif "after-collect-static" in at:  # it may write into what is linked, whatever it is
+        unknown = "a command of the site's own comes after collectstatic"
+    else:
+        facts = ask_again(deployment) if "before-collect-static" in at else deployment.release.manifest.facts
+        sources, unknown = str(facts.get("static_sources", "")), str(facts.get("static_unknown", ""))
+    if not sources:
         deployment.reporter.line(f"static files are collected anew with each release: {unknown or 'not asked'}")
         return ""
-    return hashlib.sha256(json.dumps([facts["static_sources"], there]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([sources, there]).encode()).hexdigest()
+
+
+def ask_again(deployment: Deployment) -> dict[str, Any]:
+    """What was known before a command of the site's own may have built static files is not true any more."""
+    try:
+        return django.ask(
+            project_of(deployment), "static", django.answer_in_memory(),
+            timeout_seconds=deployment.app.timeouts.collect_static,
+        )  # fmt: skip
+    except ProcessFailed as error:
+        return {"static_unknown": f"the question {error.reason}"}
 
 
 def read_before(root: Path) -> dict[str, str] | None:
@@ -46,13 +60,9 @@ def read_before(root: Path) -> dict[str, str] | None:
     return found
 
 
-def scratch_of(release: Release) -> Path:
-    """Where links are made before they get their place; what a killed run left there is removed by the next."""
-    return release.folder / ".static.new"
-
-
 def clear_scratch(release: Release) -> Path:
-    scratch = scratch_of(release)
+    """A free name, where links are made before they get their place; what a killed run left there goes."""
+    scratch = release.folder / ".static.new"
     if scratch.is_dir():
         shutil.rmtree(scratch)
     scratch.unlink(missing_ok=True)

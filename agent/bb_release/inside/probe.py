@@ -35,17 +35,22 @@ def facts(arguments):
 
     name, _ = application(arguments["application"])
     installed = "django.contrib.staticfiles" in settings.INSTALLED_APPS
-    key, unknown = sources.key() if installed and arguments.get("static") else ("", "")
+    known = static(arguments) if installed and arguments.get("static") else {}
     return {
+        **known,
         "application": name,
         "django": django.get_version(),
         "python": "%d.%d.%d" % sys.version_info[:3],
         "settings": os.environ.get("DJANGO_SETTINGS_MODULE", ""),
         "static_root": str(settings.STATIC_ROOT or ""),
-        "static_sources": key,
-        "static_unknown": unknown,
         "staticfiles": installed,
     }
+
+
+def static(arguments):
+    """What decides what collectstatic makes, as it is now: a command of the site's own may have built some of it."""
+    key, unknown = sources.key()
+    return {"static_sources": key, "static_unknown": unknown}
 
 
 def migrations(arguments):
@@ -162,4 +167,4 @@ async def _ask_asgi(called, arguments):
     return start["status"], headers, body
 
 
-QUESTIONS = {"facts": facts, "migrations": migrations, "rehearse": rehearse}
+QUESTIONS = {"facts": facts, "migrations": migrations, "rehearse": rehearse, "static": static}
