@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import sys
 from pathlib import Path
 
 import pytest
 
+from bb_release.tools import django
 from stage_projects import Place, both, environment, in_settings, python_of, require_python, when_ready
 
 VERSIONS = [("3.8", "django~=4.2.0"), ("3.12", "django~=5.2.0"), ("3.13", "django>=6")]
@@ -73,7 +75,7 @@ UNKNOWN: dict[str, tuple[dict[str, str], str]] = {
             f"{COMMAND}import functools\nbefore = Command.collect\n@functools.wraps(before)\n"
             "def collect(self):\n    return before(self)\nCommand.collect = collect")},
         r"Command\.collect is of shop\.apps"),
-    "folders that are none": (stored(MANIFEST, more="STATICFILES_DIRS = [5]\n"), "TypeError"),
+    "folders that are none": (stored(MANIFEST, more="STATICFILES_DIRS = [('a', 'b', 'c')]\n"), "ValueError"),
     "a setting of an unknown type": (
         stored(WHITENOISE, more="class X: pass\nWHITENOISE_SKIP_COMPRESS_EXTENSIONS = X()\n"), "a setting .* is a X"),
 }  # fmt: skip
@@ -140,6 +142,51 @@ def test_packages_that_decide_are_told_apart_by_version_and_need_to_be_of_an_ind
     info = next(older.parents[1].glob("lib/python3*/site-packages/[dD]jango-*.dist-info"))
     (info / "direct_url.json").write_text('{"url": "https://git.example.org/django.git", "vcs_info": {}}')
     assert ("", "Django is not from an index") == keys(tmp_path / "3", older, stored(MANIFEST))
+
+
+def test_what_was_compressed_before_is_taken_for_the_same_bytes_whatever_their_name(
+    python: Path, tmp_path: Path
+) -> None:
+    """Marks stand for the copies that the live release has: they show which of them were taken."""
+    before = tmp_path / "before"
+    before.mkdir()
+    rule, other = "body { color: black }\n" * 50, "body { color: white }\n" * 50
+    (before / "old-name.css").write_text(rule)
+    (before / "old-name.css.gz").write_text("taken from before")
+    (before / "shop.css").write_text("a file without a copy\n" * 50)
+    files = {**stored(WHITENOISE), STYLE: rule, "shop/static/shop/other.css": other,
+             "shop/static/shop/shop.css": "a file without a copy\n" * 50}  # fmt: skip
+    with both(tmp_path, python, files) as (alone, staged):
+        for place in (alone, staged):
+            place.manage(*django.COLLECT_STATIC, compressed=str(before))
+        made = staged.folder / "collected" / "shop"
+        assert b"taken from before" == (made / "site.css.gz").read_bytes()
+        assert 2 == [path.read_bytes() for path in made.glob("*.gz")].count(b"taken from before")  # the hashed one too
+        assert other == gzip.decompress((made / "other.css.gz").read_bytes()).decode()
+        assert (made / "shop.css").read_bytes() == gzip.decompress((made / "shop.css.gz").read_bytes())
+        # a process of its own takes nothing, and makes the rest alike
+        there = alone.folder / "collected" / "shop"
+        assert rule == gzip.decompress((there / "site.css.gz").read_bytes()).decode()
+        assert (there / "other.css.gz").read_bytes() == (made / "other.css.gz").read_bytes()
+
+
+def test_a_copy_that_the_project_brings_itself_is_none_of_whitenoise(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    files = {**stored(WHITENOISE), "shop/static/shop/site.css.gz": "brought"}
+    with both(tmp_path / "x", python, files) as (place, _):
+        facts = place.ask("static")
+    assert ("", "") == (facts["static_way"], facts["static_unknown"])
+    assert "" != facts["static_sources"]
+
+
+def test_the_way_is_the_same_for_other_files_and_another_one_for_other_settings(python: Path, tmp_path: Path) -> None:
+    ways = []
+    for number, files in enumerate([{}, OTHER["a changed file"], OTHER["another url"]]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with both(folder, python, {**stored(MANIFEST), **files}) as (place, _):
+            ways.append(place.ask("static")["static_way"])
+    assert ways[0] == ways[1] != ways[2]
 
 
 @pytest.mark.parametrize(("version", "requirement"), VERSIONS, ids=[" ".join(v) for v in VERSIONS])

@@ -41,17 +41,24 @@ def collect_static(deployment: Deployment) -> None:
 
 def collect_inside(deployment: Deployment, root: Path) -> None:
     """Link what the live release has, or collect, and then share what came out the same."""
-    key = static_links.key_of(deployment, root)
-    if not (key and static_links.link_unchanged(deployment, root, key)):
-        begun = deployment.release.folder / ".collecting"
-        if begun.exists():  # a run before was cut short, perhaps in the middle of a file
-            make_old(root, since=begun.stat().st_mtime_ns)
-        begun.touch()
-        run_collectstatic(deployment)
-        begun.unlink()
-        if key:
-            static_links.share_unchanged(deployment, root)
-    static_links.note_collected(deployment, root, key)
+    inputs = static_links.inputs_of(deployment, root)
+    before = static_links.collected_before(deployment) if inputs else None
+    same = inputs and before and inputs.key == before.inputs.key
+    if not (before and same and static_links.link_unchanged(deployment, root, before)):
+        collect_all(deployment, root, before if inputs and before and inputs.way == before.inputs.way else None)
+        if before:
+            static_links.share_unchanged(deployment, root, before)
+    static_links.note_collected(deployment, root, inputs)
+
+
+def collect_all(deployment: Deployment, root: Path, compressed: static_links.Before | None) -> None:
+    """collectstatic into the release; what `compressed` has of the same way is not compressed again."""
+    begun = deployment.release.folder / ".collecting"
+    if begun.exists():  # a run before was cut short, perhaps in the middle of a file
+        make_old(root, since=begun.stat().st_mtime_ns)
+    begun.touch()
+    run_collectstatic(deployment, compressed=str(compressed.root) if compressed and compressed.inputs.way else "")
+    begun.unlink()
 
 
 def publish_static(deployment: Deployment) -> None:
@@ -86,11 +93,10 @@ def is_outside(deployment: Deployment) -> bool:
     return not root.resolve().is_relative_to(deployment.release.folder.resolve())
 
 
-def run_collectstatic(deployment: Deployment) -> None:
+def run_collectstatic(deployment: Deployment, compressed: str = "") -> None:
+    limit = deployment.app.timeouts.collect_static
     try:
-        django.manage(
-            project_of(deployment), *django.COLLECT_STATIC, timeout_seconds=deployment.app.timeouts.collect_static
-        )
+        django.manage(project_of(deployment), *django.COLLECT_STATIC, timeout_seconds=limit, compressed=compressed)
     except ProcessFailed as error:
         raise StaticNotCollected(
             f"manage.py collectstatic {error.reason}",

@@ -49,8 +49,7 @@ def facts(arguments):
 
 def static(arguments):
     """What decides what collectstatic makes, as it is now: a command of the site's own may have built some of it."""
-    key, unknown = sources.key()
-    return {"static_sources": key, "static_unknown": unknown}
+    return sources.look()
 
 
 def migrations(arguments):

@@ -5,7 +5,6 @@ Standard library and Django only, Python 3.8 and later.
 """
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import sys
@@ -32,19 +31,31 @@ class Unknown(Exception):
     """Something decides that cannot be looked at; the text says what."""
 
 
-def key():
-    """The key and "", or "" and why there is none. Whatever the project raises here, collectstatic tells better."""
+def look():
+    """Two keys: of what goes in and how it is made (`static_sources`), and of how alone (`static_way`).
+
+    Or neither, and why. Whatever the project raises here, collectstatic tells better.
+    """
     try:
-        text = json.dumps([versions(), settings_that_decide(), classes(), files()], sort_keys=True)
+        way, found = [versions(), settings_that_decide(), classes()], files()
+        # a compressed copy that the project brings itself is not what WhiteNoise would have made
+        brought = any(os.path.splitext(name)[0] in found for name in found if name.endswith((".br", ".gz")))
+        return {"static_sources": key([way, found]), "static_way": "" if brought else key(way), "static_unknown": ""}
     except Unknown as error:
-        return "", str(error)
+        unknown = str(error)
     except Exception as error:
-        return "", "%s: %s" % (type(error).__name__, error)
-    return hashlib.sha256(text.encode()).hexdigest(), ""
+        unknown = "%s: %s" % (type(error).__name__, error)
+    return {"static_sources": "", "static_way": "", "static_unknown": unknown}
+
+
+def key(value):
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def versions():
     """Of all whose code makes the files; the umask, too, where no setting says a mode."""
+    import importlib.metadata  # slow, and asked once only
+
     found = {"python": sys.version, "zlib": zlib.ZLIB_RUNTIME_VERSION}
     for name in PACKAGES:
         try:
