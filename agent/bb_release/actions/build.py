@@ -189,9 +189,12 @@ def finish_build(deployment: Deployment) -> None:
 def resumed(release: Release) -> Release:
     """A failed release that is built on; from its first step if the host went down since, and took what it would."""
     boot = host.boot_id()
+    steps = dict(release.manifest.steps)
+    steps.pop("plan-migrations", None)  # the database may be another one by now
     if release.state is State.READY:
-        return release.mark(failure={})
-    steps = release.manifest.steps if release.manifest.boot == boot else {}
+        return release.mark(failure={}, steps=steps)
+    if release.manifest.boot != boot:
+        steps = {}
     return release.mark(State.BUILDING, failure={}, steps=steps, boot=boot)
 
 

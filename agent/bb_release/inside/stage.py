@@ -3,8 +3,8 @@
     python stage.py CHANNEL REQUEST
 
 REQUEST is JSON. `words` is a command line of manage.py; where `question` is given, that question of probe.py is
-answered in the command's place. `compressed` is for collectstatic, and says what compressed.py is to remember.
-CHANNEL is the number of a socket, or "-".
+answered in the command's place; `low_priority`: at that of a build; `compressed` is for collectstatic, and says what
+compressed.py is to remember. CHANNEL is the number of a socket, or "-".
 
 The project's manage.py runs with these words, as Python itself would run it, up to the moment at which Django looks
 the command up: whatever manage.py, dotenv or django-configurations prepare is there, and Django is set up. Without a
@@ -148,6 +148,8 @@ class Start:
         except BaseException:  # the agent is gone, or we are: no frame of manage.py may go on here
             os._exit(1)
         os.setsid()
+        if message["low_priority"]:  # the stage itself is at the agent's: what is lowered cannot be raised again
+            lower()
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
@@ -180,6 +182,14 @@ def be_called(words):
             memory.write(line.ljust(end - begin, b"\0"))
     except (OSError, ValueError):
         pass
+
+
+def lower():
+    """What the agent's process.lower does; before anything of the command runs."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, 10)
+    except OSError:
+        return
 
 
 def exit_code(child):

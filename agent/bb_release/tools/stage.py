@@ -139,7 +139,12 @@ class Stage:
             raise StageLost(str(error)) from error
         if not raw:
             raise StageLost("it has ended")
-        answer: dict[str, Any] = json.loads(raw)
+        try:
+            answer = json.loads(raw)
+        except (ValueError, RecursionError) as error:  # the site's code has the other end too
+            raise StageLost("its answer cannot be read") from error
+        if not isinstance(answer, dict):
+            raise StageLost("its answer cannot be read")
         return answer
 
     def end(self) -> None:
@@ -173,6 +178,7 @@ def run(
     if stage is None or (stage.against and not first):
         return None
     argv = [place.python, *request["words"]]
+    request = {**request, "low_priority": low_priority}
     try:
         if first:
             running: process.Running = stage.load(request)
@@ -182,6 +188,8 @@ def run(
                     running = stage.fork(request)
                     watch.follow(running)
             else:
+                if low_priority:
+                    process.lower(running)
                 _tell(on_line, f"no stage, Django is started for each command: {stage.against}")
         else:
             with undisturbed():
@@ -194,8 +202,6 @@ def run(
         stage.against = f"it was lost: {error}"
         _tell(on_line, f"no stage any more, Django is started for each command: {error}")
         return None
-    if low_priority:
-        process.lower(running)
     return watch.to_the_end()
 
 
