@@ -44,6 +44,11 @@ class Layout:
         return self.root / "shared"
 
     @property
+    def static_pool(self) -> Path:
+        """Links to hashed static files of recent releases, for pages that older releases have rendered."""
+        return self.root / "static-pool"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
