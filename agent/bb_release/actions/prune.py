@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+from bb_release.actions import package_sets
 from bb_release.actions.instances import manager_for
 from bb_release.actions.run import Run
 from bb_release.actions.verify import processes_of
@@ -65,6 +66,8 @@ def prune(run: Run, keep: int | None = None) -> list[Verdict]:
         if not verdict.keep:
             remove(run.app.layout, verdict.name)
             run.log.event("release_pruned", release=verdict.name, reason=verdict.reason)
+    for name in package_sets.remove_unused(run.app.layout, releases.readable(run.app.layout)[0]):
+        run.log.event("package_set_removed", package_set=name)
     return decided
 
 

@@ -44,6 +44,11 @@ class Layout:
         return self.root / "shared"
 
     @property
+    def sets(self) -> Path:
+        """Installed packages, each choice of them once; releases have links to them."""
+        return self.root / "sets"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
