@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -144,19 +145,24 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     shutil.rmtree(folder)
 
 
-def listed(venv: Path, *, compiled: bool = False) -> dict[str, tuple[str, str]]:
-    """Each file of an environment: its kind and mode without the write bits, and its content with a general path."""
+def listed(venv: Path, *, general: bool = True) -> dict[str, tuple[str, str]]:
+    """Each file of an environment, with its kind, mode and content; the environment's own path is left out of these.
+
+    `general`: without the write bits, and without byte code.
+    """
     found = {}
     for path in sorted(venv.rglob("*")):
         if path.is_dir() and not path.is_symlink():
             continue
-        if not compiled and ("__pycache__" in path.parts or path.name == ".lock"):
+        if general and "__pycache__" in path.parts:
             continue
         content = os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes()
+        if path.suffix == ".pyc":
+            content = b""  # it names the path for which it was made, which Python corrects
         if path.name == "RECORD":  # the hash of a script is another one for each path
-            content = b"\n".join(sorted(line.split(b",")[0] for line in content.splitlines() if b".pyc" not in line))
+            content = re.sub(rb"(?m)^(\.\./[^,]*/bin/[^,]*),[^,\r\n]*", rb"\1,HASH", content)
         content = content.replace(os.fsencode(venv), b"VENV")
-        mode = path.lstat().st_mode & ~0o222
+        mode = path.lstat().st_mode & (~0o222 if general else ~0)
         found[str(path.relative_to(venv))] = (f"{mode:o}", hashlib.sha256(content).hexdigest())
     return found
 
@@ -177,11 +183,13 @@ def states(*folders: Path) -> dict[str, tuple[int, int, int, str]]:
 @BOTH
 def test_a_linked_environment_is_what_the_installer_would_have_made(place: Place, installer: str) -> None:
     ordinary = place.installed("2026-01-01-00-00-01", installer)
-    package_set.make(place.installed("2026-01-01-00-00-02", installer), place.set)
+    first = place.installed("2026-01-01-00-00-02", installer)
+    package_set.make(first, place.set)
     linked = place.linked("2026-01-01-00-00-03")
     place.give_away()
 
     assert listed(ordinary) == listed(linked)
+    assert listed(first, general=False) == listed(linked, general=False)  # one that made a set is like all others
     assert [] == environment.check_installed(linked, hashes=True)  # the scripts too, which are written anew
     for script, said in (("one-tool", f"{linked}\n"), ("one-script", f"script {linked}\n"), ("one-shell", "shell\n")):
         assert said == place.run(linked / "bin" / script).stdout

@@ -53,6 +53,7 @@ def keep(deployment: Deployment, name: str) -> bool:
     """Make a set of what has just been installed; False where that is not possible. Raises OSError."""
     sets = deployment.layout.sets
     staging = sets / f".{name}{durable.STAGING}"
+    sets.mkdir(mode=0o700, exist_ok=True)
     try:
         package_set.make(deployment.release.venv, staging, share_blocks=blocks_are_shared())
     except (package_set.UnusableError, OSError) as error:

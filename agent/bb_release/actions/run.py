@@ -111,7 +111,7 @@ def make_folders(app: App) -> None:
     layout = app.layout
     for folder, mode in (
         (layout.releases, 0o755), (layout.shared, 0o755), (layout.state, 0o700), (layout.logs, 0o700),
-        (layout.sets, 0o700), (app.cache_folder, 0o755),
+        (app.cache_folder, 0o755),
     ):  # fmt: skip
         if not folder.exists():
             folder.mkdir(mode=mode, parents=folder == app.cache_folder)

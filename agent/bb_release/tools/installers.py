@@ -14,6 +14,7 @@ from bb_release.tools.requirements.pins import THEN_DEPLOY, Batch, Plan
 
 DETAIL_LINES = 15
 PIP_LOG = "pip.log"
+UV_LOCK = ".lock"  # uv leaves it; nobody else installs meanwhile
 # progress and hints: none of it says why an installation failed
 _NOISE = re.compile(
     r"\s*$|\s*(Collecting|Downloading|Using cached|Using Python|Looking in|Processing|Obtaining|Preparing|"
@@ -128,7 +129,8 @@ class Installer:
         except process.ProcessFailed as error:
             raise _failed(self.name, plan.shown, error, mask, note, _unfetched(self.venv / PIP_LOG)) from error
         finally:
-            (self.venv / PIP_LOG).unlink(missing_ok=True)
+            for name in (PIP_LOG, UV_LOCK):
+                (self.venv / name).unlink(missing_ok=True)
 
     def require_django(self, plan: Plan) -> None:
         """Whatever was installed, a site needs Django. Raises RequirementsNotInstalled."""

@@ -134,7 +134,7 @@ def _write_script(source: Path, target: Path, old: list[str], new: tuple[str, st
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     target.write_bytes(content)
-    target.chmod(source.stat().st_mode & 0o777 | 0o200)
+    target.chmod(source.stat().st_mode & 0o777)
     return content
 
 
@@ -150,11 +150,11 @@ def _record(place: Path, aside: Path, written: dict[str, bytes]) -> None:
                 row[1:], changed = [environment.recorded_hash(content), str(len(content))], True
         if changed:
             record = info / "RECORD"
-            mode = record.stat().st_mode & 0o777
+            mode, ends = record.stat().st_mode & 0o777, b"\r\n" in record.read_bytes()
             record.unlink()  # a link: to open it would be to write into every release
             with record.open("x", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows(rows)
-            record.chmod(mode | 0o200)
+                csv.writer(file, lineterminator="\r\n" if ends else "\n").writerows(rows)
+            record.chmod(mode)
 
 
 Link = Callable[[str, str], None]
