@@ -24,7 +24,9 @@ from pathlib import Path
 
 import pytest
 
-from bb_release.tools import environment, indexes, package_set, process, uv
+from bb_release.actions import check_folders
+from bb_release.model.app import App
+from bb_release.tools import environment, filesystem, indexes, package_set, process, uv
 from bb_release.tools.installers import Installer
 from bb_release.tools.requirements.pins import Batch, Plan
 from example_site import NOBODY, unprivileged
@@ -401,6 +403,17 @@ def test_no_set_is_made_of_a_package_with_a_file_outside_of_the_environment(plac
 
 
 # root
+
+
+def test_check_tells_root_that_read_only_does_not_hold(tmp_path: Path) -> None:
+    def told(root: Path) -> bool:
+        facts = check_folders.file_systems(App("shop", "git@git.example.org:a/b.git", root))
+        return any("read-only does not stop root" in fact.text for fact in facts)
+
+    assert (filesystem.kind(Path("/usr")) not in filesystem.REFLINKS) == told(Path("/usr"))
+    if os.geteuid() == 0:
+        os.chown(tmp_path, NOBODY, NOBODY)
+    assert not told(tmp_path)
 
 
 def test_for_root_files_share_their_blocks_where_the_file_system_can(place: Place) -> None:
