@@ -108,7 +108,7 @@ class Place:
 
     def linked(self, name: str) -> Path:
         """An environment whose packages are those of the set."""
-        venv = self.venv(name, pip="pip" in json.loads((self.set / "set.json").read_text())["packages"])
+        venv = self.venv(name, pip="pip" in environment.packages(self.set / "venv"))
         package_set.put_into(venv, self.set)
         return venv
 

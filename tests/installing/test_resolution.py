@@ -42,10 +42,10 @@ def test_what_is_open_is_pinned_and_what_the_tree_holds_is_kept_apart(place: Pla
     wheel(place.wheels, "left_out", "1.0")
     wheel(place.wheels, "django", "0.0.2", needs="Requires-Dist: dep>=1\n")
     wheel(place.root / "own", "mine", "1.0")
-    (place.root / "deps").mkdir()
-    (place.root / "deps/base.txt").write_text("--no-index\n--find-links ../wheels\n--only-binary :all:\ndjango\n")
+    (place.root / "deps/of").mkdir(parents=True)
+    (place.root / "deps/of/base.txt").write_text("--no-index\n--find-links ../../wheels\n--only-binary :all:\ndjango\n")
     plan = wish(
-        place, '-r deps/base.txt\n# a remark\nleft-out; python_version < "3"\n./own/mine-1.0-py3-none-any.whl\n'
+        place, '-r deps/of/base.txt\n# a remark\nleft-out; python_version < "3"\n./own/mine-1.0-py3-none-any.whl\n'
     )
     found = resolution.resolve(installer(place), plan, place.root / "requirements")
 
@@ -91,6 +91,7 @@ def test_what_cannot_be_resolved_is_told_like_what_cannot_be_installed(place: Pl
         (f"django==5.* {DIGEST}", False),
         (f"django==5.2 {DIGEST}\n./own-1.0-py3-none-any.whl {DIGEST}", False),
         (f"django==5.2 {DIGEST}\nown @ file:///own-1.0-py3-none-any.whl {DIGEST}", False),
+        (f"django==5.2 {DIGEST}\n-e ./own", False),
         (f"django==5.2; platform_release >= '6' {DIGEST}", False),
     ],
 )

@@ -61,8 +61,7 @@ def make(venv: Path, folder: Path, *, share_blocks: bool = False) -> None:
             others.append(path)
         _link_one(venv / path, folder / "venv" / path, link)
         _close(f"{folder}/venv/{path}")
-    facts = {"venv": places, "files": count, "scripts": scripts, "others": others,
-             "packages": environment.packages(venv)}  # fmt: skip
+    facts = {"venv": places, "files": count, "scripts": scripts, "others": others}
     (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
 
 
@@ -74,12 +73,11 @@ def put_into(venv: Path, folder: Path, *, share_blocks: bool = False) -> int:
     """
     try:
         facts = json.loads((folder / FACTS).read_text())
-        old, files, packages = facts["venv"], facts["files"], facts["packages"]
-        scripts, others = facts["scripts"], facts["others"]
+        old, files, scripts, others = facts["venv"], facts["files"], facts["scripts"], facts["others"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnusableError(f"its {FACTS} cannot be read: {error}") from error
     kept = folder / "venv"
-    if environment.check_installed(kept) or environment.packages(kept) != packages:
+    if environment.check_installed(kept):
         raise UnusableError("its files are not what their packages recorded")
     link, aside = _linker(share_blocks=share_blocks), {}
     try:
@@ -102,7 +100,7 @@ def put_into(venv: Path, folder: Path, *, share_blocks: bool = False) -> int:
     finally:
         for beside in aside.values():
             shutil.rmtree(beside, ignore_errors=True)
-    return len(packages)
+    return len(environment.packages(venv))
 
 
 def _outside(venv: Path) -> list[str]:

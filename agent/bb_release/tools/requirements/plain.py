@@ -15,6 +15,7 @@ _INDEX = re.compile(r"(?:-i|--index-url)(?:\s*=\s*|\s+|(?<=-i))(\S+)")
 _LINKS = re.compile(r"(?:-f|--find-links)(?:\s*=\s*|\s+|(?<=-f))(\S+)")
 _INCLUDED = re.compile(r"(?:-r\s*|--requirement(?:\s+|\s*=\s*))([^\s=].*)")
 _NAMED = re.compile(r"[A-Za-z0-9][\w.-]*\s*(\[[\w.,\s-]*\])?\s*(==\s*[^\s*]+(\s|$|;)|@\s*https?://)")
+_EDITABLE = re.compile(r"(-e|--editable)\b")
 _HOST = re.compile("platform_(release|version)")  # a marker that another kernel changes
 
 
@@ -30,7 +31,7 @@ class Read:
     @property
     def is_fixed(self) -> bool:
         """Do these lines alone decide what is installed? Each has to be a version or an address, with hashes."""
-        wanted = [line for line in self.lines if not line.startswith("-")]
+        wanted = [line for line in self.lines if not line.startswith("-") or _EDITABLE.match(line)]
         return self.hashes and all(_NAMED.match(line) and not _HOST.search(line) for line in wanted)
 
 
