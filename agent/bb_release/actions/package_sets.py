@@ -36,14 +36,11 @@ def take(deployment: Deployment, name: str) -> bool:
         return False
     try:
         count = package_set.put_into(deployment.release.venv, folder, share_blocks=blocks_are_shared())
-    except package_set.UnusableError as error:
+    except (package_set.UnusableError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in package_set.NO_LINKS:
+            raise
         deployment.reporter.say(f"the package set {name} cannot be used, and is made anew: {error}")
         remove(deployment.layout, name)
-        return False
-    except OSError as error:
-        if error.errno not in package_set.NO_LINKS:
-            raise
-        deployment.reporter.say(f"the package set {name} cannot be linked from ({error.strerror})")
         return False
     deployment.reporter.line(f"linked from the package set {name}: {count} packages")
     return True
@@ -75,7 +72,10 @@ def blocks_are_shared() -> bool:
 
 
 def remove(layout: Layout, name: str) -> None:
-    """Rename first, so that a valid name is never half a set. Raises OSError."""
+    """Rename first, so that a valid name is never half a set; not flushed, since a set is proven before it is used.
+
+    Raises OSError.
+    """
     doomed = layout.sets / f".{name}.removing"
     shutil.rmtree(doomed, ignore_errors=True)
     (layout.sets / name).rename(doomed)
