@@ -145,7 +145,7 @@ def _factory(default: tuple[str, ...]) -> Callable[[], list[str]]:
 
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Absolute = Annotated[str, AfterValidator(_absolute)]
+Absolute = Annotated[str, AfterValidator(lambda text: Path(_absolute(text)))]  # once checked, a Path
 Relative = Annotated[str, AfterValidator(_relative)]
 Inside = Annotated[str, AfterValidator(_inside)]
 Argument = Annotated[str, _like(r"[^\x00]*", "should not contain a NUL character")]
@@ -251,6 +251,7 @@ class AppFile(_Table):
     collect_static: bool = target.App.collect_static
     static_root_outside: bool = target.App.static_root_outside
     rehearse: bool = target.App.rehearse
+    stage: bool = target.App.stage
     env_file: Absolute | None = None
     build_env_file: Absolute | None = None
     webhook_file: Absolute | None = None
@@ -264,6 +265,8 @@ class AppFile(_Table):
     known_hosts: Absolute | None = None
     git_credentials: Absolute | None = None
     allow_file_url: bool = target.App.allow_file_url
+    verify: Literal["", "commit", "tag"] = ""
+    signers: Annotated[list[Absolute], BeforeValidator(_listed), _OrString()] = Field(default_factory=list)
     submodules: bool = target.App.submodules
     lfs: bool = target.App.lfs
     run: list[RunTable] = Field(default_factory=list)
@@ -280,11 +283,7 @@ def build(read: AppFile, name: str) -> target.App:
     facts["timeouts"] = target.Timeouts(**_facts(read.timeouts))
     # sorted: another order in the file is not another shape of the release
     facts["environment"] = tuple(sorted(read.environment.items()))
-    for key in (
-        "root", "cache", "env_file", "build_env_file", "webhook_file", "deploy_key", "known_hosts", "git_credentials",
-    ):  # fmt: skip
-        if facts.get(key) is not None:
-            facts[key] = Path(facts[key])
+    facts["root"] = Path(read.root)
     return target.App(name=name, **facts)
 
 

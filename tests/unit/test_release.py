@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bb_release.errors import NoSuchRelease, StateUnreadable
+from bb_release.errors import NoSuchRelease, ReleaseNotUsable, StateUnreadable
 from bb_release.model import release as releases
 from bb_release.model.layout import Layout
 from bb_release.model.release import MANIFEST, Manifest, Release, State
+from bb_release.model.shape import MANIFEST as MANIFEST_KINDS
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -167,6 +169,10 @@ def test_a_manifest_that_cannot_be_trusted_is_never_guessed_at(layout: Layout, t
     assert str(folder / MANIFEST) in caught.value.remedy
 
 
+def test_every_key_of_a_manifest_has_a_kind() -> None:
+    assert {one.name for one in fields(Manifest)} == set(MANIFEST_KINDS)
+
+
 def test_readable_tells_the_broken_ones_apart(layout: Layout) -> None:
     good = a_release(layout, 0)
     (layout.releases / "2026-03-01-13-00-00").mkdir()
@@ -238,7 +244,7 @@ def test_digits_and_dashes_are_always_a_name_never_a_revision(layout: Layout) ->
 
 def test_asking_for_an_unreadable_release_by_name_says_why_it_cannot_be_read(layout: Layout) -> None:
     (layout.releases / "2026-03-01-13-00-00").mkdir()
-    with pytest.raises(StateUnreadable):
+    with pytest.raises(ReleaseNotUsable, match=r"release\.json"):
         releases.find(layout, "2026-03-01-13-00-00", None)
 
 

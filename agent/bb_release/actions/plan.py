@@ -8,12 +8,12 @@ from math import inf
 from pathlib import PurePosixPath
 from typing import Any
 
-from bb_release.actions import prune, seen
-from bb_release.actions.requirements import python_changed
+from bb_release.actions import prune, seen, signed
+from bb_release.actions.owner import require_owner, who_runs
 from bb_release.actions.room import room
-from bb_release.actions.run import make_folders, require_owner, who_runs
-from bb_release.actions.source import access_of
+from bb_release.actions.run import make_folders
 from bb_release.actions.verify import require_units
+from bb_release.actions.wanted import access_of, python_changed
 from bb_release.errors import ReleaseError
 from bb_release.model import hold
 from bb_release.model.app import App
@@ -45,6 +45,10 @@ def plan(app: App, ref: str) -> dict[str, Any]:
     missing = [name for name in app.shared_files if not (app.layout.shared / name).is_file()]
     missing += [name for name in app.shared_folders if not (app.layout.shared / name).is_dir()]
     stops += [f"shared {name} is not there" for name in missing]
+    try:
+        signed.signer(app, revision)
+    except ReleaseError as error:
+        stops.append(error.message)
     try:
         require_units(app)
     except ReleaseError as error:

@@ -1,4 +1,4 @@
-"""The step that installs what the revision needs, and whether the Python it was installed for is still the one."""
+"""The step that installs what the revision needs: from a package set, or into one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from dataclasses import replace
 
 from bb_release.actions import package_sets
 from bb_release.actions.site_commands import run_commands
-from bb_release.model.app import App
-from bb_release.model.release import Release
 from bb_release.model.step import Deployment
 from bb_release.tools import environment, installers, requirements, resolution
 from bb_release.tools.installers import Installer
@@ -59,9 +57,3 @@ def install(deployment: Deployment, installer: Installer, plan: Plan) -> str:
     if others.batches:
         installer.install(others)
     return name
-
-
-def python_changed(app: App, release: Release) -> bool:
-    """Would a build have another Python now (3.12, no longer 3.11) than this release? Then it is built anew."""
-    had = ".".join(release.manifest.python.split(".")[:2])
-    return bool(had) and environment.wanted_version(app.python) != had

@@ -43,7 +43,7 @@ def status(app: App) -> dict[str, Any]:
     return {
         **facts, "release": live.name, "revision": live.manifest.revision, "ref": live.manifest.ref,
         "state": str(live.state) if live.state is not State.ACTIVATING else "activating, unverified",
-        "since": live.manifest.activations[-1]["at"] if live.manifest.activations else None,
+        "since": live.manifest.activations[-1].get("at") if live.manifest.activations else None,
         "health": health, "units": units, "database": ahead(app, live), "well": well,
         "to_do": list(_to_do(app, live, units, health)),
     }  # fmt: skip

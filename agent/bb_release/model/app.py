@@ -103,6 +103,7 @@ class App:
     collect_static: bool = True
     static_root_outside: bool = False
     rehearse: bool = True
+    stage: bool = True  # Django is loaded once for several commands, where the project bears it
     env_file: Path | None = None  # the site's environment, systemd's EnvironmentFile syntax
     build_env_file: Path | None = None  # what installers and build commands see
     webhook_file: Path | None = None  # names the address that is told how runs ended
@@ -119,6 +120,8 @@ class App:
     known_hosts: Path | None = None
     git_credentials: Path | None = None
     allow_file_url: bool = False  # repositories on this machine by path or file://
+    verify: str = ""  # "commit" or "tag": what has to be signed before a release is built from it
+    signers: tuple[Path, ...] = ()  # whose signatures count
     submodules: bool = False
     lfs: bool = False
     run: tuple[Run, ...] = ()

@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from bb_release.errors import NoSuchRelease, StateUnreadable
+from bb_release.errors import NoSuchRelease, ReleaseNotUsable, StateUnreadable
 from bb_release.model import durable
 from bb_release.model.layout import Layout
+from bb_release.model.shape import MANIFEST as KINDS
+from bb_release.model.shape import misfits
 
 FORMAT = 1
 NAME = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}\Z")
@@ -129,26 +131,39 @@ class Release:
         return Release(self.folder, manifest)
 
 
+# What was read, and of which version of the file: a run looks at all releases several times, and there may be many.
+_read: dict[Path, tuple[tuple[int, ...], Release]] = {}
+
+
 def read(folder: Path) -> Release:
     """Read one release. Raises StateUnreadable when its manifest is missing, broken or of a newer agent."""
     path = folder / MANIFEST
     try:
+        seen = path.stat()
+        version = (seen.st_ino, seen.st_ctime_ns, seen.st_size)
+        known_as, release = _read.get(folder, ((), None))
+        if release and known_as == version:  # a change is always another file, put in its place
+            return release
         facts = json.loads(path.read_bytes())
         if not isinstance(facts, dict):
             raise TypeError("not an object")
         if facts.get("format") != FORMAT:
             raise ValueError(f"format {facts.get('format')!r}, this bb-release reads {FORMAT}")
+        wrong = misfits(facts, KINDS)
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} cannot be what it says")
         known = {f.name for f in fields(Manifest)}
         manifest = Manifest(**{key: _thawed(value) for key, value in facts.items() if key in known})
         manifest = replace(manifest, state=State(manifest.state))
         if manifest.name != folder.name:
             raise ValueError(f"it is the manifest of {manifest.name}")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise StateUnreadable(
             f"the manifest of release {folder.name} cannot be read: {error}",
             remedy=f"look at {path}; nothing was touched. A release that is not live may be removed by hand",
         ) from error
-    return Release(folder, manifest)
+    _read[folder] = version, Release(folder, manifest)
+    return _read[folder][1]
 
 
 def _thawed(value: Any) -> Any:
@@ -224,7 +239,8 @@ def begin(layout: Layout, **facts: Any) -> Release:
 def find(layout: Layout, word: str, current: Release | None) -> Release:
     """The release an operator means: a name, a unique prefix of one, a revision or a prefix of it, `previous`.
 
-    A word of digits and dashes is always a name. Raises NoSuchRelease, listing candidates when ambiguous.
+    A word of digits and dashes is always a name. Raises NoSuchRelease, listing candidates when ambiguous,
+    and ReleaseNotUsable where its manifest cannot be read.
     """
     releases, broken = readable(layout)
     if word == "previous":
@@ -236,7 +252,9 @@ def find(layout: Layout, word: str, current: Release | None) -> Release:
         found = [r for r in releases if r.name.startswith(word)]
         for name, reason in broken.items():
             if name == word:
-                raise reason
+                raise ReleaseNotUsable(
+                    f"release {name} cannot be used: {reason.message}", remedy=reason.remedy
+                ) from reason
     elif re.fullmatch(r"[0-9a-f]{4,64}", word):
         found = [r for r in releases if r.manifest.revision.startswith(word)]
         good = [r for r in found if r.is_good]
