@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_shop import small_shop
 
 from example_site import TESTS, Site
+from small_shop import small_shop
 
 
 @pytest.fixture

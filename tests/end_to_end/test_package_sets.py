@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_shop import small_shop
 
 from example_site import TESTS, Site
+from small_shop import small_shop
 
 PINS = "asgiref==3.13.0\ndjango==5.2.19\nsqlparse=={}\n"
 
