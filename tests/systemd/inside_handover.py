@@ -177,6 +177,7 @@ def install_units(app: str) -> None:
     for agents in Path("/etc/systemd/system").glob("bb-release*"):  # scripts/install has put them there for another app
         agents.unlink()
     said = sh(AGENT, "-a", app, "units", "--install").stdout
+    Path(f"/etc/sudoers.d/bb-release-{app}").unlink()  # the lines that deploy prints are what is tried here
     for line in re.findall(r"(?m)^ *(?:\d+\. )?((?:systemctl enable|systemd-tmpfiles) .*)$", said):
         if "bb-release@" not in line:
             sh(*line.split("#")[0].split())
@@ -432,6 +433,15 @@ def test_blue_green_a_first_deploy_by_what_the_commands_say() -> None:
         assert (0, "") == (done.returncode, done.stderr)
     assert {f"colours@{serving()}.service": "its start and its command line"} == proofs("colours")
     start_nginx()
+
+
+def test_blue_green_systemd_itself_and_check_find_nothing_wrong_with_what_units_wrote() -> None:
+    for unit in ("colours@blue.service", "colours-celery@blue.service", "colours-boot.service"):
+        if Path(f"/etc/systemd/system/{unit.replace('@blue', '@')}").exists():
+            done = sh("systemd-analyze", "verify", f"/etc/systemd/system/{unit}", check=False)
+            assert (done.returncode, done.stderr) == (0, ""), unit
+    facts = json.loads(bb("colours", "check", "--json", check=False).stdout)["facts"]
+    assert [] == [f["text"] for f in facts if f["text"].startswith("colours") and f["level"] != "ok"]
 
 
 def test_blue_green_no_request_fails_while_releases_take_over_from_each_other() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from bb_release.actions import audit, instances, seen
+from bb_release.actions import audit, instances, seen, unit_rights
 from bb_release.actions.instances import manager_for
 from bb_release.actions.units import role
 from bb_release.errors import ReleaseError
@@ -18,6 +19,12 @@ from bb_release.tools.units import rights as as_written
 BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 # measured: 102 to 614 failed at 200 a second, 237 where the application takes 3 s to import
 COST = "requests fail while {} restarts: at each deploy, all that come from its stop until it listens again"
+# each is, or implies, NoNewPrivileges= for a unit with User= (systemd.exec(5))
+NO_NEW_RIGHTS = (
+    "NoNewPrivileges", "PrivateDevices", "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs",
+    "ProtectClock", "ProtectHostname", "MemoryDenyWriteExecute", "RestrictRealtime", "RestrictSUIDSGID", "DynamicUser",
+    "LockPersonality",
+)  # fmt: skip
 SUDOERS = f"sudo visudo -f {as_written.SUDOERS}   # add: "
 
 
@@ -98,10 +105,7 @@ def rights(app: App) -> Iterator[Fact]:
         return
     well = []
     for unit in ours:
-        name = unit.name if "." in unit.name else f"{unit.name}.service"
-        ours_verbs = as_written.BESIDE if unit.handover == instances.BLUE_GREEN else as_written.RESTART
-        wanted: dict[str, Sequence[str]] = {name: ours_verbs if unit.runs_release else as_written.RELOAD}
-        wanted |= dict.fromkeys(_sockets(name), as_written.SOCKET)
+        wanted = unit_rights.grants(replace(app, units=(unit,)), _sockets(unit.name))
         by_polkit = _allowed(unit)
         for each, verbs in wanted.items():
             by_sudo = [systemctl.sudo_allows(verb, each, user=owner) for verb in verbs]
@@ -161,11 +165,28 @@ def boot(app: App) -> Iterator[Fact]:
         yield warn(f"{recover} does not run at boot", f"sudo systemctl enable {recover}")
     else:
         yield Fact(f"{recover} runs at boot")
+    yield from _hardened(app)
     facts = systemctl.properties(timer, ["LoadState", "UnitFileState", "ActiveState"])
     if facts.get("UnitFileState") == "enabled" and facts.get("ActiveState") != "active":
         yield warn(f"{timer} is enabled, but does not run", f"sudo systemctl start {timer}")
     elif facts.get("ActiveState") == "active":
         yield Fact(f"{timer} runs: a push is a deploy")
+
+
+def _hardened(app: App) -> Iterator[Fact]:
+    """Under a timer the agent may gain no rights by sudo where its own unit was hardened by a drop-in."""
+    owner = filesystem.name_of(app.root.stat().st_uid) if app.root.is_dir() else "root"
+    ours = {name for unit in app.units if unit.kind == "systemd" and not unit.user for name in _sockets(unit.name)}
+    wanted = unit_rights.grants(app, sorted(ours))
+    if owner == "root" or not wanted:
+        return
+    for unit in (f"bb-release@{app.name}.service", f"bb-release-recover@{app.name}.service"):
+        facts = systemctl.properties(unit, NO_NEW_RIGHTS)
+        found = next((name for name, value in facts.items() if value == "yes"), "")
+        if found:
+            path, rule = unit_rights.polkit(app, owner, wanted)
+            yield warn(f"{unit} has {found}=, under which sudo cannot work: it has to be allowed by polkit",
+                       f"as root, in {path}:\n{rule}")  # fmt: skip
 
 
 PROBES = (units, starts, handovers, rights, linger, boot)

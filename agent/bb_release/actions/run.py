@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bb_release.actions import interruption
+from bb_release.actions import interruption, site_environment
 from bb_release.actions.notify import notify
 from bb_release.envfile import read as read_envfile
 from bb_release.errors import (
@@ -261,7 +261,7 @@ def environments(app: App, release: Release) -> tuple[dict[str, str], dict[str, 
 
     Raises ConfigurationInvalid.
     """
-    site = read_envfile(app.env_file) if app.env_file else {}
+    site = site_environment.read(app)
     build = read_envfile(app.build_env_file) if app.build_env_file else {}
     secrets = [v for env in (site, build) for k, v in env.items() if k not in app.public]
     facts = {
@@ -272,8 +272,8 @@ def environments(app: App, release: Release) -> tuple[dict[str, str], dict[str, 
         "BB_RELEASE_FOLDER": str(release.folder),
     }
     settings = {"DJANGO_SETTINGS_MODULE": app.settings} if app.settings else {}
-    inline = dict(app.environment)
     path = {"PATH": f"{release.venv / 'bin'}:{process.PATH}", "VIRTUAL_ENV": str(release.venv)}
-    site_environment = process.environment({**site, **inline, **settings, **facts, **path}, passed=app.pass_environment)
-    build_environment = process.environment({**build, **facts, **path}, passed=app.pass_environment)
-    return site_environment, build_environment, secrets
+    inline = app.inline_environment
+    for_site = process.environment({**site, **inline, **settings, **facts, **path}, passed=app.pass_environment)
+    for_build = process.environment({**build, **facts, **path}, passed=app.pass_environment)
+    return for_site, for_build, secrets

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bb_release.actions import instances, seen
+from bb_release.actions import instances, seen, site_environment
 from bb_release.actions.run import environments
 from bb_release.errors import NoSuchRelease, ReleaseError, StateUnreadable
 from bb_release.model import activation, hold, journal, lock
@@ -99,10 +99,10 @@ def unit_facts(app: App, name: str, live: str = "") -> dict[str, Any]:
 
 
 def environment_changed_at(app: App) -> float:
-    """When the site's environment file was last written, in seconds since the epoch; 0 without one."""
+    """When a file of the site's environment was last written, in seconds since the epoch; 0 without one."""
     try:
-        return app.env_file.stat().st_mtime if app.env_file else 0.0
-    except OSError:
+        return max((path.stat().st_mtime for path in site_environment.files(app)), default=0.0)
+    except (OSError, ReleaseError):
         return 0.0
 
 

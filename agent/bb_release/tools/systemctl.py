@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bb_release.errors import UnitsNotRestarted
+from bb_release.errors import ConfigurationInvalid, UnitsNotRestarted
 from bb_release.tools import process
 from bb_release.tools.units.rights import SYSTEMCTL
 
@@ -91,6 +91,21 @@ def sudo_allows(verb: str, unit: str, *, user: str) -> bool | None:
         return None
     # newer sudos answer 0 and say it in words when root asks for another user
     return done.returncode == 0 and "not allowed" not in done.output
+
+
+def check_sudoers(text: str) -> None:
+    """Have visudo read what is to become a file of sudoers: one mistake in any of them ends sudo on this host.
+
+    Raises ConfigurationInvalid.
+    """
+    try:
+        process.run(["visudo", "-cf", "-"], timeout_seconds=ASK_SECONDS, stdin=text.encode())
+    except process.ProcessFailed as error:
+        raise ConfigurationInvalid(
+            f"visudo does not take the lines for sudo: it {error.reason}",
+            details=error.output,
+            remedy="nothing was written to /etc/sudoers.d; is sudo whole on this host (visudo -c)?",
+        ) from error
 
 
 def lingers(user: str) -> bool:
