@@ -297,6 +297,7 @@ def drop_in(unit: str, text: str) -> None:
 def as_it_was() -> None:
     for place in Path("/etc/systemd/system").glob("*.d/tried.conf"):
         place.unlink()
+        place.parent.rmdir()
     sh("systemctl", "daemon-reload")
 
 
@@ -315,11 +316,16 @@ def test_check_finds_the_lines_that_would_go_wrong_and_none_in_the_units_that_we
     drop_in(UNITS[1], "[Service]\nKillMode=control-group\nPrivateTmp=yes\nProtectSystem=strict\n")
     drop_in(UNITS[2], f"[Service]\nExecStart=\nExecStart={program}/celery -A broken_brackets beat\n")
     drop_in("broken_brackets.socket", "[Socket]\nBacklog=64\n")
+    drop_in("bb-release@broken_brackets.service", "[Service]\nNoNewPrivileges=yes\n")
     try:
         found = warned()
     finally:
         as_it_was()
 
+    name = "50-bb-release-broken_brackets.rules"
+    (hardened,) = [text for text in found if text.startswith("bb-release@broken_brackets.service has NoNewPrivileges=")]
+    rule = (PROJECT / "systemd" / name).read_text()
+    assert found.pop(hardened) == f"as root, in {POLKIT.with_name(name)}:\n{rule}"
     wanted = {
         f"{UNITS[0]} starts as python -m gunicorn: ": f"ExecStart={program}/gunicorn …",
         f"{UNITS[0]} starts with --chdir {ROOT}/current/app: ": f"take --chdir out; WorkingDirectory={ROOT}/current/app",
