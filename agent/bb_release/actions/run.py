@@ -24,6 +24,7 @@ from bb_release.errors import (
     BugFound,
     Explained,
     Interrupted,
+    NoSuchRelease,
     NotTheOwner,
     PreflightFailed,
     ReleaseError,
@@ -31,6 +32,7 @@ from bb_release.errors import (
 )
 from bb_release.log import RunLog, remove_old
 from bb_release.model import activation, durable, journal
+from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.lock import app_lock
 from bb_release.model.release import TIME, Release
@@ -239,8 +241,19 @@ def site_state(app: App) -> str:
     except StateUnreadable as error:
         return f"{error.message}; {health_now(app)}"
     if live is None:
-        return "nothing is live yet"
+        last = releases.last_live(app.layout)
+        return f"{not_live(app).message}: {last.switch_command}; {health_now(app)}" if last else "nothing is live yet"
     return f"still on {live.describe()}, {health_now(app)}"
+
+
+def not_live(app: App) -> NoSuchRelease:
+    """Why there is no live release: none was ever, or its link is gone. To be raised by who needs one."""
+    last = releases.last_live(app.layout)
+    if last is None:
+        return NoSuchRelease("nothing is live yet", remedy="bb-release deploy")
+    return NoSuchRelease(
+        f"{app.layout.current} is not there, and {last.describe()} was live last", remedy=last.switch_command
+    )
 
 
 def health_now(app: App) -> str:

@@ -67,13 +67,11 @@ def live_release(app: App) -> Release | None:
 
 def last_live(app: App) -> Release | None:
     """The release that went live last, by the number of its activation; none where none ever did."""
-    everything, _ = releases.readable(app.layout)
-    lived = [release for release in everything if release.activated_sequence]
-    return max(lived, key=lambda release: release.activated_sequence, default=None)
+    return releases.last_live(app.layout)
 
 
 def switch_to(release: Release) -> str:
-    return f"bb-release switch {release.name}" + ("" if release.is_good else " --force")
+    return release.switch_command
 
 
 def way_on(app: App, live: Release) -> str:

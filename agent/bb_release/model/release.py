@@ -119,6 +119,11 @@ class Release:
     def describe(self) -> str:
         return f"{self.name} ({self.short})"
 
+    @property
+    def switch_command(self) -> str:
+        """What a person types to make it live."""
+        return f"bb-release switch {self.name}" + ("" if self.is_good else " --force")
+
     def mark(self, state: State | None = None, **changes: Any) -> Release:
         """Write a changed manifest and return the release as it is now. Raises OSError."""
         if state is not None:
@@ -261,6 +266,12 @@ def before_current(releases: list[Release], current: Release | None) -> Release 
         return None
     last = max(current.manifest.activations, key=lambda a: int(a["sequence"]))
     return next((r for r in releases if r.name == last.get("previous")), None)
+
+
+def last_live(layout: Layout) -> Release | None:
+    """The release that went live last, by the number of its activation; none where none ever did."""
+    lived = [release for release in readable(layout)[0] if release.activated_sequence]
+    return max(lived, key=lambda release: release.activated_sequence, default=None)
 
 
 def last_good(releases: list[Release]) -> Release | None:
