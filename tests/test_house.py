@@ -218,3 +218,22 @@ def test_looking_at_an_app_loads_nothing_that_only_a_deploy_needs(tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert name in done.stdout
     assert "loaded" == done.stdout.strip().splitlines()[-1]
+
+
+def test_a_timer_with_nothing_to_do_loads_nothing_of_a_run() -> None:
+    script = (
+        "import sys, bb_release.cli, bb_release.actions.timer\n"
+        "print(sorted({'http.client', 'ssl', 'tarfile', 'psutil', 'bb_release.actions.run'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert (0, "[]") == (done.returncode, done.stdout.strip()), done.stderr
+
+
+def test_a_log_is_written_without_what_paints_the_screen(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib; from bb_release.log import RunLog\n"
+        f"RunLog(pathlib.Path({str(tmp_path / 'log')!r}), quiet=True).event('begun')\n"
+        "print('rich' in sys.modules, 'structlog' in sys.modules); import rich"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert (0, "False True") == (done.returncode, done.stdout.strip()), done.stderr

@@ -8,7 +8,8 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from bb_release.model.step import Step
 from bb_release.tools.process import Mask
@@ -19,20 +20,32 @@ if TYPE_CHECKING:
 KEEP_DAYS = 90
 
 
+def load_structlog() -> ModuleType:
+    """structlog without rich, which it would load to print tracebacks; ours are written as JSON."""
+    there = sys.modules.get("rich")
+    if there is None:
+        sys.modules["rich"] = cast("ModuleType", None)  # an import of it fails, as where it is not installed
+    try:
+        import structlog
+    finally:
+        if there is None:
+            del sys.modules["rich"]
+    return structlog
+
+
 class RunLog:
     """A Reporter. The file first, then the terminal; a terminal that is gone is dropped, the run goes on."""
 
     def __init__(self, path: Path, *, quiet: bool = False, stream: TextIO | None = None) -> None:
-        import structlog
-
+        structlog = load_structlog()
         self.path = path
         self.mask = Mask()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        # no buffer: what a full disk refused must not come again with the next line, or when it is closed
+        # a line is one write, without a buffer: what a full disk refused must not come again with the next line
         self._file = io.TextIOWrapper(os.fdopen(descriptor, "ab", buffering=0), encoding="utf-8", write_through=True)
         self._refused = False
         self._log: Any = structlog.wrap_logger(
-            structlog.PrintLogger(self._file),
+            structlog.WriteLogger(self._file),
             processors=[
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.JSONRenderer(),

@@ -253,6 +253,7 @@ class AppFile(_Table):
     collect_static: bool = target.App.collect_static
     static_root_outside: bool = target.App.static_root_outside
     rehearse: bool = target.App.rehearse
+    stage: bool = target.App.stage
     env_file: Absolute | None = None
     build_env_file: Absolute | None = None
     webhook_file: Absolute | None = None

@@ -50,20 +50,27 @@ def fill_bytes(root: Path, left: int = 0) -> None:
     """Take all blocks but `left` bytes."""
     descriptor = os.open(root / "shared" / "fill", os.O_WRONLY | os.O_CREAT, 0o600)
     try:
-        size = 0
-        for piece in (1 << 20, 4096):
-            while True:
-                try:
-                    size += os.pwrite(descriptor, b"\1" * piece, size)
-                except OSError as error:
-                    if error.errno != errno.ENOSPC:
-                        raise
-                    break
-        os.fsync(descriptor)
+        size, before = 0, -1
+        while size != before:  # what a flush gives back of the room that was set aside for it is taken too
+            before = size
+            for piece in (1 << 20, 4096, 1024):
+                size = write_on(descriptor, size, piece)
+            os.fsync(descriptor)
         os.ftruncate(descriptor, max(0, size - left))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_on(descriptor: int, size: int, piece: int) -> int:
+    """Write pieces from here on until the disk takes no more; returns the new size."""
+    try:
+        while True:
+            size += os.pwrite(descriptor, b"\1" * piece, size)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+    return size
 
 
 def fill_inodes(root: Path) -> None:

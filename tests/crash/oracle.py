@@ -326,9 +326,13 @@ def describe(pid: int) -> str:
 
 
 def children_of(pid: int) -> list[tuple[int, str]]:
-    """The processes right below one, with their command lines."""
+    """The processes below one, with their command lines; a Django command may be a child of its stage."""
     try:
         words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return []
-    return [(int(word), command_line(int(word)).replace(b"\0", b" ").decode(errors="replace")) for word in words]
+    found = []
+    for word in words:
+        found.append((int(word), command_line(int(word)).replace(b"\0", b" ").decode(errors="replace")))
+        found += children_of(int(word))
+    return found

@@ -56,7 +56,7 @@ class Machine(RuleBasedStateMachine):
 
     def do(self, *words: str, crash: int = 0, repairs: bool = True) -> int:
         """Run the agent under the present clock; note whether its end leaves the site at rest."""
-        environment = self.site.failpoints(crash_at=crash) if crash else {}
+        environment = self.site.failpoints(crash_at=crash) if crash or self.clock else {}
         if self.clock:
             # the monotonic clock as well: libfaketime shifts sleeps until a moment whatever their clock is
             environment |= {"LD_PRELOAD": FAKETIME, "FAKETIME": self.clock}
@@ -91,8 +91,8 @@ class Machine(RuleBasedStateMachine):
     @rule(crash=CRASHES)
     def deploy_what_is_dead(self, crash: int) -> None:
         self.count += 1
-        self.site.edit("NOTE", f"{self.count}\n")
-        self.site.edit("health.txt", "dead\n")
+        (self.site.repository / "NOTE").write_text(f"{self.count}\n")
+        self.site.edit("health.txt", "dead\n")  # it may have been so before
         if not self.recovered:
             self.do("recover")
         live = self.oracle.current()

@@ -235,7 +235,9 @@ def test_a_full_disk_is_a_line(live_site: Site) -> None:
     manifest.write_text(json.dumps(facts_of))
     try:
         assert "too little room" in lines(live_site, "problem")
-        plan = json.loads(live_site.ok("deploy", "--plan", "--json"))
+        planned = live_site.run("deploy", "--plan", "--json")
+        assert 1 == planned.returncode
+        plan = json.loads(planned.stdout)
         assert ["too little room"] == [stop.partition(":")[0] for stop in plan["stops"]]
     finally:
         manifest.write_text(text)

@@ -30,12 +30,9 @@ STARTED = {
     "git checkout-index": 1,
     "python -I": 1,  # which interpreter is it, for markers and requires-python
     "uv pip": 1,
-    "django check": 1,
-    "django collectstatic": 1,
-    "probe facts": 1,
-    "probe migrations": 2,
+    "django stage": 1,
 }
-DJANGO_STARTS = 5
+DJANGO_STARTS = 1
 # by the agent itself: a manifest or a state file is two fsyncs, its folder's too; the installers' cache is flushed
 # beside the release
 SYNCS = {"fsync": 42, "syncfs": 2}
@@ -54,16 +51,17 @@ class Counted:
 
     @property
     def django_starts(self) -> int:
-        return sum(count for name, count in self.started.items() if name.startswith(("django ", "probe ")))
+        return sum(count for name, count in self.started.items() if name.startswith("django "))
 
 
 def named(argv: list[str]) -> str:
-    """A program by what it is for: `git fetch`, `django check`, `probe facts`."""
+    """A program by what it is for: `git fetch`, `django check`, `django stage`."""
     words = [word for word in argv if word]
-    for word, kind in (("probe.py", "probe"), ("manage.py", "django")):
-        for place, given in enumerate(words):
-            if given.rpartition("/")[2] == word:
-                return f"{kind} {words[place + 1]}"
+    for place, given in enumerate(words):
+        if given.endswith("/inside/stage.py"):
+            return "django stage"
+        if given.rpartition("/")[2] == "manage.py":
+            return f"django {words[place + 1]}"
     program = words[0].rpartition("/")[2]
     if program == "git":
         settings = iter(words[1:])

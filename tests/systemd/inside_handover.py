@@ -271,7 +271,7 @@ def test_a_way_back_that_fails_too_says_what_a_person_has_to_do_and_recover_does
 
     assert done.returncode == 21, done.stdout + done.stderr
     assert f"the way back to {good} (" in done.stderr
-    assert "bb-release recover, which tries the way back again" in done.stderr
+    assert "bb-release -a handover recover, which tries the way back again" in done.stderr
     assert "Permission denied" in done.stderr
     bb("handover", "recover")
     assert good == current(Path("/srv/handover")) == health("/run/handover/web.sock")["release"]
@@ -478,9 +478,9 @@ def test_blue_green_what_goes_wrong_after_the_swap_goes_back_to_the_instance_tha
     )
     sh("systemctl", "daemon-reload")
     config.write_text(good + table("colours-more.service"))
-    grant(bb("colours", "deploy", check=False).stderr)
-    bb("colours", "restart", "colours-more.service")
     try:
+        grant(bb("colours", "deploy", "--force", check=False).stderr)
+        bb("colours", "restart", "colours-more.service")
         with load() as counts:
             done = bb("colours", "switch", second, check=False)
     finally:

@@ -21,7 +21,7 @@ OTHER = {
 
 UNSHAPING = {
     "name": "x", "root": Path("/x"), "branch": "x", "health": Health("http://x"), "units": (Unit("x"),),
-    "cache": Path("/x"), "check_deploy": False, "rehearse": False, "env_file": Path("/x"),
+    "cache": Path("/x"), "check_deploy": False, "rehearse": False, "stage": False, "env_file": Path("/x"),
     "build_env_file": Path("/x"), "webhook_file": Path("/x"), "public": ("X",), "pass_environment": (), "keep": 1, "deploy_key": Path("/x"),
     "known_hosts": Path("/x"), "git_credentials": Path("/x"), "allow_file_url": True,
     "timeouts": Timeouts(fetch=1),

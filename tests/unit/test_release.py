@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bb_release.errors import NoSuchRelease, StateUnreadable
+from bb_release.errors import NoSuchRelease, ReleaseNotUsable, StateUnreadable
 from bb_release.model import release as releases
 from bb_release.model.layout import Layout
 from bb_release.model.release import MANIFEST, Manifest, Release, State
@@ -238,7 +238,7 @@ def test_digits_and_dashes_are_always_a_name_never_a_revision(layout: Layout) ->
 
 def test_asking_for_an_unreadable_release_by_name_says_why_it_cannot_be_read(layout: Layout) -> None:
     (layout.releases / "2026-03-01-13-00-00").mkdir()
-    with pytest.raises(StateUnreadable):
+    with pytest.raises(ReleaseNotUsable, match=r"release\.json"):
         releases.find(layout, "2026-03-01-13-00-00", None)
 
 

@@ -37,6 +37,7 @@ def project_of(deployment: Deployment) -> django.Project:
         env=deployment.site_environment,
         pass_fds=(deployment.lock,),
         on_line=deployment.reporter.line,
+        stage=deployment.app.stage,
     )
 
 
@@ -101,7 +102,7 @@ def link_shared(deployment: Deployment) -> None:
 
 def check_django(deployment: Deployment) -> None:
     project, app = project_of(deployment), deployment.app
-    words = ["check", "--deploy"] if app.check_deploy else ["check"]
+    words = django.CHECK_DEPLOY if app.check_deploy else django.CHECK
     warnings: list[str] = []
 
     def listen(line: str) -> None:
@@ -188,9 +189,12 @@ def finish_build(deployment: Deployment) -> None:
 def resumed(release: Release) -> Release:
     """A failed release that is built on; from its first step if the host went down since, and took what it would."""
     boot = host.boot_id()
+    steps = dict(release.manifest.steps)
+    steps.pop("plan-migrations", None)  # the database may be another one by now
     if release.state is State.READY:
-        return release.mark(failure={})
-    steps = release.manifest.steps if release.manifest.boot == boot else {}
+        return release.mark(failure={}, steps=steps)
+    if release.manifest.boot != boot:
+        steps = {}
     return release.mark(State.BUILDING, failure={}, steps=steps, boot=boot)
 
 

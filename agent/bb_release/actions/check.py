@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bb_release import config, envfile
 from bb_release.actions import check_folders, check_site, check_units, notify, seen, site_environment
-from bb_release.actions.source import access_of
+from bb_release.actions.wanted import access_of
 from bb_release.errors import ConfigurationInvalid, ReleaseError
 from bb_release.model.app import App
 from bb_release.model.fact import Fact, Level, problem, warn

@@ -8,26 +8,27 @@ from bb_release.actions.preflight import preflight, preflight_units
 from bb_release.actions.run import Run, site_state
 from bb_release.actions.site_commands import last_lines, run_commands
 from bb_release.actions.switch import SWITCH, make_live
+from bb_release.actions.wanted import python_changed
 from bb_release.actions.wish import Wish, begin, resumable
 from bb_release.errors import Explained, Held, Interrupted, MigrateFailed
 from bb_release.model import activation, hold
 from bb_release.model.app import App
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment, Scope, Step, run_steps
-from bb_release.tools import django
+from bb_release.tools import django, stage
 from bb_release.tools.process import ProcessFailed
 
 
 def migrate(deployment: Deployment) -> None:
     """Skipped when nothing is pending. The first signal is told what is waited for, the second interrupts."""
-    pending = deployment.release.manifest.facts.get("pending") or build.ask_migrations(deployment)["pending"]
+    pending = deployment.release.manifest.facts["pending"]
     if not pending:
         return
     run_commands(deployment, "before-migrate")
     try:
         with interruption.policy("migrate"):
             django.manage(
-                build.project_of(deployment), "migrate", "--noinput",
+                build.project_of(deployment), *django.MIGRATE,
                 timeout_seconds=deployment.app.timeouts.migrate, low_priority=False,
             )  # fmt: skip
     except (ProcessFailed, Interrupted) as error:
@@ -48,6 +49,7 @@ def migrate(deployment: Deployment) -> None:
             raise failed from error
         build.note_applied(deployment, [name for name in pending if name not in left])
         raise failed from error
+    stage.end()  # what is loaded may have looked at the database as it was
     build.note_applied(deployment, pending)
     run_commands(deployment, "after-migrate")
 
@@ -79,7 +81,7 @@ def deploy(run: Run, wish: Wish) -> Release:
     preflight(app, run, keep=resumed)
     ref, revision = source.choose(run, wish.ref, wish.archive)
     run.facts.update({"from": live.name if live else "", "ref": ref, "revision": revision})
-    done = live and live.is_verified_for(revision, app.shape) and not requirements.python_changed(app, live)
+    done = live and live.is_verified_for(revision, app.shape) and not python_changed(app, live)
     if live and done and not wish.force and not wish.build_only and not resumed:
         return nothing_to_do(run, live, wish)
     if not wish.build_only:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from bb_release.actions.run import environments, not_live, require_owner
+from bb_release.actions.owner import require_owner
+from bb_release.actions.run import environments, not_live
 from bb_release.errors import CommandFailed, UsageInvalid
 from bb_release.model import activation
 from bb_release.model.app import App

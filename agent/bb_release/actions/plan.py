@@ -9,11 +9,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from bb_release.actions import prune, seen
-from bb_release.actions.requirements import python_changed
+from bb_release.actions.owner import require_owner, who_runs
 from bb_release.actions.room import room
-from bb_release.actions.run import make_folders, require_owner, who_runs
-from bb_release.actions.source import access_of
+from bb_release.actions.run import make_folders
 from bb_release.actions.verify import require_units
+from bb_release.actions.wanted import access_of, python_changed
 from bb_release.errors import ReleaseError
 from bb_release.model import hold
 from bb_release.model.app import App

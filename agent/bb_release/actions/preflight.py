@@ -17,9 +17,7 @@ from bb_release.model.release import Release, State
 def preflight(app: App, run: Run, *, keep: Release | None) -> None:
     """What can be known before anything is done. Raises PreflightFailed."""
     kept = {*hold.pins(app.layout), keep.name if keep else ""}
-    for old in unfinished(app)[:-1]:
-        if old.name not in kept:
-            prune.remove(app.layout, old.name)
+    prune.remove(app.layout, [old.name for old in unfinished(app)[:-1] if old.name not in kept], run.log.warn)
     site_environment.read(app)
     if app.build_env_file:
         read_envfile(app.build_env_file)

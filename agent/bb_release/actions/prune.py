@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from bb_release.actions.instances import manager_for
 from bb_release.actions.run import Run
@@ -61,34 +61,43 @@ def left_live_lately(everything: list[Release]) -> set[str]:
 def prune(run: Run, keep: int | None = None) -> list[Verdict]:
     """Judge and remove. Works on a full disk: nothing is written before something was removed."""
     decided = verdicts(run.app, keep)
-    for verdict in decided:
-        if not verdict.keep:
-            remove(run.app.layout, verdict.name)
-            run.log.event("release_pruned", release=verdict.name, reason=verdict.reason)
+    doomed = [verdict for verdict in decided if not verdict.keep]
+    remove(run.app.layout, [verdict.name for verdict in doomed], run.log.warn)
+    for verdict in doomed:
+        run.log.event("release_pruned", release=verdict.name, reason=verdict.reason)
     return decided
 
 
-def remove(layout: Layout, name: str) -> None:
-    """Rename to a dot-name first, so that a valid name is never half a release; then remove. Raises OSError."""
-    if activation.current_name(layout) == name:
-        return
-    doomed = layout.releases / f"{REMOVING}{name}"
-    (layout.releases / name).rename(doomed)
-    durable.sync_folder(layout.releases)
-    with suppress(OSError):  # what stays (a file of root's) is told of by the next recovery, by its name
-        shutil.rmtree(doomed)  # by folder descriptors: follows no link
+def remove(layout: Layout, names: Iterable[str], warn: Callable[[str], None]) -> None:
+    """Rename to dot-names first, so that a valid name is never half a release; then remove. Raises OSError."""
+    live = activation.current_name(layout)
+    doomed = {layout.releases / name: layout.releases / f"{REMOVING}{name}" for name in names if name != live}
+    for folder, aside in doomed.items():
+        folder.rename(aside)
+    if doomed:
+        durable.sync_folder(layout.releases)
+    for aside in doomed.values():
+        take_away(aside, warn)
+
+
+def take_away(folder: Path, warn: Callable[[str], None]) -> bool:
+    """Remove a folder as far as that goes; whether it is gone. A file of root's, say, is no reason to end a run."""
+    try:
+        shutil.rmtree(folder)  # by folder descriptors: follows no link
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)  # the first one that stays does not keep the others
+        if os.path.lexists(folder):
+            warn(f"{folder} cannot be removed ({error.strerror}): sudo rm -rf {shlex.quote(str(folder))}")
+            return False
+    return True
 
 
 def remove_leftovers(layout: Layout, warn: Callable[[str], None]) -> list[str]:
     """What a killed prune left."""
     done = []
     for entry in os.scandir(layout.releases) if layout.releases.is_dir() else ():
-        if entry.name.startswith(REMOVING) and entry.is_dir(follow_symlinks=False):
-            try:
-                shutil.rmtree(entry.path)
-            except OSError as error:  # a file of root's, say: no reason to refuse a rollback
-                warn(f"{entry.path} cannot be removed ({error.strerror}): sudo rm -rf {shlex.quote(entry.path)}")
-                continue
+        left = entry.name.startswith(REMOVING) and entry.is_dir(follow_symlinks=False)
+        if left and take_away(Path(entry.path), warn):
             done.append(f"{entry.name.removeprefix(REMOVING)}: its removal was finished")
     return done
 

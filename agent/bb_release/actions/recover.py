@@ -30,7 +30,8 @@ def recover(run: Run) -> list[str]:
     for name, reason in broken.items():
         folder = layout.releases / name
         if {entry.name for entry in folder.iterdir()} <= {f".{MANIFEST}{STAGING}"} and name != live:
-            prune.remove(layout, name)  # the run ended between the folder and its manifest: there is nothing in it
+            # the run ended between the folder and its manifest: there is nothing in it
+            prune.remove(layout, [name], run.log.warn)
             done.append(f"{name}: had just been begun, removed")
             continue
         run.log.warn(f"release {name} cannot be used: {reason.message}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from bb_release.actions.site_commands import run_commands
-from bb_release.model.app import App
-from bb_release.model.release import Release
 from bb_release.model.step import Deployment
 from bb_release.tools import environment, installers, requirements
 
@@ -28,9 +26,3 @@ def install_requirements(deployment: Deployment) -> None:
     deployment.release = release.mark(
         packages=environment.packages(release.venv), python=environment.python_version(release.venv)
     )
-
-
-def python_changed(app: App, release: Release) -> bool:
-    """Would a build have another Python now (3.12, no longer 3.11) than this release? Then it is built anew."""
-    had = ".".join(release.manifest.python.split(".")[:2])
-    return bool(had) and environment.wanted_version(app.python) != had

@@ -1,14 +1,9 @@
-"""What every changing command has in common: the owner, the folders, the lock, the log, the journal, the site line."""
+"""What every changing command has in common: the folders, the lock, the log, the journal, the site line."""
 
 from __future__ import annotations
 
-import base64
 import ctypes
-import hashlib
 import os
-import pwd
-import shlex
-import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -19,13 +14,13 @@ from pathlib import Path
 
 from bb_release.actions import interruption, site_environment
 from bb_release.actions.notify import notify
+from bb_release.actions.owner import require_owner, who_runs
 from bb_release.envfile import read as read_envfile
 from bb_release.errors import (
     BugFound,
     Explained,
     Interrupted,
     NoSuchRelease,
-    NotTheOwner,
     PreflightFailed,
     ReleaseError,
     StateUnreadable,
@@ -54,58 +49,6 @@ class Run:
     log: RunLog
     facts: dict[str, object] = field(default_factory=dict)  # what the journal gets to know at the end
     done: str = ""  # set once what was asked for is true: what fails after that does not undo it
-
-
-def who_runs() -> str:
-    """The person behind the command: login user, or who used sudo, from where, and with which key if sshd tells it."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = str(os.getuid())
-    user = os.environ.get("SUDO_USER", user)
-    client = os.environ.get("SSH_CLIENT", "").split(" ")[0]
-    return " ".join([user, *([f"from {client}"] if client else []), *ssh_keys()])
-
-
-def ssh_keys() -> list[str]:
-    """The fingerprints of the keys of this login, from the file of sshd's ExposeAuthInfo (sshd_config(5))."""
-    try:
-        lines = Path(os.environ["SSH_USER_AUTH"]).read_text("ascii", "replace").splitlines()[:10]
-    except (KeyError, OSError):
-        return []
-    fingerprints = []
-    for line in lines:  # publickey ssh-ed25519 AAAAC3Nza…
-        method, *words = line.split()
-        if method == "publickey" and len(words) == 2:
-            try:
-                digest = hashlib.sha256(base64.b64decode(words[1], validate=True)).digest()
-            except ValueError:
-                continue
-            fingerprints.append("key SHA256:" + base64.b64encode(digest).decode().rstrip("="))
-    return fingerprints
-
-
-def require_owner(app: App) -> None:
-    """Only the owner of the app root runs changing commands, root included. Raises NotTheOwner."""
-    if not app.root.exists():
-        try:
-            app.root.mkdir(mode=0o755)
-            app.root.chmod(0o755)
-        except OSError as error:
-            raise PreflightFailed(
-                f"the app root {app.root} is not there and could not be made: {error.strerror}",
-                remedy=f"as root: install -d -o <deploy user> -m 755 {app.root}; then: bb-release check",
-            ) from error
-    owner = app.root.stat().st_uid
-    if owner != os.geteuid():
-        try:
-            name = pwd.getpwuid(owner).pw_name
-        except KeyError:
-            name = f"#{owner}"
-        command = shlex.join(["sudo", "-u", name, *[Path(sys.argv[0]).name, *sys.argv[1:]]])
-        raise NotTheOwner(f"{app.root} belongs to {name}, who is the one to run this", remedy=command)
-    if app.root.stat().st_mode & 0o022:
-        raise PreflightFailed(f"the app root {app.root} is writable by others", remedy=f"chmod go-w {app.root}")
 
 
 def make_folders(app: App) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bb_release.errors import CommandFailed, NotNow, ReleaseError
 from bb_release.model.step import Deployment
-from bb_release.tools import process
+from bb_release.tools import process, stage
 from bb_release.tools.process import ProcessFailed
 
 NOT_NOW = 75  # EX_TEMPFAIL of sysexits.h
@@ -23,6 +23,7 @@ def run_commands(deployment: Deployment, at: str) -> None:
         before_build_is_done = at in ("before-requirements", "before-collect-static", "after-collect-static")
         env = deployment.build_environment if before_build_is_done else deployment.site_environment
         failed = {"BB_FAILED_STEP": deployment.failed_step.name} if deployment.failed_step else {}
+        stage.end()  # the command may change what Django has loaded
         try:
             process.run(
                 wanted.command, cwd=deployment.release.tree / deployment.app.subfolder / wanted.folder,

@@ -7,19 +7,12 @@ from math import inf
 from pathlib import Path, PurePosixPath
 
 from bb_release.actions.run import Run
+from bb_release.actions.wanted import access_of
 from bb_release.model import durable
 from bb_release.model.app import App
 from bb_release.model.step import Deployment
 from bb_release.tools import archive, export, mirror
-from bb_release.tools.git_access import Access, Origin
-
-
-def access_of(app: App) -> Access:
-    """Keys, known hosts and credentials of the configuration, as the mirror wants them."""
-    return Access(
-        deploy_key=app.deploy_key, known_hosts=app.known_hosts, credentials=app.git_credentials,
-        allow_file=app.allow_file_url, passed=app.pass_environment,
-    )  # fmt: skip
+from bb_release.tools.git_access import Origin
 
 
 def origin_of(app: App) -> Origin:

@@ -9,7 +9,7 @@ from bb_release.actions.build import project_of
 from bb_release.actions.site_commands import last_lines, run_commands
 from bb_release.errors import StaticNotCollected
 from bb_release.model.step import Deployment
-from bb_release.tools import django
+from bb_release.tools import django, stage
 from bb_release.tools.process import ProcessFailed
 
 
@@ -43,6 +43,7 @@ def publish_static(deployment: Deployment) -> None:
     if collects(deployment) and is_outside(deployment):
         make_old(Path(str(deployment.release.manifest.facts["static_root"])))
         run_collectstatic(deployment)
+        stage.end()  # only the site's own may run from the release now
         run_commands(deployment, "after-collect-static")
 
 
@@ -70,9 +71,8 @@ def is_outside(deployment: Deployment) -> bool:
 def run_collectstatic(deployment: Deployment) -> None:
     try:
         django.manage(
-            project_of(deployment), "collectstatic", "--noinput", "--verbosity", "1",
-            timeout_seconds=deployment.app.timeouts.collect_static,
-        )  # fmt: skip
+            project_of(deployment), *django.COLLECT_STATIC, timeout_seconds=deployment.app.timeouts.collect_static
+        )
     except ProcessFailed as error:
         raise StaticNotCollected(
             f"manage.py collectstatic {error.reason}",

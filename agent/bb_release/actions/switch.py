@@ -14,6 +14,7 @@ from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.release import Release, State
 from bb_release.model.step import Deployment, Scope, Step, run_steps
+from bb_release.tools import stage
 
 
 def activate(deployment: Deployment) -> None:
@@ -60,6 +61,7 @@ def make_live(deployment: Deployment, run: Run) -> None:
     21 when a person is needed.
     """
     interruption.defer_from_now_on()
+    stage.end()  # what starts now may need the memory, and only the site's own may run from the release
     try:
         run_steps(steps_of(deployment.app), deployment)
     except ReleaseError as error:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from math import inf
 
-from bb_release.actions.requirements import python_changed
-from bb_release.actions.run import require_owner
-from bb_release.actions.source import access_of
+from bb_release.actions.owner import require_owner
+from bb_release.actions.wanted import access_of, python_changed
 from bb_release.errors import ReleaseError
 from bb_release.model import activation, durable, hold, lock
 from bb_release.model import release as releases

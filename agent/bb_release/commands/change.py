@@ -34,9 +34,7 @@ def deploy(
     wait_seconds: float,
 ) -> None:  # fmt: skip
     """Put one revision live, or leave the site as it was."""
-    from bb_release.actions import deploy as action
-    from bb_release.actions import recover, run, timer
-    from bb_release.actions.wish import Wish
+    from bb_release.actions import timer
 
     app = context.app()
     if ref:
@@ -61,6 +59,10 @@ def deploy(
         return
     if if_changed and timer.nothing_to_do(app):
         return
+    from bb_release.actions import deploy as action
+    from bb_release.actions import recover, run
+    from bb_release.actions.wish import Wish
+
     wish = Wish(
         ref=ref, if_changed=if_changed, force=force, build_only=build_only, resume=resume,
         archive=archive, switch_back=not no_switch_back,

@@ -1,45 +1,13 @@
-"""Runs in the app's own Python, in the release: asks Django what the agent must know.
+"""Runs in the app's own Python, in the release: the questions that the agent asks Django. stage.py starts it.
 
-    python probe.py COMMAND ANSWER MANAGE [ARGUMENTS AS JSON]
-
-Standard library and Django only, Python 3.8 and later. The answer goes to a file, since the project's own
-code may print what it likes. An exception is the project's: its traceback is the output, the exit code is 1.
+Standard library and Django only, Python 3.8 and later. An exception is the project's: its traceback is the output,
+the exit code is 1.
 """
 
-import asyncio
 import importlib
 import io
-import json
 import os
-import runpy
 import sys
-
-
-def prepare(manage):
-    """Run the project's manage.py up to the point where Django would execute a command.
-
-    So whatever manage.py, dotenv or django-configurations prepare is there, DJANGO_SETTINGS_MODULE above all.
-    """
-    import django.core.management as management
-
-    class Reached(Exception):
-        pass
-
-    def stop(*arguments, **named):
-        raise Reached
-
-    real = management.execute_from_command_line
-    management.execute_from_command_line = stop
-    sys.argv = [manage, "check"]
-    try:
-        runpy.run_path(manage, run_name="__main__")
-    except Reached:
-        pass
-    finally:
-        management.execute_from_command_line = real
-    import django
-
-    django.setup()
 
 
 def application(name):
@@ -98,6 +66,8 @@ def migrations(arguments):
 
 def rehearse(arguments):
     """Call the application once with the health request, in this process, before anyone else sees it."""
+    import asyncio
+
     name, called = application(arguments["application"])
     if asyncio.iscoroutinefunction(called) or asyncio.iscoroutinefunction(getattr(called, "__call__", None)):
         status, headers, body = asyncio.run(_ask_asgi(called, arguments))
@@ -165,6 +135,8 @@ async def _ask_asgi(called, arguments):
         "server": ("localhost", 80),
         "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers.items()],
     }
+    import asyncio
+
     sent = []
     asked = [False]
 
@@ -184,18 +156,4 @@ async def _ask_asgi(called, arguments):
     return start["status"], headers, body
 
 
-COMMANDS = {"facts": facts, "migrations": migrations, "rehearse": rehearse}
-
-
-def main():
-    command, answer, manage = sys.argv[1:4]
-    arguments = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {}
-    sys.path[0] = os.getcwd()  # as `python manage.py` has it, in place of the agent's own folder
-    prepare(manage)
-    result = COMMANDS[command](arguments)
-    with open(answer, "w", encoding="utf-8") as file:
-        json.dump(result, file)
-
-
-if __name__ == "__main__":
-    main()
+QUESTIONS = {"facts": facts, "migrations": migrations, "rehearse": rehearse}

@@ -103,6 +103,7 @@ class App:
     collect_static: bool = True
     static_root_outside: bool = False
     rehearse: bool = True
+    stage: bool = True  # Django is loaded once for several commands, where the project bears it
     env_file: Path | None = None  # the site's environment, systemd's EnvironmentFile syntax
     build_env_file: Path | None = None  # what installers and build commands see
     webhook_file: Path | None = None  # names the address that is told how runs ended

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from bb_release.errors import NoSuchRelease, StateUnreadable
+from bb_release.errors import NoSuchRelease, ReleaseNotUsable, StateUnreadable
 from bb_release.model import durable
 from bb_release.model.layout import Layout
 
@@ -133,10 +133,19 @@ class Release:
         return Release(self.folder, manifest)
 
 
+# What was read, and of which version of the file: a run looks at all releases several times, and there may be many.
+_read: dict[Path, tuple[tuple[int, ...], Release]] = {}
+
+
 def read(folder: Path) -> Release:
     """Read one release. Raises StateUnreadable when its manifest is missing, broken or of a newer agent."""
     path = folder / MANIFEST
     try:
+        seen = path.stat()
+        version = (seen.st_ino, seen.st_ctime_ns, seen.st_size)
+        known_as, release = _read.get(folder, ((), None))
+        if release and known_as == version:  # a change is always another file, put in its place
+            return release
         facts = json.loads(path.read_bytes())
         if not isinstance(facts, dict):
             raise TypeError("not an object")
@@ -152,7 +161,8 @@ def read(folder: Path) -> Release:
             f"the manifest of release {folder.name} cannot be read: {error}",
             remedy=f"look at {path}; nothing was touched. A release that is not live may be removed by hand",
         ) from error
-    return Release(folder, manifest)
+    _read[folder] = version, Release(folder, manifest)
+    return _read[folder][1]
 
 
 def _thawed(value: Any) -> Any:
@@ -228,7 +238,8 @@ def begin(layout: Layout, **facts: Any) -> Release:
 def find(layout: Layout, word: str, current: Release | None) -> Release:
     """The release an operator means: a name, a unique prefix of one, a revision or a prefix of it, `previous`.
 
-    A word of digits and dashes is always a name. Raises NoSuchRelease, listing candidates when ambiguous.
+    A word of digits and dashes is always a name. Raises NoSuchRelease, listing candidates when ambiguous,
+    and ReleaseNotUsable where its manifest cannot be read.
     """
     releases, broken = readable(layout)
     if word == "previous":
@@ -240,7 +251,9 @@ def find(layout: Layout, word: str, current: Release | None) -> Release:
         found = [r for r in releases if r.name.startswith(word)]
         for name, reason in broken.items():
             if name == word:
-                raise reason
+                raise ReleaseNotUsable(
+                    f"release {name} cannot be used: {reason.message}", remedy=reason.remedy
+                ) from reason
     elif re.fullmatch(r"[0-9a-f]{4,64}", word):
         found = [r for r in releases if r.manifest.revision.startswith(word)]
         good = [r for r in found if r.is_good]
@@ -270,8 +283,9 @@ def before_current(releases: list[Release], current: Release | None) -> Release 
 
 def last_live(layout: Layout) -> Release | None:
     """The release that went live last, by the number of its activation; none where none ever did."""
-    lived = [release for release in readable(layout)[0] if release.activated_sequence]
-    return max(lived, key=lambda release: release.activated_sequence, default=None)
+    return max(
+        (r for r in readable(layout)[0] if r.activated_sequence), key=lambda r: r.activated_sequence, default=None
+    )
 
 
 def last_good(releases: list[Release]) -> Release | None:

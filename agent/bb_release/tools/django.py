@@ -10,9 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bb_release.tools import stage
 from bb_release.tools.process import Completed, ProcessFailed, run
 
-PROBE = Path(__file__).parents[1] / "inside" / "probe.py"
+CHECK = ("check",)
+CHECK_DEPLOY = ("check", "--deploy")
+COLLECT_STATIC = ("collectstatic", "--noinput", "--verbosity", "1")
+MIGRATE = ("migrate", "--noinput")
+STAGED = (CHECK, CHECK_DEPLOY, COLLECT_STATIC, MIGRATE)  # what one stage may be asked for
 
 
 @dataclass(frozen=True)
@@ -25,19 +30,14 @@ class Project:
     env: Mapping[str, str]
     pass_fds: Sequence[int] = ()
     on_line: Callable[[str], None] | None = None
+    stage: bool = False  # whether Django is loaded once for several commands, where the project bears it
 
 
 def manage(project: Project, *arguments: str, timeout_seconds: float | None, low_priority: bool = True) -> Completed:
     """Run `manage.py` with arguments. Raises ProcessFailed."""
-    return run(
-        [project.python, project.manage, *arguments],
-        cwd=project.folder,
-        env=project.env,
-        timeout_seconds=timeout_seconds or None,
-        on_line=project.on_line,
-        pass_fds=project.pass_fds,
-        low_priority=low_priority,
-    )
+    words = [project.manage, *arguments]
+    staged = {"words": words} if arguments in STAGED else {}
+    return _run(project, staged, [project.python, *words], timeout_seconds, low_priority=low_priority)
 
 
 @cache
@@ -56,19 +56,35 @@ def ask(
 ) -> dict[str, Any]:
     """Ask Django a question of `inside/probe.py`; the answer comes by a file. Raises ProcessFailed."""
     answer.write_bytes(b"")
-    argv: list[str | Path] = [project.python, PROBE, question, answer, project.manage, json.dumps(arguments)]
+    words = [project.manage, *CHECK]
+    request = {"words": words, "question": question, "answer": str(answer), "arguments": arguments}
+    argv: list[str | Path] = [project.python, stage.PROGRAM, "-", json.dumps(request)]
     try:
-        done = run(
-            argv,
-            cwd=project.folder,
-            env=project.env,
-            timeout_seconds=timeout_seconds or None,
-            on_line=project.on_line,
-            pass_fds=project.pass_fds,
-        )
+        done = _run(project, request, argv, timeout_seconds, low_priority=False)
         facts = json.loads(answer.read_bytes())
     except ValueError as error:
         raise ProcessFailed([str(word) for word in argv], "gave no answer", done.output, 0) from error
     if not isinstance(facts, dict):
         raise ProcessFailed([str(word) for word in argv], "gave no answer", done.output, 0)
     return facts
+
+
+def _run(
+    project: Project, staged: Mapping[str, Any], alone: Sequence[str | Path], timeout_seconds: float | None, *,
+    low_priority: bool,
+) -> Completed:  # fmt: skip
+    """In the stage where there is one, else in a process of its own."""
+    limit = timeout_seconds or None
+    if project.stage and staged:
+        place = stage.Place(project.python, project.folder, project.env, tuple(project.pass_fds))
+        others = [[project.manage, *words] for words in STAGED]
+        done = stage.run(
+            place, {**staged, "others": others},
+            timeout_seconds=limit, on_line=project.on_line, low_priority=low_priority,
+        )  # fmt: skip
+        if done is not None:
+            return done
+    return run(
+        alone, cwd=project.folder, env=project.env, timeout_seconds=limit, on_line=project.on_line,
+        pass_fds=project.pass_fds, low_priority=low_priority,
+    )  # fmt: skip

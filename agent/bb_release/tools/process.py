@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import selectors
 import signal
 import subprocess
@@ -14,13 +13,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
+from typing import IO, Protocol
+
+from bb_release.tools.mask import Mask as Mask
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KEPT_LINES = 40
 TERM_GRACE_SECONDS = 10.0
+TimeLimit = subprocess.TimeoutExpired  # what `wait` raises
 
-_running: list[subprocess.Popen[bytes]] = []
+
+class Running(Protocol):
+    """A program under way, in the manner of subprocess.Popen, which is one; the leader of a process group."""
+
+    pid: int
+    returncode: int | None
+    stdin: IO[bytes] | None
+    stdout: IO[bytes] | None
+    stderr: IO[bytes] | None
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+_running: list[Running] = []
 
 
 class ProcessFailed(Exception):
@@ -40,33 +56,6 @@ class Completed:
 
     returncode: int
     output: str
-
-
-class Mask:
-    """Replaces secrets before anything is written anywhere.
-
-    That is each value of at least 8 characters, each such line of it (a key has many), the password inside of an
-    address (DATABASE_URL), and whatever stands where a password stands in any address.
-    """
-
-    _IN_ADDRESS = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
-
-    def __init__(self, secrets: Sequence[str] = ()) -> None:
-        found = {part for secret in secrets for part in (secret, *secret.splitlines()) if len(part) >= 8}
-        found |= {password for secret in secrets for password in _passwords(secret)}
-        self._secrets = sorted(found, key=len, reverse=True)
-
-    def __call__(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "****")
-        return self._IN_ADDRESS.sub(r"\1****", text)
-
-
-def _passwords(text: str) -> Iterator[str]:
-    """The password of an address, as it is written there and as programs see it; short ones hide too little else."""
-    match = re.search(r"://[^/\s:@]*:([^/\s@]+)@", text)
-    if match:
-        yield from (word for word in (match[1], unquote(match[1])) if len(word) >= 4)
 
 
 def environment(extra: Mapping[str, str] | None = None, *, passed: Sequence[str] = ()) -> dict[str, str]:
@@ -118,106 +107,144 @@ def run(
     Raises ProcessFailed: not found, time limit, or (with `check`) a non-zero exit code or a signal.
     An exception raised while it runs (an interruption) ends the whole process group first.
     """
+    process = start(argv, cwd=cwd, env=env, capture=capture, pass_fds=pass_fds, stdin=stdin is not None)
+    if low_priority:
+        lower(process)
+    watch = Watch(process, argv, timeout_seconds=timeout_seconds, on_line=on_line, capture=capture)
+    return watch.to_the_end(check=check, stdin=stdin)
+
+
+def start(
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | str = "/",
+    env: Mapping[str, str] | None = None,
+    capture: bool = False,
+    pass_fds: Sequence[int] = (),
+    stdin: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start a program, which `never_left_running` ends; a `Watch` sees to the rest. Raises ProcessFailed."""
     words = [str(word) for word in argv]
     try:
         process = subprocess.Popen(
-            words,
-            cwd=cwd,
-            env=dict(env) if env is not None else environment(),
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if capture else subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=tuple(pass_fds),
-        )
+            words, cwd=cwd, env=dict(env) if env is not None else environment(), pass_fds=tuple(pass_fds),
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if capture else subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
     except OSError as error:
         raise ProcessFailed(words, f"could not be started: {error.strerror}", "", None) from error
     _running.append(process)
-    if low_priority:
-        _lower(process.pid)
-    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-    captured = bytearray()
-    tail: deque[str] = deque(maxlen=KEPT_LINES)
-    try:
-        if stdin is not None and process.stdin is not None:
-            with suppress(BrokenPipeError), process.stdin:  # not every program reads all it is given
-                process.stdin.write(stdin)
-        in_time = _read_output(process, deadline, captured if capture else None, tail, on_line)
-        if in_time:
-            process.wait(None if deadline is None else max(0.1, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        in_time = False
-    except BaseException:
-        end_group(process)
-        raise
-    finally:
-        if process in _running:
-            _running.remove(process)
-    if not in_time:
-        end_group(process)
-        raise ProcessFailed(words, f"did not end within {timeout_seconds:g} s", "\n".join(tail), None)
-    output = captured.decode("utf-8", "replace") if capture else "\n".join(tail)
-    if check and process.returncode != 0:
-        reason = (
-            f"was ended by signal {-process.returncode}, {signal.strsignal(-process.returncode)}"
-            if process.returncode < 0
-            else f"ended with exit code {process.returncode}"
-        )
-        shown = "\n".join(tail) or output
-        raise ProcessFailed(words, reason, shown, process.returncode)
-    return Completed(process.returncode, output)
+    return process
 
 
-def _read_output(
-    process: subprocess.Popen[bytes],
-    deadline: float | None,
-    captured: bytearray | None,
-    tail: deque[str],
-    on_line: Callable[[str], None] | None,
-) -> bool:
-    """Read until the pipes close or the program has ended; False when the deadline passed first."""
+class Watch:
+    """Sees a program to its end: its output line by line, its time limit, and the end of its whole group."""
 
-    def take(raw: bytes) -> None:
+    def __init__(
+        self, process: Running, argv: Sequence[str | Path], *, timeout_seconds: float | None,
+        on_line: Callable[[str], None] | None, capture: bool = False,
+    ) -> None:  # fmt: skip
+        self.tail: deque[str] = deque(maxlen=KEPT_LINES)
+        self._argv = [str(word) for word in argv]
+        self._limit = timeout_seconds
+        self._deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        self._on_line = on_line
+        self._captured = bytearray() if capture else None
+        self.follow(process)
+
+    def follow(self, process: Running) -> None:
+        """From here on another program is watched: lines and time limit go on."""
+        self._process, self._partial = process, b""
+        if process not in _running:
+            _running.append(process)
+
+    def until(self, descriptor: int) -> None:
+        """Read until something can be read from a descriptor, or the program has ended. Raises ProcessFailed."""
+        with self._ended_on_error():
+            self._read(descriptor)
+
+    def to_the_end(self, *, check: bool = True, stdin: bytes | None = None) -> Completed:
+        """What `run` returns and raises."""
+        process = self._process
+        with self._ended_on_error():
+            if stdin is not None and process.stdin is not None:
+                with suppress(BrokenPipeError), process.stdin:  # not every program reads all it is given
+                    process.stdin.write(stdin)
+            self._read(None)
+            left = None if self._deadline is None else max(0.1, self._deadline - time.monotonic())
+            code = process.wait(left)
+        _running.remove(process)
+        shown = "\n".join(self.tail)
+        output = shown if self._captured is None else self._captured.decode("utf-8", "replace")
+        if check and code != 0:
+            reason = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"
+            reason += f", {signal.strsignal(-code)}" if code < 0 else ""
+            raise ProcessFailed(self._argv, reason, shown or output, code)
+        return Completed(code, output)
+
+    def take(self, raw: bytes) -> None:
+        """One line of output."""
         line = raw.decode("utf-8", "replace").rstrip("\r\n")
-        tail.append(line)
-        if on_line is not None:
-            on_line(line)
+        self.tail.append(line)
+        if self._on_line is not None:
+            self._on_line(line)
 
-    lines = process.stderr if captured is not None else process.stdout
-    streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
-    partial = b""
-    with selectors.DefaultSelector() as selector:
-        for stream in streams:
-            os.set_blocking(stream.fileno(), False)
-            selector.register(stream, selectors.EVENT_READ)
-        ended_at: float | None = None
-        while selector.get_map():
-            if deadline is not None and time.monotonic() > deadline:
-                return False
-            if process.poll() is not None:
-                # a grandchild may keep the pipe open for ever: what is in it now is read, no more is waited for
-                ended_at = ended_at or time.monotonic()
-            ready = selector.select(0.05 if ended_at is not None else 0.2)
-            if ended_at is not None and time.monotonic() - ended_at > (5.0 if ready else 1.0):  # it may also chatter
-                break
-            for key, _ in ready:
-                chunk = os.read(key.fd, 65536)
-                if not chunk:
-                    selector.unregister(key.fileobj)
-                elif key.fileobj is lines:
-                    *whole, partial = (partial + chunk).split(b"\n")
-                    for raw in whole:
-                        take(raw)
-                elif captured is not None:
-                    captured.extend(chunk)
-    if partial:
-        take(partial)
-    for stream in streams:
-        stream.close()
-    return True
+    @contextmanager
+    def _ended_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            end_group(self._process)
+            if isinstance(error, TimeLimit):
+                late = f"did not end within {self._limit:g} s"
+                raise ProcessFailed(self._argv, late, "\n".join(self.tail), None) from None
+            raise
+
+    def _read(self, descriptor: int | None) -> None:
+        """Read until the pipes close or the program has ended. Raises TimeoutExpired when the deadline is first."""
+        process = self._process
+        lines = process.stdout if self._captured is None else process.stderr
+        streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
+        with selectors.DefaultSelector() as selector:
+            for stream in streams:
+                os.set_blocking(stream.fileno(), False)
+                selector.register(stream, selectors.EVENT_READ)
+            if descriptor is not None:
+                selector.register(descriptor, selectors.EVENT_READ)
+            ended_at: float | None = None
+            while selector.get_map():
+                if self._deadline is not None and time.monotonic() > self._deadline:
+                    raise TimeLimit(self._argv, self._limit or 0.0)
+                if process.poll() is not None:
+                    # a grandchild may keep the pipe open for ever: what is in it now is read, no more is waited for
+                    ended_at = ended_at or time.monotonic()
+                ready = selector.select(0.05 if ended_at is not None else 0.2)
+                if ended_at is not None and time.monotonic() - ended_at > (5.0 if ready else 1.0):  # it may chatter
+                    break
+                for key, _ in ready:
+                    if key.fileobj == descriptor:
+                        continue
+                    chunk = os.read(key.fd, 65536)
+                    if not chunk:
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is lines:
+                        *whole, self._partial = (self._partial + chunk).split(b"\n")
+                        for raw in whole:
+                            self.take(raw)
+                    elif self._captured is not None:
+                        self._captured.extend(chunk)
+                # what was said before the descriptor became readable is in the pipe already, and is read first
+                if [key.fileobj for key, _ in ready] == [descriptor]:
+                    break
+        if self._partial:
+            self.take(self._partial)
+            self._partial = b""
+        if descriptor is None:
+            for stream in streams:
+                stream.close()
 
 
-def end_group(process: subprocess.Popen[bytes], grace_seconds: float = TERM_GRACE_SECONDS) -> None:
+def end_group(process: Running, grace_seconds: float = TERM_GRACE_SECONDS) -> None:
     """TERM, then KILL, for the whole process group of a program we started; then wait for it."""
     for number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
         try:
@@ -226,11 +253,13 @@ def end_group(process: subprocess.Popen[bytes], grace_seconds: float = TERM_GRAC
             break
         try:
             process.wait(patience)
-        except subprocess.TimeoutExpired:
+        except TimeLimit:
             continue
     for stream in (process.stdout, process.stderr, process.stdin):
         if stream is not None:
             stream.close()
+    with suppress(ValueError):
+        _running.remove(process)
 
 
 @contextmanager
@@ -239,7 +268,7 @@ def never_left_running() -> Iterator[None]:
     try:
         yield
     finally:
-        for process in _running:
+        for process in reversed(_running[:]):  # a child of the stage before the stage
             end_group(process)
 
 
@@ -254,9 +283,9 @@ def replace_self(argv: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str
         raise ProcessFailed(words, f"could not be started: {error.strerror}", "", None) from error
 
 
-def _lower(pid: int) -> None:
+def lower(process: Running) -> None:
     """Low CPU priority, so that building does not slow the live site. Not being allowed to is no failure."""
     try:
-        os.setpriority(os.PRIO_PROCESS, pid, 10)
+        os.setpriority(os.PRIO_PROCESS, process.pid, 10)
     except OSError:
         return

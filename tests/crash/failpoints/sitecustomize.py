@@ -15,6 +15,7 @@ import fcntl
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -126,7 +127,8 @@ def _saboteur() -> None:
         original = subprocess.Popen.__init__
 
         def start(self, *given, **named):
-            named["pass_fds"] = ()
+            handed = named.get("pass_fds", ())
+            named["pass_fds"] = tuple(n for n in handed if stat.S_ISSOCK(os.fstat(n).st_mode))  # not the stage's
             original(self, *given, **named)
 
         subprocess.Popen.__init__ = start
@@ -160,6 +162,16 @@ def _makes(path, flags=0, *rest) -> bool:
     return bool(flags & os.O_CREAT)
 
 
+def _boot_clock(which, _real=time.clock_gettime):
+    """libfaketime moves this clock too, which no jump of a host's clock does: the kernel tells it otherwise as well."""
+    if which != time.CLOCK_BOOTTIME:
+        return _real(which)
+    with open("/proc/uptime") as file:
+        return float(file.read().split()[0])
+
+
+if os.environ.get("FAKETIME"):
+    time.clock_gettime = _boot_clock
 if _at or _trace or _sabotage:
     for _name in ("rename", "replace", "unlink", "remove", "symlink", "link", "mkdir", "rmdir", "fsync", "fdatasync",
                   "truncate", "ftruncate", "pwrite", "fchmod", "chmod"):  # fmt: skip

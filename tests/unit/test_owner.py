@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bb_release.actions import run
+from bb_release.actions import owner
 
 # made by ssh-keygen, named by ssh-keygen -lf
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAII52Ua6+4dvYCmJPwK0/FPQMzmS/aOdrhhRWroFH/bsL"
@@ -17,13 +17,13 @@ def test_the_key_of_the_login_is_named_as_ssh_names_it(tmp_path: Path, monkeypat
     (tmp_path / "auth").write_text(f"publickey {KEY}\n")
     monkeypatch.setenv("SSH_USER_AUTH", str(tmp_path / "auth"))
     monkeypatch.setenv("SSH_CLIENT", "192.0.2.7 5022 22")
-    assert run.who_runs().endswith(f" from 192.0.2.7 key {FINGERPRINT}")
+    assert owner.who_runs().endswith(f" from 192.0.2.7 key {FINGERPRINT}")
 
 
 @pytest.mark.parametrize("content", ["", "password", "publickey", "publickey ssh-rsa !!!", "publickey a b c", "\udcff"])
 def test_what_sshd_did_not_write_names_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
     (tmp_path / "auth").write_bytes(content.encode("utf-8", "surrogateescape"))
     monkeypatch.setenv("SSH_USER_AUTH", str(tmp_path / "auth"))
-    assert [] == run.ssh_keys()
+    assert [] == owner.ssh_keys()
     monkeypatch.setenv("SSH_USER_AUTH", str(tmp_path / "none"))
-    assert [] == run.ssh_keys()
+    assert [] == owner.ssh_keys()

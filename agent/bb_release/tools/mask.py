@@ -1,0 +1,35 @@
+"""What is said and written shows no secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from urllib.parse import unquote
+
+
+class Mask:
+    """Replaces secrets before anything is written anywhere.
+
+    That is each value of at least 8 characters, each such line of it (a key has many), the password inside of an
+    address (DATABASE_URL), and whatever stands where a password stands in any address.
+    """
+
+    # TOKEN: what our own remedies put there for a person to replace
+    _IN_ADDRESS = re.compile(r"(://[^/\s:@]*:)(?!TOKEN@)[^/\s@]+(?=@)")
+
+    def __init__(self, secrets: Sequence[str] = ()) -> None:
+        found = {part for secret in secrets for part in (secret, *secret.splitlines()) if len(part) >= 8}
+        found |= {password for secret in secrets for password in _passwords(secret)}
+        self._secrets = sorted(found, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "****")
+        return self._IN_ADDRESS.sub(r"\1****", text)
+
+
+def _passwords(text: str) -> Iterator[str]:
+    """The password of an address, as it is written there and as programs see it; short ones hide too little else."""
+    match = re.search(r"://[^/\s:@]*:([^/\s@]+)@", text)
+    if match:
+        yield from (word for word in (match[1], unquote(match[1])) if len(word) >= 4)
