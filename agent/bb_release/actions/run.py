@@ -185,8 +185,13 @@ def site_state(app: App) -> str:
         return f"{error.message}; {health_now(app)}"
     if live is None:
         last = releases.last_live(app.layout)
-        return f"{not_live(app).message}: {last.switch_command}; {health_now(app)}" if last else "nothing is live yet"
+        return f"{not_live(app).message}: {command_to(last)}; {health_now(app)}" if last else "nothing is live yet"
     return f"still on {live.describe()}, {health_now(app)}"
+
+
+def command_to(release: Release) -> str:
+    """What a person types to make a release live."""
+    return f"bb-release switch {release.name}" + ("" if release.is_good else " --force")
 
 
 def not_live(app: App) -> NoSuchRelease:
@@ -195,7 +200,7 @@ def not_live(app: App) -> NoSuchRelease:
     if last is None:
         return NoSuchRelease("nothing is live yet", remedy="bb-release deploy")
     return NoSuchRelease(
-        f"{app.layout.current} is not there, and {last.describe()} was live last", remedy=last.switch_command
+        f"{app.layout.current} is not there, and {last.describe()} was live last", remedy=command_to(last)
     )
 
 

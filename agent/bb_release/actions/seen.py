@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bb_release.actions.instances import manager_for
-from bb_release.actions.run import health_now
+from bb_release.actions.run import command_to, health_now
 from bb_release.errors import NotHealthy, NotTheOwner, StateUnreadable
 from bb_release.model import activation, lock
 from bb_release.model import release as releases
@@ -71,7 +71,7 @@ def last_live(app: App) -> Release | None:
 
 
 def switch_to(release: Release) -> str:
-    return release.switch_command
+    return command_to(release)
 
 
 def way_on(app: App, live: Release) -> str:

@@ -119,11 +119,6 @@ class Release:
     def describe(self) -> str:
         return f"{self.name} ({self.short})"
 
-    @property
-    def switch_command(self) -> str:
-        """What a person types to make it live."""
-        return f"bb-release switch {self.name}" + ("" if self.is_good else " --force")
-
     def mark(self, state: State | None = None, **changes: Any) -> Release:
         """Write a changed manifest and return the release as it is now. Raises OSError."""
         if state is not None:
