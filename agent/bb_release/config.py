@@ -175,8 +175,9 @@ def _handover(unit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What does not go with the way in which a unit is handed over."""
     name, way, socket = str(unit.get("name", "")), unit.get("handover", ""), unit.get("socket", "")
     template = name.endswith(("@", "@.service"))
-    if way in ("socket", "blue-green") and unit.get("kind", "systemd") != "systemd":
-        yield "handover", f'"{way}" is for units of systemd only'
+    group = way == "socket" and unit.get("kind") == "supervisor" and name.endswith(":*")
+    if way in ("socket", "blue-green") and unit.get("kind", "systemd") != "systemd" and not group:
+        yield "handover", f'"{way}" is for units of systemd' + (", and groups (shop:*)" if way == "socket" else " only")
     if template and way != "blue-green":
         yield "name", 'is a template, of which handover = "blue-green" starts instances'
     if way != "blue-green":

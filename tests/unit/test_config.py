@@ -108,6 +108,13 @@ def test_the_environment_may_be_that_of_a_unit(tmp_path: Path) -> None:
     assert ("", {"A": "1"}) == (plain.environment_unit, plain.inline_environment)
 
 
+def test_a_group_of_supervisor_may_be_handed_over_by_its_socket(tmp_path: Path) -> None:
+    unit = '{name = "shop:*", kind = "supervisor", socket = "/s", handover = "socket"}'
+    assert "socket" == config.load(write(tmp_path, f"{GOOD}units = [{unit}]\n")).units[0].handover
+    (line,) = mistakes(write(tmp_path, f"{GOOD}units = [{unit.replace(':*', '')}]\n"))
+    assert 'units[0].handover: "socket" is for units of systemd, and groups (shop:*)' == line
+
+
 def test_a_template_is_handed_over_blue_green_with_or_without_a_socket(tmp_path: Path) -> None:
     text = (
         'units = [{name = "shop@.service", handover = "blue-green", socket = "/run/shop/active.sock"}, '

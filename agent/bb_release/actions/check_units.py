@@ -90,6 +90,8 @@ def handovers(app: App) -> Iterator[Fact]:
             yield Fact(f"{unit.name} is started beside itself: no request waits or fails")
         elif unit.handover != "restart" and unit.kind == "systemd" and _sockets(unit.name, user=unit.user):
             yield Fact(f"{unit.name} has a socket: requests wait in it while the service restarts")
+        elif unit.handover == "socket" and unit.kind == "supervisor":
+            yield Fact(f"the programs of {unit.name} are restarted one after the other: no request fails")
         elif unit.kind == "systemd":
             yield warn(COST.format(unit.name),
                        'give it a socket unit (bb-release units shows one), or handover = "blue-green"')  # fmt: skip
