@@ -88,6 +88,11 @@ def supervisord() -> Iterator[Supervisord]:
             f"{sys.executable} {folder}/serve.py",
             f"socket=unix://{folder}/web.sock\nnumprocs=2\nprocess_name=%(program_name)s_%(process_num)02d",
         ).replace("[program:", "[fcgi-program:")
+        + program(
+            "bound",
+            f"{sys.executable} {folder}/serve.py gunicorn",
+            f"socket=unix://{folder}/bound.sock\nnumprocs=2\nprocess_name=%(program_name)s_%(process_num)02d",
+        ).replace("[program:", "[fcgi-program:")
     )
     (folder / "serve.py").write_text(SERVE)
     started = subprocess.Popen(
@@ -210,6 +215,14 @@ def test_supervisor_programs_with_one_socket_take_over_from_each_other_and_no_re
         with pytest.raises(UnitsNotRestarted, match="cannot take over from each other") as refused:
             supervisord.unit(other, handover="socket").check_can("restart")
         assert "[fcgi-program:x]" in refused.value.remedy
+
+
+def test_supervisor_a_unix_socket_that_gunicorn_would_remove_is_refused(supervisord: Supervisord) -> None:
+    unit = supervisord.unit("bound:*", handover="socket")
+    unit.start()
+    with pytest.raises(UnitsNotRestarted, match="gunicorn removes a unix socket") as refused:
+        unit.check_can("restart")
+    assert "socket=tcp://127.0.0.1:PORT" in refused.value.remedy
 
 
 def test_supervisor_crash(supervisord: Supervisord) -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 import xmlrpc.client
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from xml.parsers.expat import ExpatError
@@ -110,8 +111,15 @@ class SupervisorUnit:
         if len(infos) < 2 or not all(path.startswith("socket:") for path in inputs) or len(inputs) > 1:
             raise UnitsNotRestarted(
                 f"the programs of {self._settings.name} cannot take over from each other: it takes two, and one socket",
-                remedy="write it as an [fcgi-program:x] with socket=, numprocs=2 and gunicorn --bind fd://0;"
-                ' or handover = "restart"',
+                remedy="write it as an [fcgi-program:x] with socket=tcp://127.0.0.1:PORT, numprocs=2 and gunicorn"
+                ' --bind fd://0; or handover = "restart"',
+            )
+        gunicorns = [pid for info in infos if (pid := int(info["pid"])) and "gunicorn" in " ".join(host.words_of(pid))]
+        if gunicorns and any(path[8:-1] in _unix_sockets() for path in inputs):
+            raise UnitsNotRestarted(
+                f"gunicorn removes a unix socket when it ends: the first program of {self._settings.name} would close"
+                " the site",
+                remedy="give the [fcgi-program:x] a socket=tcp://127.0.0.1:PORT, and nginx the same",
             )
 
     def stop_command(self) -> str:
@@ -274,3 +282,9 @@ def _input_of(pid: int) -> str:
         return os.readlink(f"/proc/{pid}/fd/0")
     except OSError:
         return ""
+
+
+def _unix_sockets() -> set[str]:
+    """The inodes of this host's unix sockets that have a path (proc(5), /proc/net/unix)."""
+    lines = [line.split() for line in Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines()]
+    return {words[6] for words in lines[1:] if len(words) > 7}
