@@ -101,14 +101,15 @@ def handovers(app: App) -> Iterator[Fact]:
 
 def rights(app: App) -> Iterator[Fact]:
     """Whether the deploy user may restart each unit of the system, exactly and without a password."""
-    ours = [unit for unit in instances.every(app) if unit.kind == "systemd" and not unit.user]
+    ours = [unit for unit in app.units if unit.kind == "systemd" and not unit.user]
     owner = filesystem.name_of(app.root.stat().st_uid)
     if not ours or owner == "root":
         return
     well = []
     for unit in ours:
-        wanted = unit_rights.grants(replace(app, units=(unit,)), _sockets(unit.name))
-        by_polkit = _allowed(unit)
+        alone = replace(app, units=(unit,))
+        wanted = unit_rights.grants(alone, _sockets(unit.name))
+        by_polkit = all(_allowed(each) for each in instances.every(alone))
         for each, verbs in wanted.items():
             by_sudo = [systemctl.sudo_allows(verb, each, user=owner) for verb in verbs]
             if all(by_sudo) or (by_polkit and None in by_sudo):
