@@ -10,7 +10,9 @@ import pytest
 from bb_release import errors
 from bb_release.cli import command_line
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+PROJECT = Path(__file__).resolve().parents[1]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+SECURITY = (PROJECT / "SECURITY.md").read_text(encoding="utf-8")
 EXIT_CODES = (0, 1, 2, 3, 4, 10, 11, 12, 20, 21, 130)
 ERRORS = sorted([*errors.ReleaseError.__subclasses__(), errors.Interrupted], key=lambda kind: kind.code)
 
@@ -76,6 +78,19 @@ def test_every_kind_of_error_has_a_listed_exit_code(kind: type[errors.Explained]
 
 def test_the_table_of_error_codes_has_every_kind_once_and_no_other() -> None:
     assert [kind.code for kind in ERRORS] == sorted(cell.strip("`") for cell in table("### Error codes"))
+
+
+def test_every_promise_of_security_names_tests_that_there_are() -> None:
+    rows = SECURITY.split("## What is promised")[1].split("\n## ")[0].splitlines()
+    promises = [row for row in rows if row.startswith("|")][2:]
+    assert [] == [row for row in promises if "`tests/" not in row]
+    named = re.findall(r"`(tests/[^`]+)`", SECURITY)
+    assert [] == [name for name in named if not (PROJECT / name).exists()]
+
+
+def test_every_test_of_security_stands_behind_a_promise() -> None:
+    there = [path.relative_to(PROJECT).as_posix() for path in (PROJECT / "tests/security").glob("test_*.py")]
+    assert [] == [name for name in there if name not in SECURITY]
 
 
 def test_the_shape_of_the_demo_has_nothing_left_that_differs_from_run_to_run() -> None:

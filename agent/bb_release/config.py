@@ -146,6 +146,8 @@ def _across(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str
         secret = _LOOKS_SECRET.search(name) or (isinstance(value, str) and URL_PASSWORD.search(value))
         if secret and name not in known:
             yield ("environment", name), f"{SECRET}: put it into env_file, or its name into public"
+    if bool(raw.get("verify")) != bool(raw.get("signers")):
+        yield ("verify",), "needs signers, and they need it: what has to be signed, and a file of the keys that count"
     health = raw.get("health")
     headers = health.get("headers") if isinstance(health, dict) else None
     for name in headers if isinstance(headers, dict) else ():

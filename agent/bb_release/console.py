@@ -9,9 +9,10 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 from bb_release.errors import Explained
+from bb_release.tools.process import visible
 
 _spoken = ("bb-release", re.compile(r"(?!)"))  # how the app is named, and where: nowhere
 
@@ -32,12 +33,16 @@ def spoken(text: str) -> str:
     )
 
 
+def _print(text: str = "", *, file: TextIO | None = None, flush: bool = False) -> None:
+    print(visible(text), file=file, flush=flush)
+
+
 def print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, default=str))
+    _print(json.dumps(value, indent=2, default=str))
 
 
 def print_line(text: str) -> None:
-    print(text, flush=True)
+    _print(text, flush=True)
 
 
 def bold_red(text: str) -> str:
@@ -48,14 +53,15 @@ def bold_red(text: str) -> str:
 
 def print_error(error: Explained) -> None:
     """The error block: what failed, in what state the site is, what to do, where the log is."""
-    lines = [bold_red(f"error: {error.code}"), f"  {error.message}"]
+    lines = [f"  {error.message}"]
     lines += [f"    {line}" for line in error.details.splitlines()]
     for name, text in (("site", error.site), ("remedy", spoken(error.remedy)), ("log", spoken(error.log))):
         if text:
             first, *rest = text.splitlines()
             lines += [f"  {name + ':':<8} {first}", *(f"    {line}" for line in rest)]
     try:
-        print("\n".join(lines), file=sys.stderr)
+        print(bold_red(f"error: {error.code}"), file=sys.stderr)
+        _print("\n".join(lines), file=sys.stderr)
     except OSError:  # the terminal is gone; the log has it all
         return
 
@@ -71,45 +77,48 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as what is in them."""
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
     for row in [heads, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        _print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def local_time(text: str | None) -> str:
     """A moment in the local zone and in UTC; once, where they are the same."""
     if not text:
         return "-"
-    moment = datetime.fromisoformat(text)
-    here = moment.astimezone()
+    try:
+        moment = datetime.fromisoformat(text)
+        here = moment.astimezone()
+    except (ValueError, OverflowError):  # somebody else's line in the journal
+        return ascii(text)
     utc = f" ({moment:%H:%M:%S} UTC)" if here.utcoffset() else ""
     return f"{here:%Y-%m-%d %H:%M:%S %Z}{utc}"
 
 
 def print_status(facts: dict[str, Any]) -> None:
-    print(f"{facts['app']} in {facts['root']}")
+    _print(f"{facts['app']} in {facts['root']}")
     if facts["release"] is None:
-        print(f"  live:     nothing; {facts['last']} was live last" if facts["last"] else "  nothing is live yet")
+        _print(f"  live:     nothing; {facts['last']} was live last" if facts["last"] else "  nothing is live yet")
     else:
-        print(f"  live:     {facts['release']} ({facts['revision'][:7]}, {facts['ref']}), {facts['state']}")
-        print(f"  since:    {local_time(facts['since'])}")
-        print(f"  health:   {facts['health']}")
+        _print(f"  live:     {facts['release']} ({facts['revision'][:7]}, {facts['ref']}), {facts['state']}")
+        _print(f"  since:    {local_time(facts['since'])}")
+        _print(f"  health:   {facts['health']}")
         for unit in facts["units"]:
             pid = f", process {unit['pid']}" if unit["pid"] else ""
             old = spoken(", started before its environment changed: bb-release restart") if unit["outdated"] else ""
             proof = f", proven by {unit['proof']}" if unit["proof"] else ""
             other = f", runs from {', '.join(unit['other_releases'])}" if unit["other_releases"] else ""
-            print(f"  unit:     {unit['name']}: {unit['summary']}{pid}{proof}{other}{old}")
+            _print(f"  unit:     {unit['name']}: {unit['summary']}{pid}{proof}{other}{old}")
     for each in facts["database"]:
-        print(f"  database: ahead by {_few(each['migrations'])} (release {each['release']})")
+        _print(f"  database: ahead by {_few(each['migrations'])} (release {each['release']})")
     if facts["hold"]:
         held = facts["hold"]
-        print(f"  hold:     by {held['who']} since {held['since']}: {held['reason']} ({spoken('bb-release unhold')})")
+        _print(f"  hold:     by {held['who']} since {held['since']}: {held['reason']} ({spoken('bb-release unhold')})")
     if facts["run"]:
         run = facts["run"]
         who = f"{run.get('action')} by {run.get('who')} since {run.get('since')}"
         killed = "a program that a killed run left still writes; the run was: " if run["killed"] else ""
-        print(f"  running:  {killed}{who}")
+        _print(f"  running:  {killed}{who}")
     for each in facts["to_do"]:
-        print(f"  remedy:   {each['do']}   # {each['why']}")
+        _print(f"  remedy:   {each['do']}   # {each['why']}")
 
 
 def _few(names: Sequence[str]) -> str:
@@ -118,7 +127,7 @@ def _few(names: Sequence[str]) -> str:
 
 def print_releases(rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
-        print("no release yet: bb-release deploy")
+        _print("no release yet: bb-release deploy")
         return
     table = []
     for row in rows:
@@ -134,9 +143,9 @@ def print_history(lines: Sequence[dict[str, Any]], there: int) -> None:
     """The lines, and of how many."""
     for line in lines:
         rest = "  ".join(f"{k}={v}" for k, v in line.items() if k not in ("at", "event") and v != "")
-        print(f"{local_time(str(line.get('at', '')) or None)}  {line.get('event')}  {rest}")
+        _print(f"{local_time(str(line.get('at', '')) or None)}  {line.get('event')}  {rest}")
     if len(lines) < there:
-        print(f"the last {len(lines)} of {there} lines; --last N shows more")
+        _print(f"the last {len(lines)} of {there} lines; --last N shows more")
 
 
 def print_log_line(raw: str) -> None:
@@ -144,53 +153,53 @@ def print_log_line(raw: str) -> None:
     try:
         line = json.loads(raw)
         event, at = line.pop("event"), line.pop("timestamp", "")[11:19]
-    except (ValueError, AttributeError, KeyError):
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return  # torn by a crash
     text = line.get("line") or line.get("text") or "  ".join(f"{k}={v}" for k, v in line.items())
-    print(f"{at} {text}" if event in ("output", "said") else f"{at} {event} {text}", flush=True)
+    _print(f"{at} {text}" if event in ("output", "said") else f"{at} {event} {text}", flush=True)
 
 
 def print_begun(file: str, found: Sequence[str], missing: Sequence[str], commands: Sequence[str]) -> None:
     """What `init` found, what a person has to know, and what to type next."""
-    print(f"wrote {file}\n\nfound:")
+    _print(f"wrote {file}\n\nfound:")
     for line in found:
-        print(f"  {line}")
+        _print(f"  {line}")
     if missing:
-        print("\nnot found, or for you to decide:")
+        _print("\nnot found, or for you to decide:")
         for line in missing:
-            print(f"  {line}")
-    print("\nnext, after a look at the file:")
+            _print(f"  {line}")
+    _print("\nnext, after a look at the file:")
     for number, line in enumerate(commands, 1):
-        print(f"  {number}. {line}")
+        _print(f"  {number}. {line}")
 
 
 def print_check(groups: dict[str, list[tuple[str, str, str]]], todo: Sequence[str], *, stopped: bool) -> None:
     """A line for each fact, then what to do about them."""
     for group, rows in groups.items():
-        print(group)
+        _print(group)
         for level, text, _ in rows:
             first, *rest = text.splitlines() or [""]
-            print(f"  {level:<8} {first}")
+            _print(f"  {level:<8} {first}")
             for line in rest:
-                print(f"  {'':<8}   {line}")
+                _print(f"  {'':<8}   {line}")
     if todo:
-        print("\nto do:")
+        _print("\nto do:")
         for number, line in enumerate(todo, 1):
-            print(f"  {number}. {line}")
-    print(f"\n{'something stops a deploy' if stopped else 'nothing stops a deploy'}")
+            _print(f"  {number}. {line}")
+    _print(f"\n{'something stops a deploy' if stopped else 'nothing stops a deploy'}")
 
 
 def print_plan(facts: dict[str, Any]) -> None:
     """What a deploy would do, from the first thing that one wants to know to the last."""
     live = facts["from"]
     came = f"{live['release']} ({live['revision'][:7]}, {live['state']})" if live else "nothing"
-    print(f"{facts['app']}: from {came} to {facts['ref']} ({facts['revision'][:7]})")
+    _print(f"{facts['app']}: from {came} to {facts['ref']} ({facts['revision'][:7]})")
     if facts["nothing_to_do"]:
-        print("  nothing to do: it is live and verified")
+        _print("  nothing to do: it is live and verified")
         return
-    print(f"  a new release: {facts['why']}")
+    _print(f"  a new release: {facts['why']}")
     if not facts["compared"]:
-        print("  compared:     with nothing, the live revision is not in the repository any more")
+        _print("  compared:     with nothing, the live revision is not in the repository any more")
     lists = (
         ("commits", facts["commits"][:10], facts["commit_count"]),
         ("left behind", facts["commits_left_behind"][:10], len(facts["commits_left_behind"])),
@@ -202,20 +211,20 @@ def print_plan(facts: dict[str, Any]) -> None:
     for name, lines, count in lists:
         if not count:
             continue
-        print(f"  {name + ':':<13} {count}")
+        _print(f"  {name + ':':<13} {count}")
         for line in lines:
-            print(f"    {line}")
-    print(f"  files:        {facts['files_changed']} differ, {facts['static']} of them static")
-    print(f"  restarts:     {', '.join(facts['restarts']) or 'nothing'}")
+            _print(f"    {line}")
+    _print(f"  files:        {facts['files_changed']} differ, {facts['static']} of them static")
+    _print(f"  restarts:     {', '.join(facts['restarts']) or 'nothing'}")
     if facts["reloads"]:
-        print(f"  reloads:      {', '.join(facts['reloads'])}")
+        _print(f"  reloads:      {', '.join(facts['reloads'])}")
     for pruned in facts["prunes"]:
-        print(f"  prunes:       {pruned['release']} ({pruned['reason']})")
+        _print(f"  prunes:       {pruned['release']} ({pruned['reason']})")
     free, need = facts["free_bytes"] // 1_000_000, facts["need_bytes"] // 1_000_000
-    print(f"  disk:         {need} MB needed, {free} MB free")
+    _print(f"  disk:         {need} MB needed, {free} MB free")
     if facts["hold"]:
-        print(f"  hold:         by {facts['hold']['who']}: {facts['hold']['reason']} ({spoken('bb-release unhold')})")
+        _print(f"  hold:         by {facts['hold']['who']}: {facts['hold']['reason']} ({spoken('bb-release unhold')})")
     for stop in facts["stops"]:
-        print(f"  stops it:     {stop}")
+        _print(f"  stops it:     {stop}")
     if facts["stops"]:
-        print(f"  what to do:   {spoken('bb-release check')}")
+        _print(f"  what to do:   {spoken('bb-release check')}")

@@ -82,6 +82,12 @@ class RefNotFound(ReleaseError):
     code = "ref-not-found"
 
 
+class SignatureInvalid(ReleaseError):
+    """The revision has no signature that counts. Nothing is built from it."""
+
+    code = "signature-invalid"
+
+
 class TreeNotExported(ReleaseError):
     code = "tree-not-exported"
 

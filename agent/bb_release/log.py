@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from bb_release.model.step import Step
-from bb_release.tools.process import Mask
+from bb_release.tools.process import Mask, visible
 
 if TYPE_CHECKING:
     from bb_release.progress import Progress
@@ -111,6 +111,7 @@ class RunLog:
     def _show(self, text: str) -> None:
         if self._stream is None:
             return
+        text = visible(text)
         try:
             if self._progress is not None:
                 self._progress.above(text)

@@ -145,12 +145,12 @@ def _factory(default: tuple[str, ...]) -> Callable[[], list[str]]:
 
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Absolute = Annotated[str, AfterValidator(_absolute)]
+Absolute = Annotated[str, AfterValidator(lambda text: Path(_absolute(text)))]  # once checked, a Path
 Relative = Annotated[str, AfterValidator(_relative)]
 Inside = Annotated[str, AfterValidator(_inside)]
 Argument = Annotated[str, _like(r"[^\x00]*", "should not contain a NUL character")]
 Command = list[Argument]
-Files = Annotated[list[Inside], BeforeValidator(lambda text: [text] if isinstance(text, str) else text), _OrString()]
+_LISTED = BeforeValidator(lambda text: [text] if isinstance(text, str) else text)  # one string is a list of one
 EnvironmentName = Annotated[str, _like(r"[A-Za-z_][A-Za-z0-9_]*", "should be a name like DJANGO_DEBUG")]
 HeaderName = Annotated[str, _like(_HEADER, "should be the name of a header")]
 HeaderValue = Annotated[str, _like(r"[^\x00-\x08\x0a-\x1f\x7f]*", "should not contain newlines or control characters")]
@@ -241,7 +241,7 @@ class AppFile(_Table):
     python: Python = target.App.python
     copies: bool = target.App.copies
     installer: Literal["uv", "pip"] = "uv"
-    requirements: Files = Field(default_factory=list)
+    requirements: Annotated[list[Inside], _LISTED, _OrString()] = Field(default_factory=list)
     groups: list[GroupName] = Field(default_factory=list)
     extras: list[GroupName] = Field(default_factory=list)
     index_url: Annotated[str, AfterValidator(lambda text: text and _web(text))] = target.App.index_url
@@ -267,6 +267,8 @@ class AppFile(_Table):
     known_hosts: Absolute | None = None
     git_credentials: Absolute | None = None
     allow_file_url: bool = target.App.allow_file_url
+    verify: Literal["", "commit", "tag"] = ""
+    signers: Annotated[list[Absolute], _LISTED, _OrString()] = Field(default_factory=list)
     submodules: bool = target.App.submodules
     lfs: bool = target.App.lfs
     run: list[RunTable] = Field(default_factory=list)
@@ -281,11 +283,7 @@ def build(read: AppFile, name: str) -> target.App:
     facts["units"] = tuple(target.Unit(**_facts(unit)) for unit in read.units)
     facts["run"] = tuple(target.Run(**_facts(run)) for run in read.run)
     facts["timeouts"] = target.Timeouts(**_facts(read.timeouts))
-    for key in (
-        "root", "cache", "env_file", "build_env_file", "webhook_file", "deploy_key", "known_hosts", "git_credentials",
-    ):  # fmt: skip
-        if facts.get(key) is not None:
-            facts[key] = Path(facts[key])
+    facts["root"] = Path(read.root)
     return target.App(name=name, **facts)
 
 

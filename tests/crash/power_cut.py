@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import os
 import select
@@ -23,6 +24,14 @@ from power_oracle import Read, fingerprint, problems
 from example_site import Site, unprivileged
 
 PATIENCE_SECONDS = 180
+
+
+class Again(enum.Enum):
+    """Is there a deploy after the repair: none, a new one, or one that builds on what the cut left?"""
+
+    NO = "no"
+    ANEW = "anew"
+    RESUMED = "resumed"
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,7 @@ def undisturbed(ground: Ground, scenario: Scenario, kind: str) -> tuple[Seen, st
 
 def cut(
     ground: Ground, scenario: Scenario, kind: str, at: int | float | None, *,
-    synced: bool = True, again: bool = False, in_recover: int = 0,
+    synced: bool = True, again: Again = Again.NO, in_recover: int = 0,
 ) -> Seen:  # fmt: skip
     """Cut the power before the operation number `at` (a float: after so many seconds; None: after the agent's end).
 
@@ -127,7 +136,7 @@ def cut_once(
 
 
 def look_and_repair(
-    ground: Ground, scenario: Scenario, site: Site, seen: Seen, *, repair: bool = True, again: bool = False
+    ground: Ground, scenario: Scenario, site: Site, seen: Seen, *, repair: bool = True, again: Again = Again.NO
 ) -> None:
     """The oracle, `recover`, the oracle, and perhaps a deploy: each in its turn must find and leave all well."""
     read = read_before(ground, scenario, seen.kind)
@@ -146,15 +155,16 @@ def look_and_repair(
             seen.broken.append(f"recover ended with {done.returncode}: {done.stdout}{done.stderr}")
         found = problems(site.root, known(*(may - passing)), repaired=True)
         seen.broken += [f"after recover: {text}" for text in found]
-    if again:
-        done = site.run("deploy", *(unfinished(ground, site) or ["--force"]))
+    if again is not Again.NO:
+        unfinished = unfinished_of(ground, site) if again is Again.RESUMED else []
+        done = site.run("deploy", *(unfinished or ["--force"]))
         if done.returncode:
             seen.broken.append(f"the next deploy ended with {done.returncode}: {done.stdout}{done.stderr}")
         found = problems(site.root, known("next"), repaired=True)
         seen.broken += [f"after the next deploy: {text}" for text in found]
 
 
-def unfinished(ground: Ground, site: Site) -> list[str]:
+def unfinished_of(ground: Ground, site: Site) -> list[str]:
     """The options that build on the release that the cut left unfinished, where there is one of the wanted revision."""
     for path in site.root.glob("releases/*/release.json"):
         facts = json.loads(path.read_text())

@@ -71,8 +71,10 @@ class Follower:
             with self.path.open("rb") as file:
                 file.seek(self._read)
                 for raw in file:
+                    if not raw.endswith(b"\n"):
+                        break  # it is being written, or the kill came in it: it is read anew
                     self._read += len(raw)
-                    line = json.loads(raw)  # a line is one write
+                    line = json.loads(raw)
                     self.step = line.get("step", self.step) if line["event"].startswith("step_") else self.step
         return self.step
 

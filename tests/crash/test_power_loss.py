@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 import power_host as host
 import pytest
 import results
-from power_cut import SCENARIOS, Seen, cut
+from power_cut import SCENARIOS, Again, Seen, cut
 from power_ground import Ground
 from power_usual import Usual, some
 
@@ -24,6 +24,7 @@ SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 SAMPLE = {
     "switch": (0, 5), "rollback": (5, 3), "prune": (0, 4), "deploy": (5, 3), "switched-back": (5, 2), "first-deploy": (2, 1),
 }  # fmt: skip
+AGAIN = list(Again)
 KINDS = ("ext4", "xfs", "ext4-writeback")
 
 
@@ -41,7 +42,9 @@ def test_a_power_cut_leaves_the_old_release_or_the_new_one_whole(
     if SCENARIOS[name].words[0] == "deploy":  # git, uv and Django write between the agent's own operations
         chosen += [chance.uniform(0.1, 0.9) * usual[name].seconds for _ in range(20 if host.everything() else 1)]
     jobs = [
-        workers.submit(cut, ground, SCENARIOS[name], kind, at, again=host.everything() or order % 12 == 3)
+        workers.submit(
+            cut, ground, SCENARIOS[name], kind, at, again=AGAIN[order % 3] if host.everything() else Again.NO
+        )
         for order, at in enumerate(chosen)
     ]
     seen = [job.result() for job in jobs]
@@ -57,6 +60,28 @@ def tell(seen: list[Seen]) -> None:
     """What was cut, and what was live then; shown when a test fails."""
     for one in seen:
         print(f"{one.seconds:6.1f} s  exit {one.exit_code}  live {one.live:<20} {one.operation}")
+
+
+@pytest.mark.parametrize("again", [Again.ANEW, Again.RESUMED])
+def test_the_deploy_after_a_power_cut_in_a_build_uses_nothing_that_was_lost(
+    again: Again, ground: Ground, workers: ProcessPoolExecutor, usual: dict[str, Usual]
+) -> None:
+    """Neither the installer's cache nor finished steps: both are full of empty files then."""
+    points = usual["deploy"].points
+    built = points[len(points) // 3 : 2 * len(points) // 3]  # the requirements are installed, nothing is flushed
+    chance = random.Random(f"{SEED} {again}")
+    jobs = [workers.submit(cut, ground, SCENARIOS["deploy"], "ext4", at, again=again) for at in some(built, 2, chance)]
+    seen = [job.result() for job in jobs]
+    tell(seen)
+    broken = [str(one) for one in seen if one.broken]
+    results.record(
+        f"power cut, ext4: the next deploy, {again.value}",
+        injected=len(seen),
+        hit=len(seen),
+        broken=len(broken),
+        seed=SEED,
+    )
+    assert [] == broken
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])

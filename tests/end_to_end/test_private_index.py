@@ -2,95 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import http.server
 import os
 import subprocess
 import threading
-import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from small_shop import everything_kept, small_shop
 
 from bb_release.tools import uv
 from example_site import Site
+from private_index import PASSWORD, SECRETS, USER, Index, write_wheel
+from small_shop import everything_kept, small_shop
+from watching import watched_processes
 
 BOTH = pytest.mark.parametrize("installer", ["uv", "pip"])
-USER, PASSWORD = "deploy-reader", "pass/word:that+nobody@sees"
-SECRETS = (PASSWORD, quote(PASSWORD, safe=""), base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode())
-
-
-def write_wheel(folder: Path) -> Path:
-    """A wheel of the package `house-thing`, which no public index has."""
-    info = "house_thing-1.0.dist-info"
-    inside = {
-        "house_thing.py": "VALUE = 42\n",
-        f"{info}/METADATA": "Metadata-Version: 2.1\nName: house-thing\nVersion: 1.0\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = "".join(
-        f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b'=').decode()},{len(text)}\n"
-        for name, text in inside.items()
-    )
-    path = folder / "house_thing-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, text in {**inside, f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}.items():
-            archive.writestr(name, text)
-    return path
-
-
-class Index(http.server.ThreadingHTTPServer):
-    """PEP 503 pages for one wheel; for other names the visitor is sent to PyPI."""
-
-    daemon_threads = True
-
-    def __init__(self, wheel: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Page)
-        self.wheel = wheel.read_bytes()
-        self.name = wheel.name
-        self.served: list[str] = []
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server_address[1]}/simple/"
-
-
-class Page(http.server.BaseHTTPRequestHandler):
-    server: Index
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        name = self.path.strip("/").rpartition("/")[2]
-        wanted = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        if self.headers.get("Authorization") != wanted:
-            self.answer(401, b"", ("WWW-Authenticate", 'Basic realm="house"'))
-        elif name == self.server.name:
-            self.server.served.append(name)
-            self.answer(200, self.server.wheel, ("Content-Type", "application/octet-stream"))
-        elif name == "house-thing":
-            digest = hashlib.sha256(self.server.wheel).hexdigest()
-            page = f'<!DOCTYPE html><a href="/files/{self.server.name}#sha256={digest}">{self.server.name}</a>'
-            self.answer(200, page.encode(), ("Content-Type", "text/html"))
-        else:
-            self.answer(302, b"", ("Location", f"https://pypi.org/simple/{name}/"))
-
-    def answer(self, status: int, body: bytes, header: tuple[str, str]) -> None:
-        self.send_response(status)
-        self.send_header(*header)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Silent."""
 
 
 @pytest.fixture
@@ -108,31 +36,6 @@ def index(tmp_path: Path) -> Iterator[Index]:
 def shop(cache: Path) -> Iterator[Site]:
     with small_shop(cache) as made:
         yield made
-
-
-@contextmanager
-def watched_processes() -> Iterator[list[str]]:
-    """Every command line that is seen on the machine meanwhile."""
-    seen, over = set[str](), threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.01):
-            for pid in filter(str.isdigit, os.listdir("/proc")):
-                try:
-                    with open(f"/proc/{pid}/cmdline", "rb") as file:
-                        seen.add(file.read().replace(b"\0", b" ").decode("utf-8", "replace"))
-                except OSError:
-                    continue  # it has ended
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    found: list[str] = []
-    try:
-        yield found
-    finally:
-        over.set()
-        thread.join()
-        found.extend(seen)
 
 
 def write_private(site: Site, name: str, text: str) -> Path:

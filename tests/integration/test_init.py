@@ -20,6 +20,7 @@ from bb_release.errors import (
     UsageInvalid,
 )
 from bb_release.model.app import App, Health
+from bb_release.tools import places
 
 TESTS = Path(__file__).resolve().parents[1]
 MANAGE = 'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "{}")\n'
@@ -270,3 +271,13 @@ def test_submodules_and_git_lfs_are_switched_on_for_a_repository_that_has_them(
     app, begun, _ = repository.init()
     assert (True, True) == (app.submodules, app.lfs)
     assert "submodules = true  (the repository has .gitmodules)" in begun.found
+
+
+def test_a_module_of_an_odd_name_is_looked_for_nowhere(tmp_path: Path) -> None:
+    project, outside = tmp_path / "project", tmp_path / "outside.py"
+    (project / "shop").mkdir(parents=True)
+    for path in (outside, project / "shop" / "settings.py"):
+        path.write_text("")
+    assert project / "shop" / "settings.py" == places.file_of(project, "shop.settings")
+    for odd in (str(outside)[:-3].replace("/", "."), "", ".shop", "shop.", "shop/settings", "a." * 3000 + "b", "a\0"):
+        assert places.file_of(project, odd) is None

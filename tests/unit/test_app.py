@@ -23,7 +23,7 @@ UNSHAPING = {
     "name": "x", "root": Path("/x"), "branch": "x", "health": Health("http://x"), "units": (Unit("x"),),
     "cache": Path("/x"), "check_deploy": False, "rehearse": False, "stage": False, "env_file": Path("/x"),
     "build_env_file": Path("/x"), "webhook_file": Path("/x"), "public": ("X",), "pass_environment": (), "keep": 1, "deploy_key": Path("/x"),
-    "known_hosts": Path("/x"), "git_credentials": Path("/x"), "allow_file_url": True,
+    "known_hosts": Path("/x"), "git_credentials": Path("/x"), "allow_file_url": True, "verify": "tag", "signers": (Path("/x"),),
     "timeouts": Timeouts(fetch=1),
 }  # fmt: skip
 

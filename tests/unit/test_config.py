@@ -226,6 +226,9 @@ BAD = [
     ('index_url = "https://me:c4n4ry@h/simple"', f"index_url: holds a password; {SECRET}"),
     *((f'{key} = "c4n4ry"', f"{key}: should be an absolute path") for key in
       ("env_file", "build_env_file", "deploy_key", "known_hosts", "git_credentials", "cache")),
+    ('verify = "c4n4ry"\nsigners = "/x"', 'verify: should be "", "commit" or "tag"'),
+    ('verify = "tag"', "verify: needs signers, and they need it"), ('signers = "/c4n4ry"', "verify: needs signers"),
+    ('verify = "tag"\nsigners = ["/x", "c4n4ry"]', "signers[1]: should be an absolute path"),
     ('check_deploy = "c4n4ry"', "check_deploy: should be true or false"),
     ("settings = 1", "settings: should be a string"),
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from bb_release.errors import NoSuchRelease, ReleaseNotUsable, StateUnreadable
 from bb_release.model import release as releases
 from bb_release.model.layout import Layout
 from bb_release.model.release import MANIFEST, Manifest, Release, State
+from bb_release.model.shape import MANIFEST as MANIFEST_KINDS
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -165,6 +167,10 @@ def test_a_manifest_that_cannot_be_trusted_is_never_guessed_at(layout: Layout, t
         releases.read(folder)
     assert folder.name in caught.value.message
     assert str(folder / MANIFEST) in caught.value.remedy
+
+
+def test_every_key_of_a_manifest_has_a_kind() -> None:
+    assert {one.name for one in fields(Manifest)} == set(MANIFEST_KINDS)
 
 
 def test_readable_tells_the_broken_ones_apart(layout: Layout) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bb_release import config, envfile
-from bb_release.actions import check_folders, check_site, check_units, notify, seen, site_environment
+from bb_release.actions import check_folders, check_site, check_units, notify, seen, signed, site_environment
 from bb_release.actions.wanted import access_of
 from bb_release.errors import ConfigurationInvalid, ReleaseError
 from bb_release.model.app import App
@@ -188,7 +188,7 @@ GROUPS: dict[str, tuple[Probe, ...]] = {
     "folders": check_folders.PROBES,
     "secrets": (environment_files, keys),
     "programs": (git_there, interpreter, installer),
-    "repository": (repository,),
+    "repository": (repository, signed.probe),
     "units": check_units.PROBES,
     "site": check_site.PROBES,
 }

@@ -34,6 +34,9 @@ def root(app: App) -> Iterator[Fact]:
                    f"sudo chown -R deploy: {quoted}")  # fmt: skip
     else:
         yield Fact(f"{app.root} belongs to {owner}, mode {mode:04o}")
+    for path in filesystem.open_parents(app.root):
+        yield problem(f"{path} can be written by everyone, who could put another folder in the place of {app.root}",
+                      f"sudo chmod o-w {shlex.quote(str(path))}")  # fmt: skip
     closed = [path for path in (app.root, *app.root.parents) if not path.stat().st_mode & stat.S_IXOTH]
     for path in closed:
         yield warn(f"{path} is closed to others: the site user and the web server come no further",
@@ -56,6 +59,9 @@ def own_folders(app: App) -> Iterator[Fact]:
         elif facts.st_uid != owner:
             yield problem(f"{folder} belongs to {filesystem.name_of(facts.st_uid)}, not to the app root's owner",
                           f"sudo chown -R {filesystem.name_of(owner)} {quoted}")  # fmt: skip
+        elif mode & 0o022:
+            yield problem(f"{folder} can be written by others than its owner (mode {mode:04o})",
+                          f"chmod go-w {quoted}")  # fmt: skip
         elif wanted == 0o700 and mode & 0o077:
             yield warn(f"{folder} is open to others (mode {mode:04o})", f"chmod 700 {quoted}")
         elif wanted == 0o755 and mode & 0o005 != 0o005:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bb_release.actions import seen
+from bb_release.actions.run import last_live
 from bb_release.model import hold
 from bb_release.model import release as releases
 from bb_release.model.app import App
@@ -20,7 +21,7 @@ SKEW_SECONDS = 300
 def live(app: App) -> Iterator[Fact]:
     found = seen.live_release(app)
     if found is None:
-        last = seen.last_live(app)
+        last = last_live(app)
         if last:
             yield warn(f"{app.layout.current} is not there; {last.describe()} was live last", seen.switch_to(last))
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bb_release.actions import build, interruption, requirements, source, static
+from bb_release.actions import build, interruption, requirements, signed, source, static
 from bb_release.actions.outcome import after, explain, nothing_to_do
 from bb_release.actions.preflight import preflight, preflight_units
 from bb_release.actions.run import Run, site_state
@@ -76,6 +76,8 @@ def deploy(run: Run, wish: Wish) -> Release:
     """Put one revision live. Raises Explained, with the state of the site in it."""
     app, layout = run.app, run.app.layout
     require_not_held(app, wish)
+    if wish.archive:
+        signed.require_no_archive(app)
     live = activation.current(layout)
     resumed = resumable(app, wish, live) if wish.resume else None
     preflight(app, run, keep=resumed)
@@ -84,6 +86,7 @@ def deploy(run: Run, wish: Wish) -> Release:
     done = live and live.is_verified_for(revision, app.shape) and not python_changed(app, live)
     if live and done and not wish.force and not wish.build_only and not resumed:
         return nothing_to_do(run, live, wish)
+    signed.require_signed(run, revision, if_changed=wish.if_changed)
     if not wish.build_only:
         preflight_units(app, live, revision, if_changed=wish.if_changed)
     deployment = begin(run, wish, ref, revision, live, resumed)

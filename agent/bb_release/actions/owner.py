@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bb_release.errors import NotTheOwner, PreflightFailed
 from bb_release.model.app import App
+from bb_release.tools import filesystem
 
 
 def who_runs() -> str:
@@ -64,3 +65,8 @@ def require_owner(app: App) -> None:
         raise NotTheOwner(f"{app.root} belongs to {name}, who is the one to run this", remedy=command)
     if app.root.stat().st_mode & 0o022:
         raise PreflightFailed(f"the app root {app.root} is writable by others", remedy=f"chmod go-w {app.root}")
+    for above in filesystem.open_parents(app.root):
+        raise PreflightFailed(
+            f"{above} is writable by everyone, who could put another folder in the place of {app.root}",
+            remedy=f"sudo chmod o-w {above}",
+        )

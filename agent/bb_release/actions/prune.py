@@ -51,10 +51,10 @@ def left_live_lately(everything: list[Release]) -> set[str]:
     """The releases that were live within the last day: processes that we may not read may still use them."""
     limit = datetime.now(UTC) - UNSEEN
     return {
-        str(a["previous"])
+        a.get("previous", "")
         for r in everything
         for a in r.manifest.activations
-        if datetime.fromisoformat(a["at"]) > limit
+        if not a.get("at") or datetime.fromisoformat(a["at"]) > limit
     }
 
 

@@ -61,10 +61,15 @@ def make_folders(app: App) -> None:
         if not folder.exists():
             folder.mkdir(mode=mode, parents=folder == app.cache_folder)
             folder.chmod(mode)
-        if folder.is_symlink() or (folder.stat().st_uid != os.geteuid() and folder != app.cache_folder):
+        facts = folder.stat()
+        if folder.is_symlink() or (facts.st_uid != os.geteuid() and folder != app.cache_folder):
             raise PreflightFailed(
                 f"{folder} is not a folder of our own",
                 remedy=f"see who made it, and move it away: ls -ld {folder}",
+            )
+        if facts.st_mode & 0o022 and folder in (layout.releases, layout.state, layout.logs):
+            raise PreflightFailed(
+                f"{folder} is writable by others", remedy=f"see what is in it, then: chmod go-w {folder}"
             )
 
 
@@ -184,9 +189,15 @@ def site_state(app: App) -> str:
     except StateUnreadable as error:
         return f"{error.message}; {health_now(app)}"
     if live is None:
-        last = releases.last_live(app.layout)
+        last = last_live(app)
         return f"{not_live(app).message}: {command_to(last)}; {health_now(app)}" if last else "nothing is live yet"
     return f"still on {live.describe()}, {health_now(app)}"
+
+
+def last_live(app: App) -> Release | None:
+    """The release that went live last, by the number of its activation; none where none ever did."""
+    lived = [release for release in releases.readable(app.layout)[0] if release.activated_sequence]
+    return max(lived, key=lambda release: release.activated_sequence, default=None)
 
 
 def command_to(release: Release) -> str:
@@ -196,7 +207,7 @@ def command_to(release: Release) -> str:
 
 def not_live(app: App) -> NoSuchRelease:
     """Why there is no live release: none was ever, or its link is gone. To be raised by who needs one."""
-    last = releases.last_live(app.layout)
+    last = last_live(app)
     if last is None:
         return NoSuchRelease("nothing is live yet", remedy="bb-release deploy")
     return NoSuchRelease(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bb_release.actions.instances import manager_for
-from bb_release.actions.run import command_to, health_now
+from bb_release.actions.run import command_to, health_now, last_live
 from bb_release.errors import NotHealthy, NotTheOwner, StateUnreadable
 from bb_release.model import activation, lock
 from bb_release.model import release as releases
@@ -63,11 +63,6 @@ def live_release(app: App) -> Release | None:
     """The live release, or none. Raises StateUnreadable."""
     name = live_name(app)
     return activation.current(app.layout) if name else None
-
-
-def last_live(app: App) -> Release | None:
-    """The release that went live last, by the number of its activation; none where none ever did."""
-    return releases.last_live(app.layout)
 
 
 def switch_to(release: Release) -> str:

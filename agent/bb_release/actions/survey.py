@@ -74,7 +74,7 @@ def find_settings(project: Path, found: Survey) -> Source | None:
     for path in [project / "manage.py", *places.walk(project, "wsgi.py"), *places.walk(project, "asgi.py")]:
         source = syntax.read(path)
         module = syntax.settings_module(source) if source else ""
-        if module:
+        if places.is_module(module):
             named.setdefault(module, str(path.relative_to(project)))
     for module, by in list(named.items()):
         place = (places.file_of(project, module) or project / module.replace(".", "/")).parent

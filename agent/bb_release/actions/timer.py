@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from math import inf
+from typing import Any
 
 from bb_release.actions.owner import require_owner
 from bb_release.actions.wanted import access_of, python_changed
@@ -12,10 +13,12 @@ from bb_release.model import activation, durable, hold, lock
 from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.release import State
+from bb_release.model.shape import is_number, is_text, is_whole, record
 from bb_release.tools import mirror
 
 FIRST_PAUSE_SECONDS = 300
 LONGEST_PAUSE_SECONDS = 86_400
+_IS_TRIES = record({"revision": is_text, "code": is_text, "count": is_whole, "next_at": is_number})
 
 
 def nothing_to_do(app: App) -> str:
@@ -36,10 +39,24 @@ def nothing_to_do(app: App) -> str:
     same = [r for r in everything if (r.manifest.revision, r.manifest.shape) == (wanted, app.shape)]
     if any(r.state is State.BAD for r in same):
         return "that revision was live and found wanting"
-    tries = durable.read_json(layout.tries) or {}
-    if tries.get("revision") == wanted and tries.get("next_at", 0) > time.time():
+    if waits(app, wanted):
         return "that revision failed, and is tried again later"
     return ""
+
+
+def waits(app: App, revision: str) -> bool:
+    """Did this revision fail so lately that it is not tried again yet? Raises StateUnreadable."""
+    tries, now = read_tries(app), time.time()
+    # what lies farther off than the longest pause was written under a wrong clock
+    return tries.get("revision") == revision and now < tries.get("next_at", 0) <= now + LONGEST_PAUSE_SECONDS
+
+
+def read_tries(app: App) -> dict[str, Any]:
+    """What failed last, how often, and when it is tried again; empty for nothing. Raises StateUnreadable."""
+    facts: dict[str, Any] = durable.read_json(app.layout.tries) or {}
+    if not _IS_TRIES(facts):
+        raise hold.unreadable(app.layout.tries)
+    return facts
 
 
 def look(app: App) -> str | None:
@@ -61,10 +78,10 @@ def look(app: App) -> str | None:
 
 def note_failure(app: App, revision: str, code: str) -> bool:
     """The same revision is tried again with growing pauses, up to a day. Did it fail in this very way before?"""
-    tries = durable.read_json(app.layout.tries) or {}
+    tries = read_tries(app)
     again = tries.get("revision") == revision
     count = tries.get("count", 0) + 1 if again else 1
-    pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (count - 1))
+    pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(count - 1, 20))
     durable.with_reserve(
         app.layout.reserve,
         lambda: durable.put_json(

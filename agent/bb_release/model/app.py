@@ -120,6 +120,8 @@ class App:
     known_hosts: Path | None = None
     git_credentials: Path | None = None
     allow_file_url: bool = False  # repositories on this machine by path or file://
+    verify: str = ""  # "commit" or "tag": what has to be signed before a release is built from it
+    signers: tuple[Path, ...] = ()  # whose signatures count
     submodules: bool = False
     lfs: bool = False
     run: tuple[Run, ...] = ()

@@ -72,7 +72,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StateUnreadable(
             f"{path.name} cannot be read: {error}",
             remedy=f"look at {path}; nothing was touched. Restore it, or remove it if its content does not matter",

@@ -10,6 +10,10 @@ from typing import Any
 from bb_release.errors import StateUnreadable
 from bb_release.model import durable
 from bb_release.model.layout import Layout
+from bb_release.model.shape import is_text, list_of, record
+
+_IS_PINS = list_of(is_text)
+_IS_HOLD = record(dict.fromkeys(("who", "since", "reason"), is_text), needed=("who", "since", "reason"))
 
 
 def place(layout: Layout, *, who: str, reason: str, by_hand: bool) -> None:
@@ -37,8 +41,8 @@ def place(layout: Layout, *, who: str, reason: str, by_hand: bool) -> None:
 
 def read(layout: Layout) -> dict[str, Any] | None:
     """Who holds the app, since when and why; None when nobody does. Raises StateUnreadable."""
-    facts = durable.read_json(layout.hold)
-    if facts is not None and not isinstance(facts, dict):
+    facts: dict[str, Any] | None = durable.read_json(layout.hold)
+    if facts is not None and not _IS_HOLD(facts):
         raise unreadable(layout.hold)
     return facts
 
@@ -59,9 +63,9 @@ def lift(layout: Layout, *, by_hand: bool) -> bool:
 def pins(layout: Layout) -> list[str]:
     """The names of pinned releases. Raises StateUnreadable."""
     facts = durable.read_json(layout.pins)
-    if facts is not None and not isinstance(facts, list):
+    if facts is not None and not _IS_PINS(facts):
         raise unreadable(layout.pins)
-    return [str(name) for name in facts or ()]
+    return list(facts or ())
 
 
 def unreadable(path: Path) -> StateUnreadable:

@@ -41,6 +41,6 @@ def read(path: Path, count: int) -> list[dict[str, Any]]:
     for text in raw[-count:]:
         try:
             lines.append(json.loads(text))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return [line for line in lines if isinstance(line, dict)]

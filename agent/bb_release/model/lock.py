@@ -72,7 +72,7 @@ def holder(layout: Layout) -> dict[str, Any]:
     """What the holder wrote of itself; only information, nothing is decided from it."""
     try:
         facts = json.loads(layout.lock.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
 

@@ -13,6 +13,8 @@ from typing import Any
 from bb_release.errors import NoSuchRelease, ReleaseNotUsable, StateUnreadable
 from bb_release.model import durable
 from bb_release.model.layout import Layout
+from bb_release.model.shape import MANIFEST as KINDS
+from bb_release.model.shape import misfits
 
 FORMAT = 1
 NAME = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}\Z")
@@ -146,12 +148,15 @@ def read(folder: Path) -> Release:
             raise TypeError("not an object")
         if facts.get("format") != FORMAT:
             raise ValueError(f"format {facts.get('format')!r}, this bb-release reads {FORMAT}")
+        wrong = misfits(facts, KINDS)
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} cannot be what it says")
         known = {f.name for f in fields(Manifest)}
         manifest = Manifest(**{key: _thawed(value) for key, value in facts.items() if key in known})
         manifest = replace(manifest, state=State(manifest.state))
         if manifest.name != folder.name:
             raise ValueError(f"it is the manifest of {manifest.name}")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise StateUnreadable(
             f"the manifest of release {folder.name} cannot be read: {error}",
             remedy=f"look at {path}; nothing was touched. A release that is not live may be removed by hand",
@@ -274,13 +279,6 @@ def before_current(releases: list[Release], current: Release | None) -> Release 
         return None
     last = max(current.manifest.activations, key=lambda a: int(a["sequence"]))
     return next((r for r in releases if r.name == last.get("previous")), None)
-
-
-def last_live(layout: Layout) -> Release | None:
-    """The release that went live last, by the number of its activation; none where none ever did."""
-    return max(
-        (r for r in readable(layout)[0] if r.activated_sequence), key=lambda r: r.activated_sequence, default=None
-    )
 
 
 def last_good(releases: list[Release]) -> Release | None:

@@ -7,6 +7,7 @@ written through a link: links are made last, when all of them are known and none
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import hashlib
 import lzma
@@ -178,7 +179,7 @@ def _damage_is_refused() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is not None:  # a full disk, say
+        if error.errno not in (None, errno.EINVAL):  # a full disk, say; EINVAL: a zip led before its beginning
             raise
         raise ArchiveRefused(f"the archive is damaged: {error}", remedy=ANEW) from error
     except (

@@ -40,6 +40,6 @@ def _ask(what: str, program: Path, application: str, folder: Path, env: Mapping[
     line = next((line for line in reversed(done.output.splitlines()) if line.startswith("{")), "{}")
     try:
         said = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = {}
     return said if isinstance(said, dict) else {}

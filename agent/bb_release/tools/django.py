@@ -62,7 +62,7 @@ def ask(
     try:
         done = _run(project, request, argv, timeout_seconds, low_priority=False)
         facts = json.loads(answer.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProcessFailed([str(word) for word in argv], "gave no answer", done.output, 0) from error
     if not isinstance(facts, dict):
         raise ProcessFailed([str(word) for word in argv], "gave no answer", done.output, 0)

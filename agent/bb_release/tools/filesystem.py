@@ -78,3 +78,9 @@ def umask() -> int:
     """The umask of this process, without changing it. proc(5), status."""
     found = re.search(r"(?m)^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text("utf-8"))
     return int(found[1], 8) if found else 0o022
+
+
+def open_parents(folder: Path) -> list[Path]:
+    """The folders above in which everyone may rename what is not theirs: without the sticky bit (chmod(2))."""
+    modes = {path: path.stat().st_mode for path in folder.parents}
+    return [path for path, mode in modes.items() if mode & stat.S_IWOTH and not mode & stat.S_ISVTX]

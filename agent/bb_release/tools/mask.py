@@ -1,4 +1,4 @@
-"""What is said and written shows no secret."""
+"""What is said and written shows no secret, and gives no orders to a terminal."""
 
 from __future__ import annotations
 
@@ -33,3 +33,15 @@ def _passwords(text: str) -> Iterator[str]:
     match = re.search(r"://[^/\s:@]*:([^/\s@]+)@", text)
     if match:
         yield from (word for word in (match[1], unquote(match[1])) if len(word) >= 4)
+
+
+# control characters but tab and newline, overrides of the direction of writing, halves of a pair
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """For a terminal: what would move its cursor, colour it or reorder its words is shown as an escape (\\x1b).
+
+    A page of the site, a remote's words and a commit's subject may hold that.
+    """
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -24,10 +24,17 @@ def walk(folder: Path, ending: str) -> Iterator[Path]:
                 yield path
 
 
+def is_module(text: str) -> bool:
+    """Can it be imported by this name? ".etc.x" would be a file of the host's, and no path is endless."""
+    return len(text) <= 250 and all(part.isidentifier() for part in text.split("."))
+
+
 def file_of(project: Path, module: str) -> Path | None:
     """The file of a dotted module below the project."""
+    if not is_module(module):
+        return None
     place = project / module.replace(".", "/")
-    known = (place.with_name(place.name + ".py"), place / "__init__.py") if module and ".." not in module else ()
+    known = (place.with_name(place.name + ".py"), place / "__init__.py")
     return next((path for path in known if path.is_file()), None)
 
 

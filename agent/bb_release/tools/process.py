@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from bb_release.tools.mask import Mask as Mask
+from bb_release.tools.mask import visible as visible
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KEPT_LINES = 40

@@ -139,7 +139,12 @@ class Stage:
             raise StageLost(str(error)) from error
         if not raw:
             raise StageLost("it has ended")
-        answer: dict[str, Any] = json.loads(raw)
+        try:
+            answer = json.loads(raw)
+        except (ValueError, RecursionError) as error:  # the site's code has the other end too
+            raise StageLost("its answer cannot be read") from error
+        if not isinstance(answer, dict):
+            raise StageLost("its answer cannot be read")
         return answer
 
     def end(self) -> None:

@@ -166,7 +166,7 @@ def read_toml(path: Path, shown: str) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise invalid(shown, "is not there", remedy=f"commit {shown}, push") from None
-    except (OSError, UnicodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # tomllib's own is a ValueError, a number may be another
         raise invalid(shown, f"cannot be read: {error}", remedy="correct it, push") from None
 
 

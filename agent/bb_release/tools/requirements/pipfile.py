@@ -24,11 +24,13 @@ def read(path: Path, target: Target) -> Locked:
         raise pins.invalid(shown, f"cannot be read: {error}", remedy="run pipenv lock, commit and push") from error
     pins.refuse_unknown(shown, "group", target.groups, categories)
     pins.refuse_unknown(shown, "extra", target.extras, ())
-    _require_python(meta.get("requires") or {}, target, shown)
-    entries = {
-        name: entry for category in ("default", *target.groups) for name, entry in categories.get(category, {}).items()
-    }
     try:
+        _require_python(meta.get("requires") or {}, target, shown)
+        entries = {
+            name: entry
+            for category in ("default", *target.groups)
+            for name, entry in categories.get(category, {}).items()
+        }
         found = tuple(
             _pin(name, entry, path.parent, target.tree) for name, entry in entries.items() if _applies(entry, target)
         )

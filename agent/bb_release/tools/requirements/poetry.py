@@ -45,11 +45,11 @@ def read(path: Path, target: Target) -> Locked:
         packages = list(_marked(lock, target) if version >= (2, 1) else _walked(lock, own, target))
         found = tuple(_pin(package, _hashes(package, lock), path.parent, target.tree) for package in packages)
         sources = [package.get("source") or {} for package in packages]
+        names = {str(one.get("reference", "")): str(one["url"]) for one in sources if one.get("type") == "legacy"}
+        urls = [pins.PYPI if not one else one["url"] for one in sources if not one or one.get("type") == "legacy"]
+        return Locked(found, pins.indexes_of(urls, names))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise pins.invalid(shown, f"cannot be used: {error}", remedy=LOCK_AGAIN) from error
-    names = {str(one.get("reference", "")): str(one["url"]) for one in sources if one.get("type") == "legacy"}
-    urls = [pins.PYPI if not one else one["url"] for one in sources if not one or one.get("type") == "legacy"]
-    return Locked(found, pins.indexes_of(urls, names))
 
 
 def is_made_from(own: Table, content_hash: str) -> bool:

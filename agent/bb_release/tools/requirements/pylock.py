@@ -18,6 +18,9 @@ def read(path: Path, target: Target) -> Locked:
     """The pins of a file. Raises RequirementsInvalid: not readable, not for this interpreter, no such group."""
     shown = target.show(path)
     data = pins.read_toml(path, shown)
+    for key in ("dependency-groups", "extras"):
+        if not isinstance(data.get(key, []), list) or not all(isinstance(name, str) for name in data.get(key, [])):
+            raise pins.invalid(shown, f"cannot be used: {key} should be a list", remedy="lock again, commit and push")
     pins.refuse_unknown(shown, "group", target.groups, data.get("dependency-groups") or ())
     pins.refuse_unknown(shown, "extra", target.extras, data.get("extras") or ())
     # as PEP 751 has it: without a choice, the file's own default groups

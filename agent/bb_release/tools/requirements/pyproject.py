@@ -64,7 +64,7 @@ def read(path: Path, target: Target, folder: Path) -> tuple[Batch, ...]:
             lines = _with_extras(project, target.extras)
         lines += resolve_dependency_groups(groups, *target.groups)
         lines = [str(Requirement(line)) for line in lines]
-    except (ValueError, KeyError, TypeError, ExceptionGroup) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ExceptionGroup) as error:
         raise pins.invalid(shown, f"cannot be used: {_said(error)}", remedy="correct it, push") from error
     folder.mkdir(mode=0o755, exist_ok=True)
     file = folder / "requirements.txt"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bb_release.errors import EnvironmentNotCreated, RequirementsInvalid
 from bb_release.tools import process
-from bb_release.tools.requirements.pins import THEN_DEPLOY, read_toml
+from bb_release.tools.requirements.pins import THEN_DEPLOY, invalid, read_toml
 
 if TYPE_CHECKING:
     from packaging.tags import Tag
@@ -30,6 +30,11 @@ print(json.dumps({
     "platform_python_implementation": platform.python_implementation(),
     "python_version": ".".join(platform.python_version_tuple()[:2]), "sys_platform": sys.platform}))
 """
+# what all that read a pyproject.toml rely on
+_SHAPE: dict[str, type] = {
+    "project": dict, "project.optional-dependencies": dict, "project.dynamic": list, "project.dependencies": list,
+    "dependency-groups": dict, "tool": dict, "tool.uv": dict, "tool.poetry": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,15 @@ class Target:
     def pyproject(self, folder: Path) -> dict[str, Any]:
         """The folder's pyproject.toml; empty when there is none. Raises RequirementsInvalid."""
         path = folder / "pyproject.toml"
-        return read_toml(path, self.show(path)) if path.is_file() else {}
+        data = read_toml(path, self.show(path)) if path.is_file() else {}
+        for name, kind in _SHAPE.items():
+            found: Any = data
+            for key in name.split("."):
+                found = found.get(key, kind()) if isinstance(found, dict) else kind()
+            if not isinstance(found, kind):
+                what = "a table" if kind is dict else "a list"
+                raise invalid(self.show(path), f"cannot be used: {name} should be {what}", remedy="correct it, push")
+        return data
 
     def tags(self) -> list[Tag]:
         """The tags of wheels that the interpreter can use; it runs on our own platform."""

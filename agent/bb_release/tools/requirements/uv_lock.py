@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from bb_release.tools import process, uv
 from bb_release.tools.requirements import pins, pylock
@@ -20,20 +21,7 @@ def read(path: Path, project: Path, target: Target) -> Locked:
     Raises RequirementsInvalid: the lock does not fit pyproject.toml, or is not for this interpreter.
     """
     shown = target.show(path)
-    top = target.pyproject(path.parent)
-    project = project if "workspace" in top.get("tool", {}).get("uv", {}) else path.parent
-    own = target.pyproject(project)
-    if not own:
-        raise pins.invalid(
-            shown, "has no pyproject.toml beside it", remedy="commit the pyproject.toml it was made from, push"
-        )
-    table = own.get("project", {})
-    old = ["dev"] if own.get("tool", {}).get("uv", {}).get("dev-dependencies") else []
-    pins.refuse_unknown(shown, "group", target.groups, [*own.get("dependency-groups", {}), *old])
-    pins.refuse_unknown(shown, "extra", target.extras, table.get("optional-dependencies", {}))
-    target.require_python(table.get("requires-python"), target.show(project / "pyproject.toml"))
-    target.require_python(pins.read_toml(path, shown).get("requires-python"), shown)
-
+    project, top = checked(path, project, target)
     argv = [uv.program(), "export", "--quiet", "--format", "pylock.toml", "--locked", "--no-editable", "--no-header"]
     argv += ["--no-default-groups", "--python", str(target.python), "--project", str(project)]
     argv += [word for group in target.groups for word in ("--group", group)]
@@ -65,3 +53,25 @@ def read(path: Path, project: Path, target: Target) -> Locked:
         if isinstance(index, dict) and index.get("name") and index.get("url")
     }
     return pylock.read_data(tomllib.loads(said), project, target, shown, names=names)
+
+
+def checked(path: Path, project: Path, target: Target) -> tuple[Path, dict[str, Any]]:
+    """The folder of the project and the pyproject.toml beside the lock, before uv is asked.
+
+    Raises RequirementsInvalid.
+    """
+    shown = target.show(path)
+    top = target.pyproject(path.parent)
+    project = project if "workspace" in top.get("tool", {}).get("uv", {}) else path.parent
+    own = target.pyproject(project)
+    if not own:
+        raise pins.invalid(
+            shown, "has no pyproject.toml beside it", remedy="commit the pyproject.toml it was made from, push"
+        )
+    table = own.get("project", {})
+    old = ["dev"] if own.get("tool", {}).get("uv", {}).get("dev-dependencies") else []
+    pins.refuse_unknown(shown, "group", target.groups, [*own.get("dependency-groups", {}), *old])
+    pins.refuse_unknown(shown, "extra", target.extras, table.get("optional-dependencies", {}))
+    target.require_python(table.get("requires-python"), target.show(project / "pyproject.toml"))
+    target.require_python(pins.read_toml(path, shown).get("requires-python"), shown)
+    return project, top

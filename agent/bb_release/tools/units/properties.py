@@ -11,9 +11,15 @@ CGROUP_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/syst
 SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
+def read(said: str) -> dict[str, str]:
+    """The properties that `systemctl show` printed, one a line."""
+    pairs = (line.partition("=") for line in said.splitlines())
+    return {key: value for key, _, value in pairs}
+
+
 def number(text: str) -> int:
     """Read a number of systemd's; "[not set]" and nothing are 0."""
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 40 else 0
 
 
 def seconds(span: str) -> float | None:

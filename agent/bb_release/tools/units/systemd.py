@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bb_release.errors import UnitsNotRestarted
 from bb_release.tools import host, process
-from bb_release.tools.units import UnitSettings, UnitState, Verb
+from bb_release.tools.units import UnitSettings, UnitState, Verb, properties
 from bb_release.tools.units.properties import number, processes_in, seconds
 from bb_release.tools.units.rights import BESIDE, RELOAD, RESTART, SOCKET, SYSTEMCTL, both_ways, user_name
 
@@ -200,8 +200,7 @@ class SystemdUnit:
                 else 'is this a host with systemd? Else give the unit the kind "supervisor" or "command"',
                 details=error.output,
             ) from error
-        pairs = (line.partition("=") for line in completed.output.splitlines())
-        return {key: value for key, _, value in pairs}
+        return properties.read(completed.output)
 
     def _clear_failures(self) -> None:
         """Clear what a failed release left: at the start limit, systemd refuses every further start.

@@ -218,6 +218,14 @@ def lying_size(size: int) -> bytes:
     return bytes(raw)
 
 
+def lying_place() -> bytes:
+    """A zip whose directory says to begin far behind the end: its members would lie before the beginning."""
+    raw = bytearray(Zip().add("a").bytes())
+    at = raw.index(b"PK\x05\x06") + 16
+    raw[at : at + 4] = struct.pack("<I", 100_000)
+    return bytes(raw)
+
+
 GOOD_TAR = Tar().add("a", b"x" * 5000).add("b", b"y" * 5000).bytes()
 BOMB = bytes(members.RATIO_FROM_BYTES + (1 << 20))
 CLIMBING = ["../evil", "a/../../evil", "a/../b", "..", "a/..", "/tmp/bb-canary"]
@@ -294,6 +302,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "bz2 garbage": (b"BZh9" + b"garbage" * 100, "damaged"),
     "xz cut": (lzma.compress(GOOD_TAR)[:-10], "damaged"),
     "zip cut": (Zip().add("a", os.urandom(5000)).bytes()[:-30], "damaged"),
+    "zip that leads before its beginning": (lying_place(), "damaged"),
     "zip garbage": (b"PK\x03\x04" + b"garbage" * 100, "damaged"),
     "garbage": (b"garbage" * 1000, "damaged"),
     "no bytes": (b"", "damaged"),

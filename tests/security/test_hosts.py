@@ -1,0 +1,234 @@
+"""A hostile host: folders and files that others could have written, links where folders should be, words with teeth.
+
+Each is refused with a remedy before anything is built, and the canaries that lie about stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bb_release.actions import prune
+from bb_release.model import release as releases
+from bb_release.model.layout import Layout
+from bb_release.model.release import State
+from example_site import NOBODY, Site, unprivileged
+from small_shop import small_shop
+
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="skipped: only root can give a file away")
+
+
+@pytest.fixture
+def shop(cache: Path) -> Iterator[Site]:
+    """A site that could be deployed, in a folder of its own, with a canary beside it."""
+    with small_shop(cache) as made:
+        made.edit("requirements.txt", "django>=5.2,<5.3\n")
+        canary(made).mkdir()
+        (canary(made) / "file").write_text("untouched")
+        for name in ("releases", "state", "logs"):
+            (made.root / name).mkdir(mode=0o755)
+        made.own()
+        yield made
+
+
+def canary(site: Site) -> Path:
+    return site.folder / "canary"
+
+
+def become_link(path: Path, to: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.symlink_to(to)
+    if os.geteuid() == 0:
+        os.lchown(path, NOBODY, NOBODY)
+
+
+def of_another(path: Path) -> None:
+    os.chown(path, NOBODY - 1, NOBODY - 1)
+
+
+Damage = Callable[[Site], object]
+HOSTS: dict[str, tuple[Damage, int, str, str]] = {
+    "the app root is writable by everyone": (
+        lambda s: s.root.chmod(0o777), 1, "preflight-failed", "is writable by others"),
+    "the app root is writable by its group": (
+        lambda s: s.root.chmod(0o775), 1, "preflight-failed", "is writable by others"),
+    "the folder above is writable by everyone": (
+        lambda s: s.folder.chmod(0o777), 1, "preflight-failed", "could put another folder in the place of"),
+    **{f"{name} is writable by others": (
+        lambda s, name=name: (s.root / name).chmod(0o775), 1, "preflight-failed", "is writable by others")
+       for name in ("releases", "state", "logs")},
+    **{f"{name} is a link": (
+        lambda s, name=name: become_link(s.root / name, canary(s)), 1, "preflight-failed", "not a folder of our own")
+       for name in ("releases", "state", "logs", "shared")},
+    "the lock is a link": (
+        lambda s: become_link(s.root / "state/lock", canary(s) / "file"), 1, "storage-failed", "lock"),
+    "the journal is a link": (
+        lambda s: become_link(s.root / "state/journal.jsonl", canary(s) / "file"), 1, "storage-failed", "journal"),
+    "current leads out": (
+        lambda s: become_link(s.root / "current", canary(s)), 21, "state-unreadable", "which is not a release"),
+    "current leads to a link that bears a release's name": (
+        lambda s: (become_link(s.root / "releases/2026-01-01-00-00-00", canary(s)),
+                   become_link(s.root / "current", Path("releases/2026-01-01-00-00-00"))),
+        21, "state-unreadable", "manifest"),
+    "the hold is garbage": (
+        lambda s: (s.root / "state/hold.json").write_text('{"who": 5}'), 21, "state-unreadable", "hold.json"),
+    "the configuration is writable by everyone": (
+        lambda s: s.config.chmod(0o666), 2, "configuration-invalid", "can be written by everyone"),
+    "the environment file is open to everyone": (
+        lambda s: (s.root / "shared/site.env").chmod(0o644), 2, "configuration-invalid", "open to others"),
+    "the environment file is a folder": (
+        lambda s: s.write_config(env_file=f'"{canary(s)}"'), 2, "configuration-invalid", "Is a directory"),
+}  # fmt: skip
+GIVEN_AWAY: dict[str, tuple[Damage, int, str, str]] = {
+    "the app root is another user's": (lambda s: of_another(s.root), 2, "not-the-owner", "belongs to"),
+    "the configuration is another user's": (lambda s: of_another(s.config), 2, "configuration-invalid", "another user"),
+    **{f"{name} is another user's": (
+        lambda s, name=name: of_another(s.root / name), 1, "preflight-failed", "not a folder of our own")
+       for name in ("releases", "shared")},
+}  # fmt: skip
+
+
+def refused(shop: Site, hostile: tuple[Damage, int, str, str]) -> None:
+    damage, code, name, text = hostile
+    damage(shop)
+    done = shop.deploy()
+    assert (code, f"error: {name}") == (done.returncode, (done.stderr.splitlines() or [""])[0])
+    assert text in done.stderr
+    assert "remedy:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert ["file"] == os.listdir(canary(shop))
+    assert "untouched" == (canary(shop) / "file").read_text()
+    built = [path.name for path in (shop.root / "releases").iterdir() if not path.is_symlink()]
+    assert [] == built or (shop.root / "releases").is_symlink()
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_hostile_host_is_refused_with_a_remedy(shop: Site, name: str) -> None:
+    refused(shop, HOSTS[name])
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("name", GIVEN_AWAY)
+def test_what_belongs_to_somebody_else_is_refused(shop: Site, name: str) -> None:
+    refused(shop, GIVEN_AWAY[name])
+
+
+WORDS = ["../../etc", "..", ".", "/", "-rf", "--", "*", "releases/x", "a\nb", "\x1b[2J", "2026-01-01-00-00-00/../..",
+         "٢٠٢٦-01-01-00-00-00", "2026-01-01-00-00-00\n", "$(touch CANARY)", "x" * 5000]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["switch", "show", "log", "pin"])
+def test_a_word_with_teeth_is_no_release(shop: Site, command: str) -> None:
+    for word in WORDS:
+        done = shop.run(command, "--", word.replace("CANARY", str(shop.folder / "evil")))
+        assert done.returncode in (2, 11), (word, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert "\x1b" not in done.stderr
+    assert not (shop.folder / "evil").exists()
+    assert ["file"] == os.listdir(canary(shop))
+
+
+def test_a_link_that_bears_a_releases_name_is_nobodys_release(shop: Site) -> None:
+    become_link(shop.root / "releases/2026-01-01-00-00-00", canary(shop))
+    assert [] == json.loads(shop.ok("list", "--json"))
+    shop.ok("prune")
+    assert 11 == shop.run("switch", "2026-01-01-00-00-00").returncode
+    assert ["file"] == os.listdir(canary(shop))
+
+
+ESCAPES = "\x1b]0;owned\x07\x1b[2J\u202emoc.live\x9b5i"
+
+
+def test_nothing_that_a_repository_or_a_person_wrote_reaches_a_terminal_as_an_order(shop: Site) -> None:
+    shop.ok("deploy", "--build-only", "-m", f"because {ESCAPES}")
+    shop.write_config(branch='"other"')
+    shop.git("checkout", "-q", "-b", "other")
+    shop.edit("shop/urls.py", "urlpatterns = []\n# more\n", f"a subject {ESCAPES}")
+    shop.edit("shop/settings.py", f"import sys\nprint({ESCAPES!r})\nsys.exit({ESCAPES!r})\n")
+    shown = []
+    for words in (("history",), ("deploy",), ("log",), ("list",), ("deploy", "--plan"), ("show", "2"), ("status",)):
+        done = shop.run(*words)
+        shown.append(done.stdout + done.stderr)
+        assert "Traceback" not in done.stderr
+    assert "because \\x1b]0;owned" in shown[0]
+    assert any("\\x9b5i" in text for text in shown[1:3])
+    assert [] == [text for text in shown for letter in "\x1b\x07\x9b\u202e" if letter in text]
+
+
+def test_a_reason_that_is_no_text_is_told_again_without_a_fault(shop: Site) -> None:
+    words = [os.fsencode(word) for word in shop.command("hold", "-m")] + [b"caf\xe9"]
+    done = subprocess.run(words, capture_output=True, cwd="/", env=shop.environment(), **unprivileged())
+    assert 0 == done.returncode, done.stderr
+    assert "caf\\udce9" in shop.ok("history")
+    assert "caf\\udce9" in shop.run("status").stdout
+    assert 12 == shop.deploy().returncode
+
+
+def test_a_release_that_becomes_a_link_while_it_is_pruned_takes_nothing_else_with_it(tmp_path: Path) -> None:
+    layout, name, over = Layout(tmp_path), "2026-01-01-00-00-00", threading.Event()
+    sentinel = tmp_path / "sentinel"
+    (sentinel / "inner").mkdir(parents=True)
+    (sentinel / "inner" / "file").write_text("untouched")
+    layout.releases.mkdir()
+    folder, doomed = layout.releases / name, layout.releases / f"{prune.REMOVING}{name}"
+
+    def race() -> None:
+        while not over.is_set():
+            for place in (folder, doomed, folder / "app", doomed / "app"):
+                aside = tmp_path / "aside"
+                try:
+                    place.rename(aside)
+                    place.symlink_to(sentinel)
+                except OSError:
+                    continue
+                finally:
+                    shutil.rmtree(aside, ignore_errors=True)
+
+    removed = 0
+    racer = threading.Thread(target=race)
+    racer.start()
+    try:
+        for _ in range(300):
+            for left in (folder, doomed):
+                if left.is_symlink():
+                    left.unlink()
+            shutil.rmtree(doomed, ignore_errors=True)
+            try:
+                for number in range(20):
+                    (folder / "app" / f"d{number}").mkdir(parents=True)
+                prune.remove(layout, [name])
+                prune.remove_leftovers(layout, lambda text: None)
+                removed += 1
+            except OSError:
+                continue  # the racer was there first: refused is as good as done
+    finally:
+        over.set()
+        racer.join()
+    assert "untouched" == (sentinel / "inner" / "file").read_text()
+    assert removed
+
+
+def test_a_manifest_that_was_tampered_with_is_never_a_target(shop: Site) -> None:
+    shop.ok("deploy", "--build-only")
+    (name,) = shop.states()
+    path = shop.root / "releases" / name / releases.MANIFEST
+    facts = json.loads(path.read_text())
+    for key, value in (
+        ("activations", [{"sequence": "1"}]),
+        ("steps", 5),
+        ("facts", {"pending": "x"}),
+        ("state", "live"),
+    ):
+        path.write_text(json.dumps({**facts, "state": str(State.READY), key: value}))
+        done = shop.run("switch", name)
+        assert (21, "error: state-unreadable") == (done.returncode, done.stderr.splitlines()[0])
+        assert {name: "unreadable"} == shop.states()
+    assert not (shop.root / "current").exists()

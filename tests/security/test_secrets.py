@@ -1,0 +1,178 @@
+"""Every kind of secret at once, in a site that shouts all it knows: none is to be seen anywhere afterwards."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from example_site import Site
+from git_servers import SECRET as GIT_PASSWORD
+from git_servers import HttpsServer
+from private_index import PASSWORD as INDEX_PASSWORD
+from private_index import SECRETS as INDEX_FORMS
+from private_index import USER, Index, write_wheel
+from small_shop import everything_kept, small_shop
+from watching import watched_processes
+
+PLANTED = {
+    "env_file": "canary-of-the-secret-key-$`'",
+    "env_file, in an address": "canary/of:the@database",
+    "env_file, with several lines": "canary-first-line-of-a-key\ncanary-second-line-of-a-key",
+    "build_env_file": "canary-of-the-build-token",
+    "webhook_file": "canary-of-the-webhook-address",
+    "git_credentials": GIT_PASSWORD,
+    "index": INDEX_PASSWORD,
+}
+FORMS = {
+    form
+    for secret in PLANTED.values()
+    for line in secret.splitlines()
+    for form in (line, quote(line, safe=""))
+} | set(INDEX_FORMS) | {base64.b64encode(f"deploy:{GIT_PASSWORD}".encode()).decode()}  # fmt: skip
+AUTHORITIES = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
+SHOUT = """
+import sys
+from urllib.parse import unquote
+for name, value in os.environ.items():
+    print(name, "is", value)
+    print(f"{name}={value!r}", file=sys.stderr)
+print("decoded:", unquote(os.environ.get("DATABASE_URL", "")))
+"""
+NOTHING = "from django.db import migrations\n\n\nclass Migration(migrations.Migration):\n    operations = []\n"
+MIGRATION = """
+import os
+from urllib.parse import unquote, urlsplit
+from django.db import migrations
+
+
+def tell(apps, editor):
+    url = urlsplit(os.environ["DATABASE_URL"])
+    raise ValueError(f"{os.environ['SECRET_KEY']} {unquote(url.password)} {os.environ['PRIVATE_KEY']}")
+
+
+class Migration(migrations.Migration):
+    dependencies = [("shop", "0001_nothing")]
+    operations = [migrations.RunPython(tell)]
+"""
+
+
+class Room(BaseHTTPRequestHandler):
+    """A chat room that keeps what it is told, and is rude."""
+
+    def do_POST(self) -> None:
+        told = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.server.told.append((self.path, told))  # type: ignore[attr-defined]
+        self.send_response(500, f"no room at {self.path}")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+def serving(server: HTTPServer) -> Iterator[HTTPServer]:
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def room() -> Iterator[HTTPServer]:
+    server = HTTPServer(("127.0.0.1", 0), Room)
+    server.told = []  # type: ignore[attr-defined]
+    yield from serving(server)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[HTTPServer]:
+    yield from serving(Index(write_wheel(tmp_path)))
+
+
+def private(site: Site, name: str, text: str) -> str:
+    path = site.folder / name
+    path.write_text(text)
+    path.chmod(0o600)
+    return f'"{path}"'
+
+
+@pytest.fixture
+def shop(cache: Path, index: Index, room: HTTPServer) -> Iterator[Site]:
+    with small_shop(cache) as site:
+        folder = site.folder / "https"
+        folder.mkdir()
+        server = HttpsServer(folder, site.folder)
+        (site.folder / "authorities").write_text(Path(AUTHORITIES).read_text() + server.authority.read_text())
+        settings = site.repository / "shop/settings.py"
+        settings.write_text(settings.read_text() + "INSTALLED_APPS = ['shop']\n" + SHOUT)
+        (site.repository / "shop/migrations").mkdir()
+        (site.repository / "shop/migrations/__init__.py").write_text("")
+        (site.repository / "shop/migrations/0001_nothing.py").write_text(NOTHING)
+        site.edit("requirements.txt", "django>=5.2,<5.3\nhouse-thing==1.0\n")
+        secret, password, key = (PLANTED[each] for each in list(PLANTED)[:3])
+        quoted = secret.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("`", "\\`")
+        site.write_config(
+            repository=f'"{server.url(site.repository / ".git")}"', allow_file_url="false",
+            git_credentials=private(site, "credentials", f"https://deploy:{GIT_PASSWORD}@127.0.0.1:{server.port}\n"),
+            env_file=private(site, "site.env", (
+                f'SECRET_KEY="{quoted}"\nDATABASE_PATH={site.root}/shared/db.sqlite3\nPRIVATE_KEY="{key}"\n'
+                f"DATABASE_URL=postgres://shop:{quote(password, safe='')}@db.example.org/shop\n"
+            )),
+            build_env_file=private(site, "build.env", (
+                f"BUILD_TOKEN={PLANTED['build_env_file']}\n"
+                f"UV_DEFAULT_INDEX=http://{USER}:{quote(INDEX_PASSWORD, safe='')}@{index.address}\n"
+            )),
+            webhook_file=private(site, "webhook", (
+                f"WEBHOOK_URL=http://127.0.0.1:{room.server_port}/{PLANTED['webhook_file']}\n"
+            )),
+        )  # fmt: skip
+        site.settings["[run]"] = "".join(
+            f'\n[[run]]\nat = "{at}"\ncommand = ["sh", "-c", "env; env >&2"]\n'
+            for at in ("before-requirements", "before-migrate", "after-verify", "after-failure")
+        )
+        site.write_config()
+        site.own()
+        with server.running():
+            yield site
+
+
+def test_no_secret_of_any_kind_is_seen_in_what_is_said_written_sent_or_run(shop: Site, room: HTTPServer) -> None:
+    authorities = {"SSL_CERT_FILE": str(shop.folder / "authorities")}
+    said: list[str] = []
+
+    def run(*words: str) -> int:
+        done = shop.run(*words, **authorities)
+        said.extend([done.stdout, done.stderr])
+        return done.returncode
+
+    with watched_processes() as commands:
+        assert 0 == run("deploy", "-m", "with all secrets"), said
+        shop.edit("shop/migrations/0002_tells.py", MIGRATION)
+        assert 4 == run("deploy"), said
+        assert 4 == run("deploy", "--json")
+        for words in (("status",), ("status", "--json"), ("check",), ("check", "--json"), ("config",), ("list", "--json"),
+                      ("show",), ("history", "--json"), ("log",), ("log", "--json"), ("deploy", "--plan")):  # fmt: skip
+            run(*words)
+        for name in json.loads(shop.ok("list", "--json")):
+            run("show", name["name"])
+            run("log", name["name"])
+
+    kept, told = everything_kept(shop), room.told  # type: ignore[attr-defined]
+    # what would hold them was there to be looked at
+    assert "SECRET_KEY is ****" in kept
+    assert "BUILD_TOKEN=****" in kept
+    assert "ValueError: ****" in kept
+    assert any("ValueError: ****" in text for text in said)
+    assert [f"/{PLANTED['webhook_file']}"] * 3 == [path for path, _ in told]
+    assert any(" pip install " in line or "uv" in line for line in commands)
+    places = {"said": said, "kept": [kept], "sent": [text for _, text in told], "run": commands}
+    assert [] == [(place, form) for place, texts in places.items() for form in FORMS for text in texts if form in text]
