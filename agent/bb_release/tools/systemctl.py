@@ -73,7 +73,7 @@ def _unescaped(value: str) -> str:
             return bytes([int(word[1:], 16) if word[:1] == b"x" else int(word, 8)])
         return _LETTERS.get(word, word)
 
-    return _ESCAPE.sub(char, value.encode()).decode("utf-8", "replace")
+    return _ESCAPE.sub(char, value.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
 
 def sudo_allows(verb: str, unit: str, *, user: str) -> bool | None:
