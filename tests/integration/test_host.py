@@ -160,6 +160,12 @@ def test_release_by_environment(start: Start, releases: Path) -> None:
     assert host.releases_in_use(releases)[0] == {"b": [process.pid]}
 
 
+def test_a_release_of_another_app_may_have_the_same_name(start: Start, releases: Path) -> None:
+    ours = start("sleep", "60", BB_RELEASE="b", BB_ROOT=str(releases.parent))
+    start("sleep", "60", BB_RELEASE="a", BB_ROOT="/srv/another")
+    assert host.releases_in_use(releases)[0] == {"b": [ours.pid]}
+
+
 def test_release_through_a_link(start: Start, releases: Path) -> None:
     link = releases.parent / "link"
     link.symlink_to(releases.parent)

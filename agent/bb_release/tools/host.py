@@ -212,8 +212,13 @@ def _parts(pid: int, releases: Path) -> tuple[dict[str, set[str]] | None, bool]:
             continue
         if part == "environ":
             # only this one name: PATH and the like are inherited from whoever started the process
-            values = [word[11:] for word in text.split(b"\0") if word.startswith(b"BB_RELEASE=")]
-            named[part] = {os.fsdecode(value.rstrip(b"/").rpartition(b"/")[2]) for value in values if value}
+            words = dict(
+                word.split(b"=", 1) for word in text.split(b"\0") if word.startswith((b"BB_RELEASE=", b"BB_ROOT="))
+            )
+            value = words.get(b"BB_RELEASE", b"")
+            # another app may have a release of the same second
+            ours = words.get(b"BB_ROOT") in (None, os.fsencode(releases.parent))
+            named[part] = {os.fsdecode(value.rstrip(b"/").rpartition(b"/")[2])} if ours else set()
         else:
             named[part] = set(_named(pattern, text))
         if part == "cmdline":
