@@ -142,7 +142,7 @@ def test_visudo_takes_what_is_written_and_a_mistake_is_written_nowhere(tmp_path:
         subject.systemctl.check_sudoers(broken.content)
     if os.geteuid() == 0:
         with pytest.raises(ConfigurationInvalid, match="visudo does not take"):
-            subject.install([broken])
+            subject.install([subject.File(tmp_path / "a.conf", "x\n"), broken])
         assert [] == os.listdir(tmp_path)
 
 
