@@ -75,7 +75,7 @@ def test_without_the_stage_each_command_starts_django(counted: Counted) -> None:
     counted.code()
     try:
         counted.site.write_config(stage="false")
-        assert 6 == counted.starts("deploy", "--force")  # check, facts, collectstatic, plan, plan once more, rehearsal
+        assert 4 == counted.starts("deploy", "--force")  # check, facts, plan, rehearsal
     finally:
         counted.site.write_config(stage="true")
 
@@ -85,7 +85,7 @@ def test_the_log_says_why_there_is_no_stage(counted: Counted) -> None:
     before = apps.read_text()
     counted.site.edit("brackets/apps.py", before + "\nimport sys\n\nFIRST = sys.argv[1:][:1]\nprint(len(sys.argv))\n")
     try:
-        assert 6 == counted.starts("deploy", "--force")
+        assert 4 == counted.starts("deploy", "--force")
         assert "Django is started for each command: it reads sys.argv (apps.py:" in counted.log()
     finally:
         counted.site.edit("brackets/apps.py", before)

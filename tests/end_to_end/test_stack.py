@@ -9,9 +9,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
+import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -82,6 +86,7 @@ class Stack:
         self.web, self.nginx_port = site.folder / "w.sock", free_port()
         self.redis_port, self.postgres_port = free_port(), free_port()  # of PostgreSQL only the socket's name
         self.nginx_conf = site.folder / "nginx.conf"
+        self.nginx_site = ""  # as `units` writes it
 
     def call(self, *words: str | Path) -> str:
         argv = [self.programs.get(str(words[0]), words[0]), *words[1:]]
@@ -105,6 +110,8 @@ class Stack:
         )
         self.start("postgres", "-D", "postgres", "-k", folder, "-p", str(self.postgres_port), "-c", "listen_addresses=")
         self.start("redis-server", "--bind", "127.0.0.1", "--port", str(self.redis_port), "--save", "", "--dir", folder)
+        site = self.site.ok("units", "--nginx").replace("    listen [::]:80;\n", "")
+        self.nginx_site = site.replace("listen 80;", f"listen 127.0.0.1:{self.nginx_port};")
         self.write_nginx("first")
         self.start("nginx", "-e", folder / "nginx-error.log", "-c", self.nginx_conf)
         wait_until(
@@ -132,9 +139,7 @@ class Stack:
         self.nginx_conf.write_text(
             f"daemon off;\nworker_processes 1;\npid {folder}/nginx.pid;\nevents {{}}\nhttp {{\n{temporary}"
             f"  include /etc/nginx/mime.types;\n  access_log off;\n"
-            f"  server {{\n    listen 127.0.0.1:{self.nginx_port};\n    add_header X-Generation {generation} always;\n"
-            f"    location /static/ {{ alias {self.site.root}/current/static/; }}\n"
-            f"    location / {{ proxy_pass http://unix:{self.web}:; proxy_set_header Host localhost; }}\n  }}\n}}\n"
+            f"  add_header X-Generation {generation} always;\n{self.nginx_site}}}\n"
         )
 
     def sql(self, query: str, database: str = "brackets") -> str:
@@ -148,6 +153,12 @@ class Stack:
         )
         return answer
 
+    def status_of(self, path: str) -> int:
+        try:
+            return self.get(path).status
+        except urllib.error.HTTPError as error:
+            return error.code
+
     def style_sheet(self) -> tuple[str, str]:
         """The path of the front page's style sheet, and what nginx serves there from the disk."""
         page = self.get("/").read().decode()
@@ -156,6 +167,31 @@ class Stack:
         answer = self.get(found[0])
         assert "text/css" == answer.headers["Content-Type"]
         return found[0], answer.read().decode()
+
+    @contextmanager
+    def asking_for(self, path: str) -> Iterator[Counter[int]]:
+        """Ask nginx for one file without a pause, and count the answers by their status."""
+        answers: Counter[int] = Counter()
+        done = threading.Event()
+
+        def ask() -> None:
+            while not done.is_set():
+                connection = http.client.HTTPConnection("127.0.0.1", self.nginx_port, timeout=10)
+                try:
+                    connection.request("GET", path)
+                    answers[connection.getresponse().status] += 1
+                except OSError:
+                    answers[0] += 1
+                finally:
+                    connection.close()
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield answers
+        finally:
+            done.set()
+            thread.join()
 
     def ping(self) -> None:
         """Have the worker answer; it still connects when supervisord says that it runs."""
@@ -190,6 +226,7 @@ def stack(programs: dict[str, str], cache: Path) -> Iterator[Stack]:
     site = Site(folder, cache=cache, worker=True)
     stack = Stack(site, programs)
     try:
+        stack.configure(f"http+unix://{stack.web}:/health/")
         stack.start_all()
         env = site.root / "shared/site.env"
         env.write_text(
@@ -197,7 +234,6 @@ def stack(programs: dict[str, str], cache: Path) -> Iterator[Stack]:
             f'DATABASE_URL="postgresql://brackets@/brackets?host={folder}"\nPGPORT={stack.postgres_port}\n'
             f'CELERY_BROKER_URL="redis://127.0.0.1:{stack.redis_port}/0"\n'
         )
-        stack.configure(f"http+unix://{stack.web}:/health/")
         site.bind = f"unix:{stack.web}"
         site.start_supervisor()
         with open(site.repository / "requirements.txt", "a") as requirements:
@@ -234,8 +270,10 @@ def test_a_second_revision_migrates_and_runs_everywhere_and_a_switch_takes_it_ba
     stack.write_nginx("second")
     stack.configure(f"http://127.0.0.1:{stack.nginx_port}/health/")  # the whole way, from now on
 
-    site.ok("deploy")
+    with stack.asking_for(old_css[0]) as answers:  # by a page that was rendered before
+        site.ok("deploy")
 
+    assert {200} == set(answers)
     second = site.current()
     assert first != second == stack.get("/health/").headers["X-Release"]
     assert "language" in stack.sql(
@@ -244,13 +282,20 @@ def test_a_second_revision_migrates_and_runs_everywhere_and_a_switch_takes_it_ba
     new_css = stack.style_sheet()
     assert old_css[0] != new_css[0]
     assert old_css[1] != new_css[1]
+    assert old_css[1] == stack.get(old_css[0]).read().decode()
+    assert 404 == stack.status_of("/static/brackets/site.000000000000.css")
     wait_until(lambda: stack.get("/health/").headers["X-Generation"] == "second", "nginx is reloaded")
     stack.ping()
     stack.recheck("f")  # "<" is not closed, says the new code
     assert site.run("status").returncode == 0
 
-    said = site.ok("switch", first)
+    with stack.asking_for(new_css[0]) as answers:
+        said = site.ok("switch", first)
 
+    assert {200} == set(answers)
+    assert new_css[1] == stack.get(new_css[0]).read().decode()
+    pool = site.root / "static-pool" / "static"
+    assert all(re.search(r"\.[0-9a-f]{12}\.", path.name) for path in pool.rglob("*.*")), list(pool.rglob("*"))
     assert "the database is ahead of this release by brackets.0003_snippet_language" in said
     assert first == stack.get("/health/").headers["X-Release"]
     assert old_css == stack.style_sheet()

@@ -36,7 +36,7 @@ facts = {
     "shown": [word for word in open("/proc/self/cmdline").read().split("\\0") if word],
     "terminal": [sys.stdin.isatty(), sys.stdout.isatty()], "input": sys.stdin.read(),
     "term": str(signal.getsignal(signal.SIGTERM)), "type": type(sys.argv).__name__,
-    "modules": sorted({"probe", "traps", "stage"} & set(sys.modules)),
+    "modules": sorted({"compressed", "probe", "sources", "traps", "stage"} & set(sys.modules)),
 }
 for item in sorted(facts.items()):
     self.stdout.write("%s: %s" % item)

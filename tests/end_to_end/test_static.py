@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from example_site import Site
@@ -36,3 +37,84 @@ def test_an_outer_static_root_is_collected_after_the_switch_and_again_on_the_way
 
     site.ok("switch", first)
     assert old == (outer / "brackets" / "site.css").read_text()
+
+
+def run_at(place: str, command: str) -> dict[str, str]:
+    return {"[run]": f'\n[[run]]\nat = "{place}"\ncommand = ["sh", "-c", "{command}"]\n'}
+
+
+def test_files_that_a_command_of_the_site_builds_are_linked_when_they_came_out_the_same(site: Site) -> None:
+    site.bare = True
+    built = "brackets/static/brackets/built.css"
+    site.write_config(**run_at("before-collect-static", f"cat brackets/*.py | wc -c > {built}"))
+    site.edit("brackets/balance.py", (site.repository / "brackets/balance.py").read_text() + "\n# 1\n")
+    site.ok("deploy")
+    first = site.root / "releases" / site.current()
+    site.edit("NOTE", "nothing for the command\n")
+    site.ok("deploy")
+    assert "static files are unchanged: linked to those of " + first.name in site.ok("log")
+    second = site.root / "releases" / site.current()
+    assert (first / "static/brackets/built.css").samefile(second / "static/brackets/built.css")
+
+    site.edit("brackets/balance.py", (site.repository / "brackets/balance.py").read_text() + "\n# 1 more\n")
+    site.ok("deploy")
+    assert "all" not in [line.split()[1] for line in site.ok("log").splitlines() if "are unchanged" in line]
+    third = site.root / "releases" / site.current()
+    assert (third / "app" / built).read_text() == (third / "static/brackets/built.css").read_text()
+    assert (third / "app" / built).read_text() != (second / "static/brackets/built.css").read_text()
+
+
+def test_a_command_after_collectstatic_may_write_into_what_is_there(site: Site) -> None:
+    site.bare = True
+    site.write_config(**run_at("after-collect-static", "echo '/* more */' >> staticfiles/brackets/site.css"))
+    site.ok("deploy")
+    first = site.root / "releases" / site.current() / "static/brackets/site.css"
+    was = first.read_text()
+    site.ok("deploy", "--force")
+    second = site.root / "releases" / site.current() / "static/brackets/site.css"
+    assert was == first.read_text() == second.read_text()
+    assert not first.samefile(second)
+    assert "collected anew with each release: a command of the site's own comes after" in site.ok("log")
+
+
+def test_a_storage_of_the_project_is_asked_to_collect_each_time(site: Site) -> None:
+    site.bare = True
+    own = "from django.contrib.staticfiles.storage import ManifestStaticFilesStorage\n\n\n"
+    own += "class Lenient(ManifestStaticFilesStorage):\n    manifest_strict = False\n"
+    site.edit("broken_brackets/lenient.py", own)
+    usual = (site.repository / SETTINGS).read_text()
+    name = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+    site.edit(SETTINGS, usual.replace(name, "broken_brackets.lenient.Lenient"))
+    site.write_config()
+    site.ok("deploy")
+    first = site.root / "releases" / site.current() / "static/brackets/site.css"
+    site.ok("deploy", "--force")
+    assert not first.samefile(site.root / "current" / "static/brackets/site.css")
+    assert "what broken_brackets.lenient.Lenient does is not known" in site.ok("log")
+
+
+def test_a_collectstatic_that_was_cut_short_leaves_nothing_half_written_to_the_one_that_goes_on(site: Site) -> None:
+    site.bare = True
+    site.write_config()
+    broken = site.root / "shared" / "broken"
+    folder = "os.path.dirname(os.environ['DATABASE_PATH']) + '/broken'"
+    line = f"\nSTATICFILES_DIRS = [{folder}] if os.path.isdir({folder}) else []\n"
+    site.edit(SETTINGS, (site.repository / SETTINGS).read_text() + line)
+    broken.mkdir()
+    (broken / "broken.css").write_text("a { background: url(missing.png) }\n")
+    failed = site.deploy("--build-only")
+    assert "error: static-not-collected" in failed.stderr
+    release = max((site.root / "releases").iterdir())
+    style = release / "app" / "staticfiles" / "brackets" / "site.css"
+    whole = style.read_text()
+    style.write_text(
+        whole[:5]
+    )  # what a kill in the middle leaves: newer than its source, which collectstatic would skip
+    (broken / "broken.css").unlink()
+
+    site.ok("deploy", "--resume", release.name)
+
+    assert whole == style.read_text()
+    manifest = json.loads((release / "app/staticfiles/staticfiles.json").read_text())
+    assert whole == (release / "app/staticfiles" / manifest["paths"]["brackets/site.css"]).read_text()
+    assert not list(release.glob(".*"))

@@ -121,7 +121,7 @@ def check_django(deployment: Deployment) -> None:
     try:
         facts = django.ask(
             project, "facts", django.answer_in_memory(),
-            timeout_seconds=app.timeouts.check, application=app.application,
+            timeout_seconds=app.timeouts.check, application=app.application, static=app.collect_static,
         )  # fmt: skip
     except ProcessFailed as error:
         raise ApplicationNotImportable(

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from bb_release.actions import package_sets
 from bb_release.actions.instances import manager_for
 from bb_release.actions.run import Run
+from bb_release.actions.static_pool import prune_pool
 from bb_release.actions.verify import processes_of
 from bb_release.errors import NoSuchRelease
 from bb_release.model import activation, durable, hold
@@ -65,6 +67,11 @@ def prune(run: Run, keep: int | None = None) -> list[Verdict]:
     remove(run.app.layout, [verdict.name for verdict in doomed], run.log.warn)
     for verdict in doomed:
         run.log.event("release_pruned", release=verdict.name, reason=verdict.reason)
+    files = prune_pool(run.app.layout)
+    if files:
+        run.log.event("static_pool_pruned", files=files)
+    for name in package_sets.remove_unused(run.app.layout, releases.readable(run.app.layout)[0]):
+        run.log.event("package_set_removed", package_set=name)
     return decided
 
 

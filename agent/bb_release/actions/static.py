@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from bb_release.actions import static_links
 from bb_release.actions.build import project_of
 from bb_release.actions.site_commands import last_lines, run_commands
 from bb_release.errors import StaticNotCollected
@@ -23,7 +24,7 @@ def collect_static(deployment: Deployment) -> None:
     root = Path(str(release.manifest.facts.get("static_root") or ""))
     refuse_foreign_static_root(deployment, root)
     if not is_outside(deployment):
-        run_collectstatic(deployment)
+        collect_inside(deployment, root)
     elif not root.is_dir() or not os.access(root, os.W_OK):
         raise StaticNotCollected(
             f"STATIC_ROOT is no folder that can be written: {root}",
@@ -38,6 +39,28 @@ def collect_static(deployment: Deployment) -> None:
         run_commands(deployment, "after-collect-static")
 
 
+def collect_inside(deployment: Deployment, root: Path) -> None:
+    """Link what the live release has, or collect, and then share what came out the same."""
+    inputs = static_links.inputs_of(deployment, root)
+    before = static_links.collected_before(deployment) if inputs else None
+    same = inputs and before and inputs.key == before.inputs.key
+    if not (before and same and static_links.link_unchanged(deployment, root, before)):
+        collect_all(deployment, root, before if inputs and before and inputs.way == before.inputs.way else None)
+        if before:
+            static_links.share_unchanged(deployment, root, before)
+    static_links.note_collected(deployment, root, inputs)
+
+
+def collect_all(deployment: Deployment, root: Path, compressed: static_links.Before | None) -> None:
+    """collectstatic into the release; what `compressed` has of the same way is not compressed again."""
+    begun = deployment.release.folder / ".collecting"
+    if begun.exists():  # a run before was cut short, perhaps in the middle of a file
+        make_old(root, since=begun.stat().st_mtime_ns)
+    begun.touch()
+    run_collectstatic(deployment, compressed=str(compressed.root) if compressed and compressed.inputs.way else "")
+    begun.unlink()
+
+
 def publish_static(deployment: Deployment) -> None:
     """Collect into a STATIC_ROOT outside of the release: it changes what the live site serves."""
     if collects(deployment) and is_outside(deployment):
@@ -47,15 +70,17 @@ def publish_static(deployment: Deployment) -> None:
         run_commands(deployment, "after-collect-static")
 
 
-def make_old(root: Path) -> None:
-    """Give every file there a time before all others.
+def make_old(root: Path, since: int = 0) -> None:
+    """Give every file there, or those that were written since a time in nanoseconds, a time before all others.
 
     collectstatic leaves a file that is newer than its source, and the source may well be older than what another
     release left: always on the way back, and with packages whose files keep the time at which they were packed.
     """
     for folder, _, files in os.walk(root):
         for name in files:
-            os.utime(Path(folder) / name, (0, 0), follow_symlinks=False)
+            path = Path(folder) / name
+            if path.lstat().st_mtime_ns >= since:
+                os.utime(path, (0, 0), follow_symlinks=False)
 
 
 def collects(deployment: Deployment) -> bool:
@@ -68,11 +93,10 @@ def is_outside(deployment: Deployment) -> bool:
     return not root.resolve().is_relative_to(deployment.release.folder.resolve())
 
 
-def run_collectstatic(deployment: Deployment) -> None:
+def run_collectstatic(deployment: Deployment, compressed: str = "") -> None:
+    limit = deployment.app.timeouts.collect_static
     try:
-        django.manage(
-            project_of(deployment), *django.COLLECT_STATIC, timeout_seconds=deployment.app.timeouts.collect_static
-        )
+        django.manage(project_of(deployment), *django.COLLECT_STATIC, timeout_seconds=limit, compressed=compressed)
     except ProcessFailed as error:
         raise StaticNotCollected(
             f"manage.py collectstatic {error.reason}",

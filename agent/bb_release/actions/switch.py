@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from bb_release.actions import build, handover, instances, interruption, proof, static
+from bb_release.actions import build, handover, instances, interruption, proof, static, static_pool
 from bb_release.actions.run import Run, environments, health_now, not_live
 from bb_release.actions.site_commands import tell
 from bb_release.actions.verify import remembered_units, require_units, restart_units, verify
@@ -19,6 +19,7 @@ from bb_release.tools import stage
 
 def activate(deployment: Deployment) -> None:
     """The manifest says what is about to happen; then the link moves, in one rename."""
+    static_pool.keep_reachable(deployment)
     release, layout = deployment.release, deployment.layout
     previous = deployment.previous.name if deployment.previous else ""
 

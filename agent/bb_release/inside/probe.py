@@ -9,6 +9,8 @@ import io
 import os
 import sys
 
+import sources
+
 
 def application(name):
     """Import the WSGI or ASGI application: the configured one, or the one Django's settings name."""
@@ -32,14 +34,22 @@ def facts(arguments):
     from django.conf import settings
 
     name, _ = application(arguments["application"])
+    installed = "django.contrib.staticfiles" in settings.INSTALLED_APPS
+    known = static(arguments) if installed and arguments.get("static") else {}
     return {
+        **known,
         "application": name,
         "django": django.get_version(),
         "python": "%d.%d.%d" % sys.version_info[:3],
         "settings": os.environ.get("DJANGO_SETTINGS_MODULE", ""),
         "static_root": str(settings.STATIC_ROOT or ""),
-        "staticfiles": "django.contrib.staticfiles" in settings.INSTALLED_APPS,
+        "staticfiles": installed,
     }
+
+
+def static(arguments):
+    """What decides what collectstatic makes, as it is now: a command of the site's own may have built some of it."""
+    return sources.look()
 
 
 def migrations(arguments):
@@ -156,4 +166,4 @@ async def _ask_asgi(called, arguments):
     return start["status"], headers, body
 
 
-QUESTIONS = {"facts": facts, "migrations": migrations, "rehearse": rehearse}
+QUESTIONS = {"facts": facts, "migrations": migrations, "rehearse": rehearse, "static": static}

@@ -3,7 +3,8 @@
     python stage.py CHANNEL REQUEST
 
 REQUEST is JSON. `words` is a command line of manage.py; where `question` is given, that question of probe.py is
-answered in the command's place; `low_priority`: at that of a build. CHANNEL is the number of a socket, or "-".
+answered in the command's place; `low_priority`: at that of a build; `compressed` is for collectstatic, and says what
+compressed.py is to remember. CHANNEL is the number of a socket, or "-".
 
 The project's manage.py runs with these words, as Python itself would run it, up to the moment at which Django looks
 the command up: whatever manage.py, dotenv or django-configurations prepare is there, and Django is set up. Without a
@@ -29,15 +30,18 @@ def neighbours():
     """The modules beside this file, without a trace of them: a project may have some of the same names."""
     kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import compressed
     import probe
     import traps
 
     sys.dont_write_bytecode = kept
-    del sys.path[0], sys.modules["probe"], sys.modules["traps"]
-    return probe, traps
+    del sys.path[0]
+    for name in ("compressed", "probe", "sources", "traps"):
+        del sys.modules[name]
+    return compressed, probe, traps
 
 
-probe, traps = neighbours()
+compressed, probe, traps = neighbours()
 
 
 class Start:
@@ -98,6 +102,8 @@ class Start:
         is_argv = utility.argv is sys.argv
         self.traps.settle(words)
         utility.argv = sys.argv if is_argv else list(words)
+        if self.request.get("compressed"):
+            compressed.remember(self.request["compressed"])
         if self.request.get("question"):
             if utility.settings_exception:
                 raise utility.settings_exception

@@ -44,6 +44,16 @@ class Layout:
         return self.root / "shared"
 
     @property
+    def static_pool(self) -> Path:
+        """Links to hashed static files of recent releases, for pages that older releases have rendered."""
+        return self.root / "static-pool"
+
+    @property
+    def sets(self) -> Path:
+        """Installed packages, each choice of them once; releases have links to them."""
+        return self.root / "sets"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

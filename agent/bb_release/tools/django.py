@@ -33,10 +33,15 @@ class Project:
     stage: bool = False  # whether Django is loaded once for several commands, where the project bears it
 
 
-def manage(project: Project, *arguments: str, timeout_seconds: float | None, low_priority: bool = True) -> Completed:
-    """Run `manage.py` with arguments. Raises ProcessFailed."""
+def manage(
+    project: Project, *arguments: str, timeout_seconds: float | None, low_priority: bool = True, compressed: str = ""
+) -> Completed:  # fmt: skip
+    """Run `manage.py` with arguments. Raises ProcessFailed.
+
+    `compressed` is a folder, of which a collectstatic in the stage takes what WhiteNoise has compressed before.
+    """
     words = [project.manage, *arguments]
-    staged = {"words": words} if arguments in STAGED else {}
+    staged = {"words": words, "compressed": compressed} if arguments in STAGED else {}
     return _run(project, staged, [project.python, *words], timeout_seconds, low_priority=low_priority)
 
 

@@ -1,0 +1,158 @@
+"""What the live release has already collected is linked into the new one, where nothing that decides it has changed.
+
+Two things have to be known: that collectstatic would make the same (the key, for which `inside/sources.py` hashes all
+that goes in), and that the live release still has what it made (the tree, as it was noted). Whatever is not known is
+collected anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bb_release.actions.build import project_of
+from bb_release.model.durable import FULL
+from bb_release.model.release import Release
+from bb_release.model.step import Deployment
+from bb_release.tools import django, links
+from bb_release.tools.process import ProcessFailed
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What this release's static files are made of, and in which way, as two short texts."""
+
+    key: str
+    way: str  # "" where the way does not say what comes of one file
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the live release has collected, and still has as it was."""
+
+    name: str
+    root: Path
+    tree: dict[str, tuple[int, int, int]]
+    inputs: Inputs
+
+
+def inputs_of(deployment: Deployment, root: Path) -> Inputs | None:
+    """None where it is not known: the log says why."""
+    there, at = read_before(root), {run.at for run in deployment.app.run}
+    facts: dict[str, Any] = {}
+    if there is None:
+        facts["static_unknown"] = f"{root.name} is not empty"
+    elif "after-collect-static" in at:  # it may write into what is linked, whatever it is
+        facts["static_unknown"] = "a command of the site's own comes after collectstatic"
+    else:
+        facts = ask_again(deployment) if "before-collect-static" in at else deployment.release.manifest.facts
+    if not facts.get("static_sources"):
+        why = facts.get("static_unknown") or "it was not asked"
+        deployment.reporter.line(f"static files are collected anew with each release: {why}")
+        return None
+    key = hashlib.sha256(json.dumps([facts["static_sources"], there]).encode()).hexdigest()
+    return Inputs(key, str(facts["static_way"]))
+
+
+def ask_again(deployment: Deployment) -> dict[str, Any]:
+    """What was known before a command of the site's own may have built static files is not true any more."""
+    try:
+        return django.ask(
+            project_of(deployment), "static", django.answer_in_memory(),
+            timeout_seconds=deployment.app.timeouts.collect_static,
+        )  # fmt: skip
+    except ProcessFailed as error:
+        return {"static_unknown": f"the question {error.reason}"}
+
+
+def read_before(root: Path) -> dict[str, str] | None:
+    """The dot files of an otherwise empty STATIC_ROOT (.gitkeep), with a hash each; None when more is there."""
+    found = {}
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
+        if not path.name.startswith(".") or not stat.S_ISREG(path.lstat().st_mode):
+            return None
+        found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def clear_scratch(release: Release) -> Path:
+    """A free name, where links are made before they get their place; what a killed run left there goes."""
+    scratch = release.folder / ".static.new"
+    if scratch.is_dir():
+        shutil.rmtree(scratch)
+    scratch.unlink(missing_ok=True)
+    return scratch
+
+
+def collected_by(release: Release | None) -> Path | None:
+    """Where a release has its static files, when that is in its own folder."""
+    if release is None or not release.static.is_dir():
+        return None
+    root = release.static.resolve()
+    return root if root.is_relative_to(release.folder.resolve()) else None
+
+
+def collected_before(deployment: Deployment) -> Before | None:
+    """What there is to link to; nothing where somebody has changed it since, or nothing was noted."""
+    previous, source = deployment.previous, collected_by(deployment.previous)
+    facts = previous.manifest.facts if previous else {}
+    if previous is None or source is None or not facts.get("static_tree"):
+        return None
+    tree = links.read_tree(source)
+    if links.digest(tree) != facts["static_tree"]:
+        deployment.reporter.line(f"the static files of {previous.name} are not what was collected: collect anew")
+        return None
+    return Before(previous.name, source, tree, Inputs(facts["static_key"], facts["static_way"]))
+
+
+def link_unchanged(deployment: Deployment, root: Path, before: Before) -> bool:
+    """Fill an empty STATIC_ROOT with links to the live release's files; False where the system allows none."""
+    scratch = clear_scratch(deployment.release)
+    try:
+        links.link_tree(before.root, before.tree, scratch)
+        if not root.is_dir():
+            root.parent.mkdir(parents=True, exist_ok=True)
+            root.mkdir()
+            root.chmod(stat.S_IMODE(before.tree[""][0]))
+        for path in scratch.iterdir():
+            if not (root / path.name).exists():  # a dot file of the tree's own
+                path.rename(root / path.name)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        deployment.reporter.line(f"the static files of {before.name} cannot be linked ({error}): collect anew")
+        return False
+    finally:
+        clear_scratch(deployment.release)
+    files = sum(not stat.S_ISDIR(mode) for mode, _, _ in before.tree.values())
+    deployment.reporter.line(f"all {files} static files are unchanged: linked to those of {before.name}")
+    return True
+
+
+def share_unchanged(deployment: Deployment, root: Path, before: Before) -> None:
+    """After collectstatic: each file that the live release has too is one file on the disk, with its older time."""
+    scratch = clear_scratch(deployment.release)
+    try:
+        shared = links.share(root, before.root, scratch)
+    except OSError as error:  # it is whole without
+        deployment.reporter.line(f"static files are not shared with the release before: {error}")
+        return
+    finally:
+        clear_scratch(deployment.release)
+    deployment.reporter.line(f"{shared} static files are unchanged: linked to those of {before.name}")
+
+
+def note_collected(deployment: Deployment, root: Path, inputs: Inputs | None) -> None:
+    """The manifest will say what was made of what, for the next release to compare; it is written as the step ends."""
+    release = deployment.release
+    noted = {"static_tree": ""}
+    if inputs and root.is_dir():
+        tree = links.digest(links.read_tree(root))
+        noted = {"static_key": inputs.key, "static_way": inputs.way, "static_tree": tree}
+    facts = {**release.manifest.facts, **noted}
+    deployment.release = replace(release, manifest=replace(release.manifest, facts=facts))

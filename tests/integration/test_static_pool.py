@@ -1,0 +1,136 @@
+"""The pool of hashed static files: what gets in, what stays out, and when a file goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from bb_release.actions import static_pool as subject
+from bb_release.model.app import App
+from bb_release.model.layout import Layout
+from bb_release.model.release import Manifest, Release, State
+from bb_release.model.step import Deployment
+
+DAY = 86400.0
+
+
+class Notes:
+    """A Reporter that only remembers warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    (tmp_path / "releases").mkdir()
+    return Layout(tmp_path)
+
+
+def release(layout: Layout, name: str, files: dict[str, str], paths: dict[str, str] | None = None) -> Release:
+    """A release with these static files, and Django's list of them."""
+    made = Release(layout.releases / name, Manifest(name=name, state=State.READY))
+    made.static.mkdir(parents=True)
+    for path, content in files.items():
+        (made.static / path).parent.mkdir(parents=True, exist_ok=True)
+        (made.static / path).write_text(content)
+    if paths is not None:
+        (made.static / "staticfiles.json").write_text(json.dumps({"paths": paths, "version": "1.1", "hash": ""}))
+    return made.mark()
+
+
+def pooled(layout: Layout) -> dict[str, str]:
+    top = layout.static_pool
+    return {str(path.relative_to(top)): path.read_text() for path in sorted(top.rglob("*")) if path.is_file()}
+
+
+def deployment(layout: Layout, new: Release) -> Deployment:
+    return Deployment(App("shop", "", layout.root), new, None, Notes(), -1, {}, {})  # type: ignore[arg-type]
+
+
+def test_hashed_files_of_the_live_and_of_the_new_release_are_kept_and_nothing_else(layout: Layout) -> None:
+    old = {"shop/site.css": "old", "shop/site.0123456789ab.css": "old", "logo.v2.svg": "logo", "logo.svg": "logo"}
+    live = release(layout, "2026-01-01-00-00-00", old, {"shop/site.css": "shop/site.0123456789ab.css",
+                                                       "logo.svg": "logo.v2.svg"})  # fmt: skip
+    layout.current.symlink_to("releases/2026-01-01-00-00-00")
+    new = release(layout, "2026-01-02-00-00-00", {"shop/site.css": "new", "shop/site.ba9876543210.css": "new"},
+                  {"shop/site.css": "shop/site.ba9876543210.css", "gone.css": "gone.ba9876543210.css"})  # fmt: skip
+
+    subject.keep_reachable(deployment(layout, new))
+    subject.keep_reachable(deployment(layout, new))
+
+    wanted = {"static/shop/site.0123456789ab.css": "old", "static/shop/site.ba9876543210.css": "new"}
+    assert wanted == pooled(layout)
+    assert live.static.joinpath("shop/site.0123456789ab.css").samefile(
+        layout.static_pool / "static/shop/site.0123456789ab.css"
+    )
+    assert [0o755] * 3 == [
+        path.stat().st_mode & 0o777
+        for path in (layout.static_pool, layout.static_pool / "static", layout.static_pool / "static/shop")
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"paths": {"a.css": "../../secret.0123456789ab.css"}}', '{"paths": {"a.css": "/etc/secret.0123456789ab.css"}}',
+     '{"paths": ["a.0123456789ab.css"]}', '{"paths": {"a.0123456789ab.css": "a.0123456789ab.css"}}', "[]", "no JSON"],
+)  # fmt: skip
+def test_a_list_that_names_what_is_no_hashed_file_below_adds_nothing(layout: Layout, content: str) -> None:
+    new = release(layout, "2026-01-02-00-00-00", {"a.0123456789ab.css": "a"})
+    (new.folder.parent / "secret.0123456789ab.css").write_text("secret")
+    (new.static / "staticfiles.json").write_text(content)
+    assert [] == list(subject.hashed_names(new.static))
+    subject.add(layout, new.static)
+    assert {} == pooled(layout)
+
+
+def test_a_link_is_not_taken_into_the_pool(layout: Layout) -> None:
+    new = release(layout, "2026-01-02-00-00-00", {}, {"a.css": "a.0123456789ab.css"})
+    (new.folder / "secret").write_text("secret")
+    (new.static / "a.0123456789ab.css").symlink_to("../secret")
+    subject.add(layout, new.static)
+    assert {} == pooled(layout)
+
+
+def test_static_files_outside_of_the_release_are_left_to_themselves(layout: Layout, tmp_path: Path) -> None:
+    new = release(layout, "2026-01-02-00-00-00", {"a.0123456789ab.css": "a"}, {"a.css": "a.0123456789ab.css"})
+    new.static.rename(tmp_path / "outer")
+    new.static.symlink_to(tmp_path / "outer")
+    subject.keep_reachable(deployment(layout, new))
+    assert {} == pooled(layout)
+
+
+def test_a_pool_that_cannot_be_written_is_a_warning(layout: Layout) -> None:
+    new = release(layout, "2026-01-02-00-00-00", {"a.0123456789ab.css": "a"}, {"a.css": "a.0123456789ab.css"})
+    layout.static_pool.write_text("no folder")
+    under_way = deployment(layout, new)
+    subject.keep_reachable(under_way)
+    assert isinstance(under_way.reporter, Notes)
+    assert ["pages from before the switch may miss static files"] == [
+        text.partition(":")[0] for text in under_way.reporter.warnings
+    ]
+
+
+def test_a_file_goes_a_week_after_the_last_release_that_has_it(layout: Layout) -> None:
+    new = release(layout, "2026-01-02-00-00-00", {"shop/a.0123456789ab.css": "a"}, {"a.css": "shop/a.0123456789ab.css"})
+    subject.add(layout, new.static)
+    kept = layout.static_pool / "static/shop/a.0123456789ab.css"
+    later = time.time() + 30 * DAY
+    assert 0 == subject.prune_pool(layout, later)  # a release has it
+    os.utime(new.static / "shop/a.0123456789ab.css", (0, 0))  # however old it is
+
+    (new.static / "shop/a.0123456789ab.css").unlink()
+
+    assert 0 == subject.prune_pool(layout)
+    assert 0 == subject.prune_pool(layout, time.time() + 6 * DAY)
+    assert kept.exists()
+    assert 1 == subject.prune_pool(layout, time.time() + 8 * DAY)
+    assert [layout.static_pool] == [layout.static_pool, *layout.static_pool.rglob("*")]
+    assert 0 == subject.prune_pool(Layout(layout.root / "nothing-there"), later)
