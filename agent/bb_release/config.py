@@ -28,7 +28,7 @@ LARGEST = 1_000_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME_WISH = "lower-case letters, digits, - and _, at most 63, the first a letter or digit"
 SECRET = "a secret in the TOML is an error: secrets come from files of mode 0600"  # noqa: S105  a sentence, no secret
-_LOOKS_SECRET = re.compile(r"SECRET|PASSWORD|TOKEN|PRIVATE|KEY\Z", re.IGNORECASE)
+LOOKS_SECRET = re.compile(r"SECRET|PASSWORD|TOKEN|PRIVATE|KEY\Z", re.IGNORECASE)
 URL_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s]+@")
 LOCAL = re.compile(r"(file://)?/[^\x00-\x1f]+")
 _LONGEST_SOCKET = 95  # unix(7): 107 bytes, and the instances' own names beside it may be longer
@@ -143,7 +143,7 @@ def _across(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str
     known = public if isinstance(public, list) else []
     environment = raw.get("environment")
     for name, value in environment.items() if isinstance(environment, dict) else ():
-        secret = _LOOKS_SECRET.search(name) or (isinstance(value, str) and URL_PASSWORD.search(value))
+        secret = LOOKS_SECRET.search(name) or (isinstance(value, str) and URL_PASSWORD.search(value))
         if secret and name not in known:
             yield ("environment", name), f"{SECRET}: put it into env_file, or its name into public"
     if bool(raw.get("verify")) != bool(raw.get("signers")):
@@ -151,7 +151,7 @@ def _across(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str
     health = raw.get("health")
     headers = health.get("headers") if isinstance(health, dict) else None
     for name in headers if isinstance(headers, dict) else ():
-        if re.fullmatch("authorization|proxy-authorization|cookie", name, re.IGNORECASE) or _LOOKS_SECRET.search(name):
+        if re.fullmatch("authorization|proxy-authorization|cookie", name, re.IGNORECASE) or LOOKS_SECRET.search(name):
             yield ("health", "headers", name), "a secret in the TOML is an error: let the health view need none"
     units = raw["units"] if isinstance(raw.get("units"), list) else []
     if isinstance(environment, str) and environment.startswith("unit:"):

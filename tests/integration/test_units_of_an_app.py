@@ -57,6 +57,12 @@ def test_another_app_has_its_own_names_and_the_environment_that_manage_py_gets()
     assert "ListenStream=/run/shop-web/web.sock" in files["shop-web.socket"]
 
 
+def test_where_a_unit_has_the_environment_the_others_are_told_to_have_it_too() -> None:
+    files = rendered(replace(EXAMPLE, env_file=None, environment="unit:web.service"), nginx=False)
+    note = "# what web.service has as Environment= and EnvironmentFile= belongs here\n"
+    assert [1] * 3 == [files[f"broken_brackets{end}.service"].count(note) for end in ("", "-celery", "-beat")]
+
+
 def test_a_blue_green_site_has_templates_of_its_slots_and_a_unit_that_starts_the_right_one_at_boot() -> None:
     pair = (
         Unit("shop@.service", handover="blue-green", socket="/run/shop/active.sock"),
@@ -136,7 +142,7 @@ def test_visudo_takes_what_is_written_and_a_mistake_is_written_nowhere(tmp_path:
         subject.systemctl.check_sudoers(broken.content)
     if os.geteuid() == 0:
         with pytest.raises(ConfigurationInvalid, match="visudo does not take"):
-            subject.install([broken])
+            subject.install([subject.File(tmp_path / "a.conf", "x\n"), broken])
         assert [] == os.listdir(tmp_path)
 
 

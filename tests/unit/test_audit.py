@@ -99,6 +99,8 @@ WRONG = [
     (WEB, {"ReadOnlyPaths": "-/srv/shop"}, "may not write /srv/shop/shared/media", "ReadWritePaths=/srv/shop/shared"),
     (WEB, {"EnvironmentFiles": f"{ROOT}/current/release.env (ignore_errors=no)"}, "does not read /etc/shop/shop.env",
      "EnvironmentFile=/etc/shop/shop.env"),
+    (WEB, {"Environment": "DEBUG=0 EMAIL_PASSWORD=c4n4ry"}, "has EMAIL_PASSWORD in Environment=, where every user",
+     "EnvironmentFile= with a file of mode 0600 that has EMAIL_PASSWORD"),
     (WEB, {"Environment": "DJANGO_SETTINGS_MODULE=shop.other"}, "runs with shop.other, and manage.py with shop.settings",
      "Environment=DJANGO_SETTINGS_MODULE=shop.settings"),
 ]  # fmt: skip
@@ -110,6 +112,7 @@ def test_what_would_go_wrong_is_one_line_with_the_line_to_change(
 ) -> None:
     ((said, line_to_change),) = found(unit, **facts)
     assert said.startswith(f"{unit.name} ")
+    assert "c4n4ry" not in said + line_to_change
     assert text in said
     assert change == line_to_change
 
@@ -119,6 +122,7 @@ RIGHT = [
     (WEB, {"ExecStart": line(f"{BIN}/gunicorn -m 007 --chdir site shop.wsgi")}),  # -m: the umask; a folder in the release
     (WEB, {"ExecStart": line(f"/bin/sh -c exec {BIN}/gunicorn shop.wsgi")}),
     (WEB, {"ExecStart": line(f"{BIN}/python manage.py worker")}),
+    (WEB, {"Environment": "SECRET_KEY_FILE=/run/credentials/x API_TOKEN="}),
     (WEB, {"KillMode": "control-group"}),  # gunicorn's own workers take TERM as graceful too
     (WEB, {"WorkingDirectory": f"!{ROOT}/current/app"}),  # as systemd writes one that may be missing
     (WEB, {"TimeoutStopUSec": "infinity"}),

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import PurePath
 
 from bb_release.actions.instances import BLUE_GREEN
+from bb_release.config import LOOKS_SECRET
 from bb_release.model.app import App, Unit
 from bb_release.model.fact import Fact, warn
 from bb_release.tools.systemctl import assignments
@@ -102,7 +103,7 @@ def audit(
     if not unit.runs_release or facts.get("LoadState") != "loaded":
         return
     written = Written(app, unit, facts)
-    for look in (start, mixing, reload, folder, kill, stop, beat, hidden, own_folder, environment):
+    for look in (start, mixing, reload, folder, kill, stop, beat, hidden, own_folder, environment, secrets):
         yield from look(written)
     for name, socket in (sockets or {}).items():
         yield from backlog(written, name, socket)
@@ -253,6 +254,14 @@ def environment(it: Written) -> Findings:
     if settings and it.app.settings and settings != it.app.settings:
         yield it.wrong(f" runs with {settings}, and manage.py with {it.app.settings}",
                        f"Environment=DJANGO_SETTINGS_MODULE={it.app.settings}")  # fmt: skip
+
+
+def secrets(it: Written) -> Findings:
+    """`systemctl show` tells Environment= to every user of the host; a file it only names."""
+    for name, value in it.environment.items():
+        if LOOKS_SECRET.search(name) and name not in it.app.public and value and not value.startswith("/"):
+            yield it.wrong(f" has {name} in Environment=, where every user of this host can read it",
+                           f"EnvironmentFile= with a file of mode 0600 that has {name}")  # fmt: skip
 
 
 def backlog(it: Written, name: str, socket: Mapping[str, str]) -> Findings:

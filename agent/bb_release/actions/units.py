@@ -164,6 +164,7 @@ def install(files: list[File]) -> list[Path]:
     """Write those that are not there, all or none, and have systemd read them. Returns what was written.
 
     Raises NotTheOwner for anyone but root, AlreadyThere with the difference when a file holds something else,
+    ConfigurationInvalid when visudo does not take a file for sudo,
     UnitsNotRestarted when systemd does not answer (the files are there then).
     """
     if os.geteuid() != 0:
@@ -175,10 +176,11 @@ def install(files: list[File]) -> list[Path]:
             details="\n".join(differences),
             remedy="keep it as it is (a drop-in below NAME.d changes a unit), or move it away and run this again",
         )
+    for file in files:
+        if file.mode == 0o440 and file.path.parent.is_dir() and not file.path.exists():
+            systemctl.check_sudoers(file.content)
     written = []
     for file in files:
-        if file.mode == 0o440:
-            systemctl.check_sudoers(file.content)
         if file.path.name == OWNER and file.path.parent.parent.is_dir():
             file.path.parent.mkdir(mode=0o755, exist_ok=True)
         if not file.path.exists() and file.path.parent.is_dir():
