@@ -29,7 +29,8 @@ def manifest(shop: Site) -> dict[str, Any]:
 
 
 def sets(shop: Site) -> list[str]:
-    return sorted(os.listdir(shop.root / "sets"))
+    folder = shop.root / "sets"
+    return sorted(os.listdir(folder)) if folder.exists() else []
 
 
 def packages(shop: Site, name: str = "") -> Path:

@@ -56,8 +56,8 @@ TREE = {
 }
 
 
-def wheel(folder: Path, name: str, version: str = "1.0", needs: str = "") -> None:
-    """A wheel of what TREE has for a name."""
+def wheel(folder: Path, name: str, version: str = "1.0", needs: str = "", lie: str = "") -> None:
+    """A wheel of what TREE has for a name; of the file `lie` its RECORD has a wrong hash."""
     info = f"{name}-{version}.dist-info"
     files = {path.replace("1.0", version): text for path, text in TREE[name].items()}
     files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}"
@@ -66,7 +66,7 @@ def wheel(folder: Path, name: str, version: str = "1.0", needs: str = "") -> Non
     rows = csv.writer(record, lineterminator="\n")
     for path, text in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        rows.writerow([path, f"sha256={digest}", len(text)])
+        rows.writerow([path, f"sha256={digest[::-1] if path == lie else digest}", len(text)])
     rows.writerow([f"{info}/RECORD", "", ""])
     files[f"{info}/RECORD"] = record.getvalue()
     folder.mkdir(exist_ok=True)
@@ -95,15 +95,16 @@ class Place:
         environment.create(folder, python="", cache=self.cache, seed_pip=pip)
         return folder
 
-    def installed(self, name: str, installer: str) -> Path:
-        """An ordinary environment: what the installer makes by itself."""
+    def installed(self, name: str, installer: str, odd: Sequence[str] = ()) -> Path:
+        """An ordinary environment: what the installer makes by itself; `odd` are files with another hash."""
         venv = self.venv(name, pip=installer == "pip")
         file = self.folder / "requirements.txt"
         file.write_text(f"--no-index\n--find-links {self.wheels}\none==1.0\ntwo==1.0\ndjango==1.0\n")
         env = process.environment({"HOME": str(self.folder)})
         call = Installer(installer, venv, self.folder, self.cache, env, on_line=self.lines.append)
-        odd = call.install(Plan("requirements.txt", (Batch((file,), complete=True),)), compiled=True, thorough=True)
-        assert [] == odd
+        plan = Plan("requirements.txt", (Batch((file,), complete=True),))
+        found = call.install(plan, compiled=True, thorough=True)
+        assert [*odd] == [path.partition("site-packages/")[2] for path in found]
         return venv
 
     def linked(self, name: str) -> Path:
@@ -370,6 +371,25 @@ def test_of_a_set_that_is_not_whole_nothing_is_installed(place: Place, how: str)
         package_set.put_into(venv, place.set)
     assert before == listed(venv)
     assert package_set.is_fresh(venv)
+
+
+@BOTH
+def test_a_file_that_its_package_recorded_with_another_hash_is_told_and_stops_nothing(
+    place: Place, installer: str
+) -> None:
+    wheel(place.wheels, "one", lie="one/data.txt")
+    venv = place.installed("2026-01-01-00-00-01", installer, odd=["one/data.txt"])
+    assert "1.0" == environment.packages(venv)["one"]
+
+
+def test_a_file_full_of_zeros_in_the_cache_is_found_by_its_hash_and_installed_again(place: Place) -> None:
+    first = place.installed("2026-01-01-00-00-01", "uv")
+    module = environment.sites(first)[0] / "two/module_9.py"
+    with module.open("r+") as file:  # it is the cache's file too
+        file.write("\0" * module.stat().st_size)
+    second = place.installed("2026-01-01-00-00-02", "uv")
+    assert any("installing once more without the cache" in line for line in place.lines)
+    assert "VALUE = 9\n" * 50 == (environment.sites(second)[0] / "two/module_9.py").read_text()
 
 
 def test_a_killed_linking_leaves_a_fresh_environment_that_can_be_linked_again(place: Place) -> None:

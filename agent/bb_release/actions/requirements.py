@@ -48,9 +48,9 @@ def install(deployment: Deployment, installer: Installer, plan: Plan) -> str:
     name = package_sets.name_for(installer, fixed)
     if name and not package_sets.take(deployment, name):
         odd = installer.install(fixed, compiled=True, thorough=True)
-        if odd:
-            deployment.reporter.say(f"no package set is made: not what their packages recorded: {', '.join(odd)}")
-        if odd or not package_sets.keep(deployment, name):
+        if odd:  # installed a second time without the cache, so that it is the index that has them so
+            deployment.reporter.say(f"other files than their packages recorded: {', '.join(odd)}")
+        if not package_sets.keep(deployment, name):
             name = ""
     elif not name:
         others = plan
