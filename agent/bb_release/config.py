@@ -58,15 +58,12 @@ def find(name: str | None, file: Path | None, folder: Path = FOLDER) -> Path:
     """
     if name is not None and not _NAME.fullmatch(name):
         raise ConfigurationInvalid(
-            "The name of the app is not valid.",
-            remedy="Choose a configured app with -a APP.",
-            details=_NAME_WISH,
+            "The name of the app is not valid.", remedy="Choose a configured app with -a APP.", details=_NAME_WISH
         )
     if file is not None:
         if name is not None and file.stem != name:
             raise ConfigurationInvalid(
-                f"--config {file} is the app {file.stem}, and -a says {name}.",
-                remedy="Give only one of the two.",
+                f"--config {file} is the app {file.stem}, and -a says {name}.", remedy="Give only one of the two."
             )
         return file
     variable = os.environ.get(VARIABLE, "")
@@ -87,11 +84,8 @@ def find(name: str | None, file: Path | None, folder: Path = FOLDER) -> Path:
             details=listed,
         )
     if len(there) > 1:
-        raise ConfigurationInvalid(
-            f"Several apps are configured in {folder}: {', '.join(there)}.",
-            remedy="Choose one with -a APP.",
-            details=listed,
-        )
+        several = f"Several apps are configured in {folder}: {', '.join(there)}."
+        raise ConfigurationInvalid(several, remedy="Choose one with -a APP.", details=listed)
     return folder / f"{there[0]}.toml"
 
 
@@ -103,8 +97,7 @@ def names(folder: Path = FOLDER) -> list[str]:
         return []
     except OSError as error:
         raise ConfigurationInvalid(
-            f"{folder} cannot be listed: {error.strerror}.",
-            remedy=f"Look at it: ls -ld {shlex.quote(str(folder))}",
+            f"{folder} cannot be listed: {error.strerror}.", remedy=f"Look at it: ls -ld {shlex.quote(str(folder))}"
         ) from None
     # a name that is not valid is listed too: `load` says what is wrong with it
     return sorted(entry[:-5] for entry in entries if entry.endswith(".toml") and not entry.startswith("."))
@@ -160,8 +153,14 @@ def _across(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str
     for name in headers if isinstance(headers, dict) else ():
         if re.fullmatch("authorization|proxy-authorization|cookie", name, re.IGNORECASE) or _LOOKS_SECRET.search(name):
             yield ("health", "headers", name), "a secret in the TOML is an error: let the health view need none"
-    units = raw.get("units")
-    for index, unit in enumerate(units if isinstance(units, list) else ()):
+    units = raw["units"] if isinstance(raw.get("units"), list) else []
+    if isinstance(environment, str) and environment.startswith("unit:"):
+        tables = [unit if isinstance(unit, dict) else {"name": unit} for unit in units]
+        if environment[5:] not in [unit.get("name") for unit in tables if unit.get("kind", "systemd") == "systemd"]:
+            yield ("environment",), "should name one of units, as it is written there, that systemd runs"
+        if raw.get("env_file"):
+            yield ("env_file",), "does not go with the environment of a unit, which has all of it: take one of them out"
+    for index, unit in enumerate(units):
         kind = unit.get("kind") if isinstance(unit, dict) else None
         change = "reload" if isinstance(unit, dict) and unit.get("runs_release") is False else "restart"
         for key, what in _handover(unit) if isinstance(unit, dict) else ():
@@ -178,8 +177,9 @@ def _handover(unit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What does not go with the way in which a unit is handed over."""
     name, way, socket = str(unit.get("name", "")), unit.get("handover", ""), unit.get("socket", "")
     template = name.endswith(("@", "@.service"))
-    if way in ("socket", "blue-green") and unit.get("kind", "systemd") != "systemd":
-        yield "handover", f'"{way}" is for units of systemd only'
+    group = way == "socket" and unit.get("kind") == "supervisor" and name.endswith(":*")
+    if way in ("socket", "blue-green") and unit.get("kind", "systemd") != "systemd" and not group:
+        yield "handover", f'"{way}" is for units of systemd' + (", and groups (shop:*)" if way == "socket" else " only")
     if template and way != "blue-green":
         yield "name", 'is a template, of which handover = "blue-green" starts instances'
     if way != "blue-green":

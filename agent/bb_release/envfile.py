@@ -167,10 +167,11 @@ def parse(text: str, *, source: str) -> dict[str, str]:
     return reader.values
 
 
-def read(path: Path) -> dict[str, str]:
+def read(path: Path, *, private: bool = True) -> dict[str, str]:
     """The variables of the file.
 
-    Its group may read it, since the site's user and the deploying one may share a group; nobody else may.
+    Its group may read it, since the site's user and the deploying one may share a group; nobody else may, where it
+    is to be `private`. One that a unit reads may hold no secret, and be open: then only no other may write it.
     Raises ConfigurationInvalid when it is missing, open to others, or has mistakes.
     """
     quoted = shlex.quote(str(path))
@@ -181,7 +182,12 @@ def read(path: Path) -> dict[str, str]:
             mode = os.fstat(handle).st_mode
             if not stat.S_ISREG(mode):
                 raise ConfigurationInvalid(f"{path} is not a file.", remedy="Name a file of NAME=value lines.")
-            if mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP):
+            if not private and mode & stat.S_IWOTH:
+                raise ConfigurationInvalid(
+                    f"{path} can be written by everyone on this host.",
+                    remedy=f"Read it through, then: chmod o-w {quoted}",
+                )
+            if private and mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP):
                 raise ConfigurationInvalid(
                     f"{path} holds secrets and is open to others (mode {stat.S_IMODE(mode):04o}).",
                     remedy=f"chmod 600 {quoted} (or 640, when its group should read it)",

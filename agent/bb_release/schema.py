@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, WrapValidator
 
 from bb_release.config import LOCAL, SECRET, URL_PASSWORD
 from bb_release.model import app as target
@@ -107,11 +107,11 @@ def _health_url(text: str) -> str:
 
 def _socket(text: str) -> str:
     """supervisord's address, or ValueError."""
-    if not text or (text.startswith("/") and not _CONTROL.search(text)):
-        return text
     if text.startswith("http://"):
         return _web(text)
-    raise ValueError("should be the absolute path of a unix socket, or http://host:port")
+    if text and (not text.startswith("/") or _CONTROL.search(text)):
+        raise ValueError("should be the absolute path of a unix socket, or http://host:port")
+    return text
 
 
 class _OrString:
@@ -125,18 +125,18 @@ def _short_for(key: str, wish: str) -> BeforeValidator:
     """A string stands for a table with only `key`; raises ValueError with `wish` for anything else."""
 
     def expand(value: object) -> object:
-        if isinstance(value, str):
-            return {key: value}
-        if not isinstance(value, dict):
-            raise ValueError(wish)  # not TypeError: pydantic collects only these
-        return value
+        if isinstance(value, (str, dict)):
+            return {key: value} if isinstance(value, str) else value
+        raise ValueError(wish)  # not TypeError: pydantic collects only these
 
     return BeforeValidator(expand)
 
 
-def _listed(value: object) -> object:
-    """One string is a list of one."""
-    return [value] if isinstance(value, str) else value
+def _or_unit(value: object, table: Callable[[object], object]) -> object:
+    """ "unit:shop.service", that unit's own, instead of a table; or ValueError."""
+    if isinstance(value, str) and not value.startswith("unit:"):
+        raise ValueError('should be a table, or like "unit:shop.service"')
+    return value if isinstance(value, str) else table(value)
 
 
 def _factory(default: tuple[str, ...]) -> Callable[[], list[str]]:
@@ -150,10 +150,11 @@ Relative = Annotated[str, AfterValidator(_relative)]
 Inside = Annotated[str, AfterValidator(_inside)]
 Argument = Annotated[str, _like(r"[^\x00]*", "should not contain a NUL character")]
 Command = list[Argument]
+_LISTED = BeforeValidator(lambda text: [text] if isinstance(text, str) else text)  # one string is a list of one
 EnvironmentName = Annotated[str, _like(r"[A-Za-z_][A-Za-z0-9_]*", "should be a name like DJANGO_DEBUG")]
 HeaderName = Annotated[str, _like(_HEADER, "should be the name of a header")]
 HeaderValue = Annotated[str, _like(r"[^\x00-\x08\x0a-\x1f\x7f]*", "should not contain newlines or control characters")]
-UnitName = Annotated[str, _like(r"[A-Za-z0-9:_.\\@+][A-Za-z0-9:_.\\@+-]{0,254}", "should be the name of a unit")]
+UnitName = Annotated[str, _like(r"[A-Za-z0-9:_.\\@+][A-Za-z0-9:_.\\@+-]{0,254}(:\*)?", "should be the name of a unit")]
 Branch = Annotated[str, _like(r"(?!-)[A-Za-z0-9._/+@-]{1,200}", "should be the name of a branch")]
 GroupName = Annotated[str, _like(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "should be the name of a group or extra")]
 Python = Annotated[str, _like(r"|\d+\.\d+(\.\d+)?|/[^\x00-\x1f]+", 'should be like "3.12", or a path')]
@@ -223,6 +224,7 @@ class TimeoutsTable(_Table):
     rehearse: Seconds = target.Timeouts.rehearse
 
 
+Environment = Annotated[dict[EnvironmentName, Argument], WrapValidator(_or_unit), _OrString()]
 AnyHealth = Annotated[HealthTable, _short_for("url", "should be a URL or a table"), _OrString()]
 AnyUnit = Annotated[UnitTable, _short_for("name", "should be the name of a unit or a table"), _OrString()]
 
@@ -239,7 +241,7 @@ class AppFile(_Table):
     python: Python = target.App.python
     copies: bool = target.App.copies
     installer: Literal["uv", "pip"] = "uv"
-    requirements: Annotated[list[Inside], BeforeValidator(_listed), _OrString()] = Field(default_factory=list)
+    requirements: Annotated[list[Inside], _LISTED, _OrString()] = Field(default_factory=list)
     groups: list[GroupName] = Field(default_factory=list)
     extras: list[GroupName] = Field(default_factory=list)
     index_url: Annotated[str, AfterValidator(lambda text: text and _web(text))] = target.App.index_url
@@ -255,7 +257,7 @@ class AppFile(_Table):
     env_file: Absolute | None = None
     build_env_file: Absolute | None = None
     webhook_file: Absolute | None = None
-    environment: dict[EnvironmentName, Argument] = Field(default_factory=dict)
+    environment: Environment = Field(default_factory=dict)
     public: list[EnvironmentName] = Field(default_factory=list)
     pass_environment: list[EnvironmentName] = Field(default_factory=_factory(target.App.pass_environment))
     shared_files: list[Inside] = Field(default_factory=list)
@@ -266,7 +268,7 @@ class AppFile(_Table):
     git_credentials: Absolute | None = None
     allow_file_url: bool = target.App.allow_file_url
     verify: Literal["", "commit", "tag"] = ""
-    signers: Annotated[list[Absolute], BeforeValidator(_listed), _OrString()] = Field(default_factory=list)
+    signers: Annotated[list[Absolute], _LISTED, _OrString()] = Field(default_factory=list)
     submodules: bool = target.App.submodules
     lfs: bool = target.App.lfs
     run: list[RunTable] = Field(default_factory=list)
@@ -281,8 +283,6 @@ def build(read: AppFile, name: str) -> target.App:
     facts["units"] = tuple(target.Unit(**_facts(unit)) for unit in read.units)
     facts["run"] = tuple(target.Run(**_facts(run)) for run in read.run)
     facts["timeouts"] = target.Timeouts(**_facts(read.timeouts))
-    # sorted: another order in the file is not another shape of the release
-    facts["environment"] = tuple(sorted(read.environment.items()))
     facts["root"] = Path(read.root)
     return target.App(name=name, **facts)
 
@@ -293,6 +293,6 @@ def _facts(table: BaseModel) -> dict[str, Any]:
     for key in table.model_fields_set:
         value = getattr(table, key)
         if isinstance(value, dict):
-            value = tuple(value.items())
+            value = tuple(sorted(value.items()))  # another order in the file is not another shape of the release
         facts[key] = tuple(value) if isinstance(value, list) else value
     return facts

@@ -91,6 +91,8 @@ class Oracle:
                 yield f"{name}: is {state} after the recovery"
             if state in WHOLE:
                 yield from self._release(name, starts=name in (live, previous))
+        for folder in sorted((self.root / "sets").glob("[!.]*")):  # published, so whole
+            yield from self._packages(f"set {folder.name}", folder)
         if self.database is not None:
             yield from self._database(live, names)
         if recovered:
@@ -119,7 +121,7 @@ class Oracle:
             found = blob_hash(folder / "app" / path, wanted)
             if found != wanted:
                 yield f"{name}: app/{path} is not what the revision has ({found})"
-        yield from self._packages(name)
+        yield from self._packages(name, folder)
         yield from self._static(name)
         if starts:
             done = subprocess.run(
@@ -141,9 +143,9 @@ class Oracle:
             self._trees[revision] = {path: facts.split()[2] for facts, _, path in entries}
         return self._trees[revision]
 
-    def _packages(self, name: str) -> Iterator[str]:
+    def _packages(self, name: str, folder: Path) -> Iterator[str]:
         """Every file of each wheel's RECORD is there and has its size (recording-installed-packages)."""
-        packages = next((self.root / "releases" / name).glob("venv/lib/python*/site-packages"), None)
+        packages = next(folder.glob("venv/lib/python*/site-packages"), None)
         records = sorted(packages.glob("*.dist-info/RECORD")) if packages else []
         if not records:
             yield f"{name}: no package is installed"
@@ -209,7 +211,7 @@ class Oracle:
         """Names that only a run under way may have. (A mirror's copy aside is the next fetch's to remove.)"""
         for folder, pattern in (
             (self.root, r"\.current\.new"), (self.root / "state", r"\..*\.new"),
-            (self.root / "releases", r"\..*"),
+            (self.root / "releases", r"\..*"), (self.root / "sets", r"\..*"),
             *((self.root / "releases" / n, r"\.release\.json\.new") for n in self.names()),
         ):  # fmt: skip
             for entry in os.listdir(folder) if folder.is_dir() else ():

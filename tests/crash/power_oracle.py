@@ -6,7 +6,9 @@ that nothing disturbed. So a file of zero bytes, a missing one and one full of z
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import csv
 import hashlib
 import importlib.util
 import json
@@ -110,6 +112,7 @@ def problems(root: Path, known: Known, *, repaired: bool = False) -> list[str]:
         states[folder.name] = check_release(folder, known, found, live=folder.name == live, repaired=repaired)
     if live and states.get(live) not in LIVE:
         found.append(f"live is {live}, which is {states.get(live)}")
+    check_sets(root, known, found)
     check_database(root, known, revision_of(root, live), found)
     check_state(root, found, repaired=repaired)
     return found
@@ -172,6 +175,29 @@ def check_release(folder: Path, known: Known, found: list[str], *, live: bool, r
     return state
 
 
+def check_sets(root: Path, known: Known, found: list[str]) -> None:
+    """A package set that has its name was on the disk before: every file is what its package's RECORD says."""
+    for record in sorted(root.glob("sets/[!.]*/venv/lib/python*/site-packages/*.dist-info/RECORD")):
+        with record.open(newline="") as file:
+            for row in csv.reader(file):
+                path = os.path.normpath(record.parents[1] / row[0])
+                if row[2] and recorded(path, known.read) != row[1]:
+                    found.append(f"{os.path.relpath(path, root)} is not what its package recorded")
+
+
+def recorded(path: str, read: Read) -> str:
+    """A file's hash as RECORD has it, "" when there is none."""
+    try:
+        facts = os.stat(path)
+        key = (facts.st_ino, facts.st_size, facts.st_ctime_ns, "RECORD")
+        if key not in read:
+            digest = hashlib.sha256(Path(path).read_bytes()).digest()
+            read[key] = "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    except OSError:
+        return ""
+    return read[key]
+
+
 def check_database(root: Path, known: Known, revision: str, found: list[str]) -> None:
     """Whole, no row lost, and with what the live code needs."""
     path = root / "shared" / "db.sqlite3"
@@ -208,4 +234,5 @@ def check_state(root: Path, found: list[str], *, repaired: bool) -> None:
             found.append(f"{path.name} cannot be read: {error}")
     if repaired:
         left = [path for path in (root, root / "state") if path.is_dir() for path in path.glob(".*.new")]
+        left += (root / "sets").glob(".*")
         found += [f"{path.relative_to(root)} is left over" for path in left]

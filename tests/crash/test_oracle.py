@@ -93,6 +93,10 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         lambda s, r: execute(s, "DELETE FROM django_migrations WHERE name = '0002_c2'"), "without [('notes', '0002_c2')]"),
     "a column has no migration": (lambda s, r: execute(s, "ALTER TABLE notes_note ADD c9 TEXT"), "the table has"),
     "a removal is not finished": (lambda s, r: (s.root / "releases/.removing-x").mkdir(), "left over"),
+    "a package set is not finished": (lambda s, r: (s.root / "sets/.0.new").mkdir(), "left over"),
+    "a file of a package set is gone": (
+        lambda s, r: next(s.root.glob("sets/*/venv/lib/python*/site-packages/django/__init__.py")).unlink(),
+        "django/__init__.py has -1 bytes"),
     "a staged link is left": (lambda s, r: (s.root / ".current.new").symlink_to("x"), "left over"),
     "a staged manifest is left": (lambda s, r: (r / ".release.json.new").touch(), "left over"),
     "a switch is not finished": (

@@ -30,6 +30,12 @@ def make(root: Path) -> Known:
         (release / "release.json").write_text(json.dumps({"state": "verified", "revision": letter * 40}))
         known.revisions[letter * 40] = fingerprint(release)
     (root / "current").symlink_to(f"releases/{NEW}")
+    info = root / "sets/0/venv/lib/python3.11/site-packages/one-1.dist-info"
+    info.mkdir(parents=True)
+    (info.parent / "one.py").write_text("1\n")
+    (info / "RECORD").write_text(
+        "one.py,sha256=Q1WkaxnTSNwvV8BG-O9j1FOOu5NgAPPJ7pVKJ0YN2GU,2\none-1.dist-info/RECORD,,\n"
+    )
     for folder in ("state", "shared"):
         (root / folder).mkdir()
     with sqlite3.connect(root / "shared" / "db.sqlite3") as database:
@@ -83,6 +89,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a row lost": (lambda root: change(root, "delete from brackets_snippet where text = '('"), "1 rows"),
     "a migration lost": (lambda root: change(root, "delete from django_migrations"), "needs"),
     "no database": (lambda root: (root / "shared" / "db.sqlite3").unlink(), "database is not there"),
+    "a file of a package set full of zeros": (
+        lambda root: next(root.glob("sets/0/venv/lib/*/*/one.py")).write_bytes(b"\0\0"), "one.py is not what"),
+    "a file of a package set that is gone": (
+        lambda root: next(root.glob("sets/0/venv/lib/*/*/one.py")).unlink(), "one.py is not what"),
     "a state file cut short": (write("state/hold.json", "{"), "hold.json cannot be read"),
 }  # fmt: skip
 LEFTOVERS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -90,6 +100,8 @@ LEFTOVERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link under its staging name": (lambda root: (root / ".current.new").symlink_to("x"), ".current.new"),
     "a state file under its staging name": (write("state/.hold.json.new", ""), ".hold.json.new"),
     "a manifest under its staging name": (write(f"releases/{NEW}/.release.json.new", ""), "half written"),
+    "a package set half made": (lambda root: (root / "sets/.0.new").mkdir(), "sets/.0.new"),
+    "a package set half removed": (lambda root: (root / "sets/.0.removing").mkdir(), "sets/.0.removing"),
     "a switch not ended": (say("activating"), "still activating"),
     "a way back not ended": (say("returning"), "still returning"),
 }  # fmt: skip

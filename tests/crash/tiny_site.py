@@ -117,26 +117,34 @@ class TinySite(Site):
     def bring_back(self, name: str = "kept") -> None:
         """Make the root what it was: releases are links to the kept files, whatever is written in place a copy."""
         saved = self.folder / name
+        linked = ("releases", "sets")
         for entry in os.scandir(self.root):
-            if entry.name != "releases":
+            if entry.name not in linked:
                 remove(Path(entry.path))
         for path in saved.iterdir():
-            if path.name != "releases":
+            if path.name not in linked:
                 subprocess.run(["cp", "-a", path, self.root], check=True)
-        kept, releases = saved / "releases", self.root / "releases"
-        releases.mkdir(exist_ok=True)
-        for path in releases.iterdir():
+        for name in linked:
+            self._bring_back_links(saved / name, self.root / name)
+
+    def _bring_back_links(self, kept: Path, here: Path) -> None:
+        if not kept.exists():
+            if here.exists():
+                remove(here)
+            return
+        here.mkdir(exist_ok=True)
+        for path in here.iterdir():
             if not (kept / path.name).exists() or not is_same(kept / path.name, path):
                 remove(path)
         for path in kept.iterdir():
-            if not (releases / path.name).exists():
-                subprocess.run(["cp", "-a", "--link", path, releases], check=True)
-            for manifest in releases.joinpath(path.name).glob(".release.json.*"):
+            if not (here / path.name).exists():
+                subprocess.run(["cp", "-a", "--link", path, here], check=True)
+            for manifest in here.joinpath(path.name).glob(".release.json.*"):
                 manifest.unlink()
-            manifest = releases / path.name / "release.json"
-            if not manifest.exists() or manifest.read_bytes() != (path / "release.json").read_bytes():
+            source, manifest = path / "release.json", here / path.name / "release.json"
+            if source.exists() and (not manifest.exists() or manifest.read_bytes() != source.read_bytes()):
                 manifest.unlink(missing_ok=True)
-                os.link(path / "release.json", manifest)
+                os.link(source, manifest)
 
     def _unlink_what_is_written_in_place(self, root: Path) -> None:
         """The database, journal, lock and logs are written to: the kept copy must not share them."""

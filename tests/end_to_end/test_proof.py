@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -116,6 +117,40 @@ def test_a_main_process_that_reads_the_release_s_environment_is_proof(live_site:
             assert {"web": "its processes", "more": "its processes"} == units(live_site)
         finally:
             end_more(live_site)
+    live_site.ok("restart")
+
+
+DYING = "import sys, time\nif 'worker' in sys.argv:\n    time.sleep(4)\n    sys.exit('the worker cannot go on')\n"
+APPLICATION = "from celery import Celery\napp = Celery(broker='memory://')\n"
+
+
+def test_a_worker_that_ends_while_it_still_imports_is_found_out_and_one_with_a_pool_is_well(live_site: Site) -> None:
+    modules = live_site.folder / "modules"
+    modules.mkdir()
+    (modules / "tired.py").write_text(DYING + APPLICATION)
+    (modules / "rested.py").write_text(APPLICATION)
+
+    def command(name: str) -> str:
+        return (
+            f"cd $(readlink -f {live_site.root}/current)/app; set -a; . ../release.env; PYTHONPATH={modules};"
+            f" exec ../venv/bin/celery -A {name} worker --concurrency 1"
+        )
+
+    with one_more_unit(live_site, started_by(live_site, command("tired"))):
+        done = live_site.run("restart")
+    assert done.returncode == 21, done.stdout + done.stderr
+    assert "error: not-healthy\n  more " in done.stderr
+
+    with one_more_unit(live_site, started_by(live_site, command("rested"))):
+        try:
+            live_site.ok("restart")
+            assert {"web": "its processes", "more": "its processes"} == units(live_site)
+        finally:
+            pid = int((live_site.folder / "more.pid").read_text())
+            os.kill(pid, signal.SIGTERM)  # its pool ends with it
+            deadline = time.monotonic() + 20
+            while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
+                time.sleep(0.1)
     live_site.ok("restart")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -60,6 +61,14 @@ def test_a_missing_link_is_not_a_first_deploy(live_site: Site, two: tuple[str, s
     (live_site.root / "current").unlink()
     assert "current is not there; " + two[1] in live_site.run("check").stdout
     assert f"{two[1]} " in json.loads(live_site.ok("deploy", "--plan", "--json"))["why"]
+    for words in (("restart",), ("manage", "--", "check")):
+        refused = live_site.run(*words)
+        assert (11, True) == (refused.returncode, f"current is not there, and {two[1]} " in refused.stderr)
+        assert re.search(rf"remedy: +bb-release .*switch {two[1]}$", refused.stderr, re.MULTILINE), refused.stderr
+    said = live_site.run("deploy", "nowhere").stderr
+    assert re.search(
+        rf"site: +{live_site.root}/current is not there, and {two[1]} .*: bb-release .*switch {two[1]}; ", said
+    )
     done = live_site.run("status")
     assert (1, True) == (done.returncode, f"nothing; {two[1]}" in done.stdout)
     mended = typed(live_site, done.stdout)

@@ -60,17 +60,12 @@ class Place:
             self.create(installer)
         head = f"--no-index\n--find-links {self.wheels}\n"
         (self.root / "requirements.txt").write_text(head + "\n".join(requirements) + "\n")
-        installers.install(
-            self.venv,
-            Plan("requirements.txt", (Batch((self.root / "requirements.txt",), self.complete),)),
-            installer=installer,
-            cwd=self.root,
-            cache=self.cache,
-            env=self.env,
-            index_url=index_url,
-            timeout_seconds=120,
-            on_line=self.lines.append,
+        call = installers.Installer(
+            installer, self.venv, self.root, self.cache, self.env, index_url, 120, self.lines.append
         )
+        plan = Plan("requirements.txt", (Batch((self.root / "requirements.txt",), self.complete),))
+        call.install(plan)
+        call.require_django(plan)
 
 
 @pytest.fixture

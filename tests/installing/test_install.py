@@ -117,8 +117,14 @@ def test_it_is_installed_upgraded_kept_when_the_new_one_is_broken_and_removed(ho
     subprocess.run(way_back.split(), check=True)
     assert "1.0.0" == host.version()
 
-    removed = host.install("--uninstall")
+    kept = host.folder / "units/bb-release@shop.service.d/more.conf"
+    kept.parent.mkdir()
+    for name in ("owner.conf", "more.conf"):
+        kept.with_name(name).write_text("[Service]\n")
+    removed = host.install("--remove")
     assert removed.returncode == 0, removed.stderr
+    assert [kept] == [path for path in (host.folder / "units").rglob("*") if path.is_file()]
+    shutil.rmtree(host.folder / "units")
     assert ["checkout"] == [entry for entry in sorted(os.listdir(host.folder)) if any((host.folder / entry).iterdir())]
 
 
@@ -129,7 +135,7 @@ def test_it_is_installed_upgraded_kept_when_the_new_one_is_broken_and_removed(ho
         ((), {"LINK": "bin/bb-release"}, "not an absolute path"),
         ((), {"PREFIX": "/tmp/../etc"}, "not an absolute path"),
         ((), {"PREFIX": "/proc/bb-release"}, "cannot write to /proc/bb-release: run it as root"),
-        (("--prefix=x",), {}, "scripts/install [--uninstall]"),
+        (("--prefix=x",), {}, "scripts/install [--remove]"),
     ],
 )
 def test_what_is_wrong_is_told_and_nothing_is_made(

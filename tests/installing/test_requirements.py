@@ -92,10 +92,11 @@ class Project:
         """What is in the environment afterwards."""
         if not self.venv.exists():
             environment.create(self.venv, python="", cache=self.cache, seed_pip=installer == "pip")
-        installers.install(
-            self.venv, plan, installer=installer, cwd=self.tree, cache=self.cache, env=self.env, index_url="",
-            timeout_seconds=300, on_line=self.lines.append,
-        )  # fmt: skip
+        call = installers.Installer(
+            installer, self.venv, self.tree, self.cache, self.env, timeout_seconds=300, on_line=self.lines.append
+        )
+        call.install(plan)
+        call.require_django(plan)
         return environment.packages(self.venv)
 
     def pins(self, *names: str, groups: Sequence[str] = (), extras: Sequence[str] = ()) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +27,26 @@ PARENT = f'{sys.executable} -c \'import subprocess; subprocess.run(["sleep", "30
 CRASH = f"{sys.executable} -c 'raise SystemExit(\"no module named site\")'"
 
 
+# a server that finishes what it has begun when it is told to end, as gunicorn does
+SERVE = """
+import os, select, signal, socket
+
+listening, told = socket.socket(fileno=0), []
+signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+listening.setblocking(False)
+while not told:
+    if select.select([listening], [], [], 0.05)[0]:
+        try:
+            client, _ = listening.accept()
+        except BlockingIOError:
+            continue
+        client.setblocking(True)
+        client.recv(1)
+        client.sendall(str(os.getpid()).encode())
+        client.close()
+"""
+
+
 def program(name: str, command: str, more: str = "") -> str:
     return (
         f"[program:{name}]\ncommand={command}\nautostart=false\nstartsecs=1\nstartretries=0\n"
@@ -35,7 +58,7 @@ def program(name: str, command: str, more: str = "") -> str:
 class Supervisord:
     socket: str
 
-    def unit(self, name: str, **more: float) -> UnitManager:
+    def unit(self, name: str, **more: float | str) -> UnitManager:
         return manager_of(kind="supervisor", name=name, socket=self.socket, env=process.environment(), **more)  # type: ignore[arg-type]
 
 
@@ -60,7 +83,18 @@ def supervisord() -> Iterator[Supervisord]:
         + program("one", "sleep 300")
         + program("two", "sleep 300")
         + "[group:pair]\nprograms=one,two\n"
+        + program(
+            "site",
+            f"{sys.executable} {folder}/serve.py",
+            f"socket=unix://{folder}/web.sock\nnumprocs=2\nprocess_name=%(program_name)s_%(process_num)02d",
+        ).replace("[program:", "[fcgi-program:")
+        + program(
+            "bound",
+            f"{sys.executable} {folder}/serve.py gunicorn",
+            f"socket=unix://{folder}/bound.sock\nnumprocs=2\nprocess_name=%(program_name)s_%(process_num)02d",
+        ).replace("[program:", "[fcgi-program:")
     )
+    (folder / "serve.py").write_text(SERVE)
     started = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(configuration)],
         stdout=subprocess.DEVNULL,
@@ -128,6 +162,67 @@ def test_supervisor_group(supervisord: Supervisord) -> None:
     one.restart()
     assert one.state().main_pid != before
     unit.reload()  # HUP ends sleep; that it was sent is what counts
+
+
+@contextmanager
+def asking(path: str) -> Iterator[list[str]]:
+    """Ask at a socket without a pause; the answers, "" for each that failed."""
+    answers: list[str] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(10)
+                try:
+                    client.connect(path)
+                    client.sendall(b"?")
+                    answers.append(client.recv(20).decode())
+                except OSError:
+                    answers.append("")
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_supervisor_programs_with_one_socket_take_over_from_each_other_and_no_request_fails(
+    supervisord: Supervisord,
+) -> None:
+    unit, web = supervisord.unit("site:*", handover="socket"), supervisord.socket.replace("s.sock", "web.sock")
+    unit.check_can("restart")
+    unit.start()
+    unit.check_can("restart")
+    before = unit.processes()
+    with asking(web) as answers:
+        time.sleep(0.3)
+        unit.restart()
+        time.sleep(0.3)
+    assert 2 == len(unit.processes())
+    assert not set(before) & set(unit.processes())
+    assert {str(pid) for pid in (*before, *unit.processes())} >= set(answers)
+    assert {str(pid) for pid in unit.processes()} & set(answers)
+    with asking(web) as answers:
+        supervisord.unit("site:*").restart()  # all of them stop: there is no socket meanwhile
+    assert "" in answers
+    for other in ("pair:*", "web"):
+        supervisord.unit(other).restart()
+        with pytest.raises(UnitsNotRestarted, match="cannot take over from each other") as refused:
+            supervisord.unit(other, handover="socket").check_can("restart")
+        assert "[fcgi-program:x]" in refused.value.remedy
+
+
+def test_supervisor_a_unix_socket_that_gunicorn_would_remove_is_refused(supervisord: Supervisord) -> None:
+    unit = supervisord.unit("bound:*", handover="socket")
+    unit.start()
+    with pytest.raises(UnitsNotRestarted, match="gunicorn removes a unix socket") as refused:
+        unit.check_can("restart")
+    assert "socket=tcp://127.0.0.1:PORT" in refused.value.remedy
 
 
 def test_supervisor_crash(supervisord: Supervisord) -> None:
@@ -274,15 +369,6 @@ def test_the_polkit_rule_allows_what_the_agent_asks_and_no_more() -> None:
         in rule
     )
     assert 'subject.user == "deploy"' in rule
-
-
-def test_the_readme_of_the_units_shows_the_lines_and_the_rule_as_the_agent_prints_them() -> None:
-    readme = (Path(__file__).resolve().parents[2] / "systemd/README.md").read_text()
-    web = {"broken_brackets.service": rights.RESTART, "broken_brackets.socket": rights.SOCKET}
-    others = {f"broken_brackets-{name}.service": rights.RESTART for name in ("celery", "beat")}
-    for grants in (web, *({unit: verbs} for unit, verbs in others.items())):
-        assert f"\n{rights.sudoers('deploy', grants)}\n" in readme
-    assert f"\n{rights.polkit_rule('deploy', {**web, **others})}\n" in readme
 
 
 # asked before anything is done

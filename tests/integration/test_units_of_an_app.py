@@ -28,13 +28,12 @@ def rendered(app: App, **more: object) -> dict[str, str]:
     return {file.path.name: file.content for file in subject.render(app, WHO, **more)}  # type: ignore[arg-type]
 
 
-def test_the_units_of_the_example_are_the_files_that_the_systemd_tests_run() -> None:
-    ours = {
-        path.name: path.read_text() for path in SYSTEMD.iterdir() if path.suffix in (".service", ".socket", ".timer")
-    }
+def test_what_lies_in_systemd_is_what_units_writes_for_the_example_and_the_systemd_tests_run() -> None:
+    ours = {path.name: path.read_text() for path in SYSTEMD.iterdir() if path.is_file() and path.name != "README.md"}
     program = ours["bb-release@.service"].partition("\nExecStart=")[2].partition(" ")[0]  # ours to choose
-    who = replace(WHO, program=program)
-    assert ours == {file.path.name: file.content for file in subject.render(EXAMPLE, who, nginx=False)}
+    by_sudo, by_polkit = (subject.render(EXAMPLE, replace(WHO, program=program, by_sudo=way)) for way in (True, False))
+    assert ours == {file.path.name: file.content for file in (*by_sudo, *by_polkit)}
+    assert ["bb-release-broken_brackets"] == [file.path.name for file in by_sudo if file not in by_polkit]
 
 
 def test_another_app_has_its_own_names_and_the_environment_that_manage_py_gets() -> None:
@@ -47,7 +46,8 @@ def test_another_app_has_its_own_names_and_the_environment_that_manage_py_gets()
     files = rendered(app, nginx=False)
     web, worker = files["shop-web.service"], files["shop-worker.service"]
 
-    assert {"shop-web.service", "shop-web.socket", "shop-worker.service"} == {n for n in files if "@" not in n}
+    ours = {"shop-web.service", "shop-web.socket", "shop-worker.service", "bb-release-shop"}
+    assert ours == {name for name in files if "@" not in name}
     assert "broken_brackets" not in "".join(files.values())
     assert "WorkingDirectory=/srv/shop/current/app/site\n" in web
     assert 'Environment="GREETING=a \\"50%%\\" \\\\"\nEnvironment="DJANGO_SETTINGS_MODULE=shop.production"\n' in web
@@ -94,6 +94,50 @@ def test_the_agents_own_units_are_one_for_all_apps_and_another_owner_has_a_drop_
         (f"bb-release{end}@shop.service.d/owner.conf", "# the owner of /srv/shop\n[Service]\nUser=ann\n")
         for end in ("", "-recover")
     ] == [(str(file.path.relative_to(tmp_path)), file.content) for file in files if file.path.name not in own]
+
+
+# the right to restart them
+
+
+def test_the_deploy_user_may_change_exactly_the_units_and_each_line_has_its_reason() -> None:
+    units = (*EXAMPLE.units[:1], Unit("nginx.service", runs_release=False), Unit("u.service", user=True),
+             Unit("web", kind="supervisor", socket="/s"), Unit("shop@.service", handover="blue-green"))  # fmt: skip
+    (file,) = [f for f in subject.render(replace(EXAMPLE, units=units), WHO) if f.path.parts[2] == "sudoers.d"]
+    assert ("/etc/sudoers.d/bb-release-broken_brackets", 0o440) == (str(file.path), file.mode)
+    lines = [line for line in file.content.splitlines() if not line.startswith("#")]
+    allowed = [word.removeprefix("/usr/bin/systemctl ") for line in lines for word in line.split(": ")[1].split(", ")]
+    both = ("broken_brackets.service", "shop@blue.service", "shop@green.service")
+    assert sorted(allowed) == sorted([
+        *(f"{verb} {unit}" for unit in both for verb in ("start", "restart", "reset-failed")),
+        "stop shop@blue.service", "stop shop@green.service", "reload nginx.service",
+        "start broken_brackets.socket", "reset-failed broken_brackets.socket",
+    ])  # fmt: skip
+    assert [f"# {line.split()[-1]}: " for line in lines] == [
+        line.partition(": ")[0] + ": " for line in file.content.splitlines()[2:] if line.startswith("#")
+    ]
+
+
+def test_root_and_a_site_without_units_of_the_system_need_no_right() -> None:
+    for app, who in ((EXAMPLE, replace(WHO, deploy_user="root")), (replace(EXAMPLE, units=()), WHO)):
+        assert [] == [file for file in subject.render(app, who) if file.path.parts[2] in ("sudoers.d", "polkit-1")]
+
+
+def test_visudo_takes_what_is_written_and_a_mistake_is_written_nowhere(tmp_path: Path) -> None:
+    if not shutil.which("visudo", path="/usr/sbin:/usr/bin"):
+        assert not os.environ.get("REQUIRE_SUDO"), "sudo is not installed"
+        pytest.skip("skipped: sudo is not installed")
+    units = (*EXAMPLE.units, Unit("nginx.service", runs_release=False), Unit("shop@.service", handover="blue-green"))
+    for user in ("deploy", "a.b-c_d"):
+        who = replace(WHO, deploy_user=user)
+        (file,) = [f for f in subject.render(replace(EXAMPLE, units=units), who) if f.mode == 0o440]
+        subject.systemctl.check_sudoers(file.content)
+    broken = subject.File(tmp_path / "bb-release-x", "deploy ALL=(root NOPASSWD: ALL\n", 0o440)
+    with pytest.raises(ConfigurationInvalid, match="visudo does not take"):
+        subject.systemctl.check_sudoers(broken.content)
+    if os.geteuid() == 0:
+        with pytest.raises(ConfigurationInvalid, match="visudo does not take"):
+            subject.install([broken])
+        assert [] == os.listdir(tmp_path)
 
 
 def test_units_of_other_managers_are_left_alone() -> None:
@@ -150,7 +194,7 @@ def test_nginx_itself_takes_the_site(tmp_path: Path) -> None:
 def test_installing_writes_what_is_missing_and_nothing_when_a_file_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = subject.render(EXAMPLE, WHO, nginx=False, folder=tmp_path)
+    files = [file for file in subject.render(EXAMPLE, WHO, folder=tmp_path) if file.path.is_relative_to(tmp_path)]
     if os.geteuid() != 0:
         with pytest.raises(NotTheOwner):
             subject.install(files)

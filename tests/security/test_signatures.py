@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +145,29 @@ def test_what_the_line_of_a_signer_forbids_is_refused(place: Place, keys: Keys, 
     with pytest.raises(SignatureInvalid):
         subject.signer_of_commit(place.mirror, revision, subject.read_signers([file], outside=place.top))
     file.write_text(allowed(keys.dev, "dev@example.org", 'valid-before="20990101"'))
+    assert subject.signer_of_commit(place.mirror, revision, subject.read_signers([file], outside=place.top))
+
+
+@pytest.mark.parametrize("before", ["20200101", "20200101Z", "202001010000", "20200101000000Z"])
+def test_an_expired_key_of_ssh_does_not_count_for_a_commit_that_says_it_is_older(
+    place: Place, keys: Keys, tmp_path: Path, before: str
+) -> None:
+    long_ago = {"GIT_COMMITTER_DATE": "2019-06-01T00:00:00Z", "GIT_CONFIG_GLOBAL": "/dev/null", "HOME": str(place.top)}
+    names = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    words = ["git", *names, *with_ssh(keys.dev), "commit", "-q", "--allow-empty", "-S", "-m", "as if"]
+    subprocess.run(words, cwd=place.work, env={**os.environ, **long_ago}, check=True)
+    place.fetch()
+    revision, file = place.git("rev-parse", "HEAD"), tmp_path / "allowed"
+    for options, counts in ((f'namespaces="git",valid-before="{before}"', False), ('valid-before="20990101Z"', True),
+                            ('valid-before="20990101"', True), (f"Valid-Before={before}", False)):  # fmt: skip
+        file.write_text(allowed(keys.dev, "dev@example.org", options))
+        asked_for = subject.read_signers([file], outside=place.top)
+        if counts:
+            assert "dev@example.org" in subject.signer_of_commit(place.mirror, revision, asked_for)
+        else:
+            with pytest.raises(SignatureInvalid, match="not among the signers"):
+                subject.signer_of_commit(place.mirror, revision, asked_for)
+    file.write_text(allowed(keys.dev, "dev@example.org").rstrip() + f' valid-before="{before}"\n')  # a comment only
     assert subject.signer_of_commit(place.mirror, revision, subject.read_signers([file], outside=place.top))
 
 

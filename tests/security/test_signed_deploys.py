@@ -116,6 +116,8 @@ def test_check_tells_whose_signatures_count_and_what_is_wrong_with_the_file(shop
 
     assert any("signed commit only; signers: 1 key(s) of ssh" in fact["text"] for fact in repository())
     signers = shop.folder / "signers"
+    warned = [fact for fact in repository() if fact["level"] == "warn"]
+    assert [f"sudo chown root {signers}"] == [fact["do"] for fact in warned]
     for damage, text in (
         (lambda: signers.chmod(0o666), "can be written by others"),
         (signers.unlink, "cannot be read"),

@@ -5,6 +5,7 @@ A deploy user, a site user (www-data), sudo with exact lines; everything written
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
@@ -90,11 +91,10 @@ def host() -> None:
     make_root(ROOT)
     Path("/etc/bb-release").mkdir()
     configure()
-    shown = re.findall(r"^deploy ALL=.*$", (PROJECT / "systemd/README.md").read_text(), re.MULTILINE)
-    SUDOERS.write_text("\n".join(shown) + "\n")
+    shutil.copy(PROJECT / "systemd/bb-release-broken_brackets", SUDOERS)
     SUDOERS.chmod(0o440)
     sh("visudo", "-cf", SUDOERS)
-    for unit in (PROJECT / "systemd").glob("broken_brackets*"):
+    for unit in (PROJECT / "systemd").glob("broken_brackets*.s*"):
         shutil.copy(unit, "/etc/systemd/system")
     sh("systemctl", "daemon-reload")
     sh("systemctl", "start", "broken_brackets.socket")
@@ -181,8 +181,21 @@ def test_the_boot_service_finishes_what_a_killed_run_left() -> None:
 
 
 def test_a_command_that_the_sudoers_lines_do_not_name_is_refused() -> None:
-    for words in (("stop", "broken_brackets.service"), ("restart", "broken_brackets"), ("restart", "ssh.service")):
-        assert sh("sudo", "-n", "/usr/bin/systemctl", *words, user="deploy", check=False).returncode != 0
+    systemctl, web = "/usr/bin/systemctl", "broken_brackets.service"
+    assert sh("sudo", "-n", systemctl, "restart", web, user="deploy").returncode == 0
+    before = prop(web, "MainPID")
+    for words in (
+        (systemctl, "stop", web), (systemctl, "edit", web), (systemctl, "restart", "broken_brackets"),
+        (systemctl, "restart", "ssh.service"), (systemctl, "restart", web, "ssh.service"),
+        (systemctl, "restart", "broken_brackets*"), (systemctl, "restart", f"{web} "), (systemctl, "restart", "-p", web),
+        (systemctl, "--root=/tmp", "restart", web), (systemctl, "restart", "broken_brackets.socket"),
+        (systemctl, "daemon-reload"), (systemctl, "link", f"/tmp/{web}"), ("/bin/../usr/bin/systemctl", "restart", web),
+        ("/tmp/systemctl", "restart", web), ("sh", "-c", f"{systemctl} restart {web}"),
+    ):  # fmt: skip
+        refusal = sh("sudo", "-n", *words, user="deploy", check=False)
+        assert refusal.returncode != 0, words
+        assert "a password is required" in refusal.stderr or "not found" in refusal.stderr, (words, refusal.stderr)
+    assert before == prop(web, "MainPID")
 
 
 # what is found out before anything is built
@@ -269,3 +282,119 @@ def test_a_user_who_may_nothing_is_told_both_ways_and_each_of_them_works_alone()
     finally:
         sh("systemctl", "unmask", "--runtime", "polkit.service")
     SUDOERS.write_text(by_hand)
+
+
+# what check finds in units as systemd has read them, and the environment that one of them has
+
+
+def drop_in(unit: str, text: str) -> None:
+    place = Path(f"/etc/systemd/system/{unit}.d/tried.conf")
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(text)
+    sh("systemctl", "daemon-reload")
+
+
+def as_it_was() -> None:
+    for place in Path("/etc/systemd/system").glob("*.d/tried.conf"):
+        place.unlink()
+        place.parent.rmdir()
+    sh("systemctl", "daemon-reload")
+
+
+def warned() -> dict[str, str]:
+    """What check warns of in the units, and what to do about it."""
+    facts = json.loads(bb("check", "--json", check=False).stdout)["facts"]
+    found = {fact["text"]: fact["do"] for fact in facts if fact["group"] == "units" and fact["level"] != "ok"}
+    return {text: do for text, do in found.items() if "at boot" not in text}  # nothing is enabled here
+
+
+def test_check_finds_the_lines_that_would_go_wrong_and_none_in_the_units_that_we_write() -> None:
+    assert {} == warned()
+    program = f"{ROOT}/current/venv/bin"
+    web = f"{program}/python -m gunicorn --chdir {ROOT}/current/app --graceful-timeout 60 broken_brackets.wsgi"
+    drop_in(UNITS[0], f"[Service]\nExecStart=\nExecStart={web}\nExecReload=/bin/kill -HUP $MAINPID\n")
+    drop_in(UNITS[1], "[Service]\nKillMode=control-group\nPrivateTmp=yes\nProtectSystem=strict\n")
+    drop_in(UNITS[2], f"[Service]\nExecStart=\nExecStart={program}/celery -A broken_brackets beat\n")
+    drop_in("broken_brackets.socket", "[Socket]\nBacklog=64\n")
+    drop_in("bb-release@broken_brackets.service", "[Service]\nNoNewPrivileges=yes\n")
+    try:
+        found = warned()
+    finally:
+        as_it_was()
+
+    name = "50-bb-release-broken_brackets.rules"
+    (hardened,) = [text for text in found if text.startswith("bb-release@broken_brackets.service has NoNewPrivileges=")]
+    rule = (PROJECT / "systemd" / name).read_text()
+    assert found.pop(hardened) == f"as root, in {POLKIT.with_name(name)}:\n{rule}"
+    wanted = {
+        f"{UNITS[0]} starts as python -m gunicorn: ": f"ExecStart={program}/gunicorn …",
+        f"{UNITS[0]} starts with --chdir {ROOT}/current/app: ": f"take --chdir out; WorkingDirectory={ROOT}/current/app",
+        f"{UNITS[0]} can be reloaded, ": "take ExecReload= out: ",
+        f"{UNITS[0]} has TimeoutStopSec=45, less than gunicorn's graceful timeout (60 s)": "TimeoutStopSec=75",
+        f"{UNITS[1]} has KillMode=control-group ": "KillMode=mixed",
+        f"{UNITS[2]} keeps beat's schedule in the release": "StateDirectory=broken_brackets-beat and ",
+        "broken_brackets.socket has Backlog=64: ": "take Backlog= out",
+    }
+    assert len(wanted) == len(found), found
+    for (text, change), (said, do) in zip(sorted(wanted.items()), sorted(found.items()), strict=True):
+        assert said.startswith(text)
+        unit = text.partition(" ")[0]
+        assert do.startswith(f"sudo systemctl edit --full {unit}   # {change}")
+
+
+def test_manage_py_gets_the_environment_that_systemd_gives_the_unit() -> None:
+    config = Path("/etc/bb-release/broken_brackets.toml")
+    text = (
+        config.read_text().replace(f'env_file = "{ROOT}/shared/site.env"', f'environment = "unit:{UNITS[0]}"')
+        + '\n[[run]]\nat = "after-verify"\ncommand = ["printenv", "GREETING", "FAREWELL"]\n'
+    )
+    more = Path("/etc/more.env")
+    more.write_text("FAREWELL='until  we meet'\nGREETING=overruled-by-a-file\n")
+    more.chmod(0o600)
+    drop_in(UNITS[0], '[Service]\nEnvironment="GREETING=a long  \\"word\\"" "ODD=$x `y` \\\\ é" GONE=1\n'
+                      "EnvironmentFile=/etc/more.env\nEnvironmentFile=-/etc/none.env\nUnsetEnvironment=GONE\n")  # fmt: skip
+    config.write_text(text)
+    try:
+        note("another environment")
+        before = releases()
+        closed = bb("deploy", check=False)
+        assert (2, True) == (closed.returncode, "which deploy may not read" in closed.stderr), closed.stderr
+        assert before == releases()
+        remedy = re.search(r"remedy: +sudo (chgrp .*) && sudo (chmod .*?) +#", closed.stderr)
+        assert remedy, closed.stderr
+        for command in remedy.groups():
+            sh(*command.split())
+
+        bb("deploy")
+
+        given = Path(f"/proc/{prop(UNITS[0], 'MainPID')}/environ").read_bytes().decode().split("\0")
+        ours = bb("exec", "--", "env", "-0").stdout.split("\0")
+        names = (
+            "GREETING=",
+            "FAREWELL=",
+            "ODD=",
+            "GONE=",
+            "SECRET_KEY=",
+            "DATABASE_PATH=",
+            "BB_RELEASE=",
+            "SPT_NOENV=",
+        )
+        ours, given = ([line for line in sorted(each) if line.startswith(names)] for each in (ours, given))
+        assert given == ours
+        assert "GREETING=overruled-by-a-file" in ours and "ODD=$x `y` \\ é" in ours and len(ours) == 7
+        log = bb("log").stdout
+        assert log.count("****") == 2, log
+        assert "overruled-by-a-file" not in log + bb("config").stdout
+        assert "GREETING" in bb("config").stdout
+        found = json.loads(bb("check", "--json", check=False).stdout)["facts"]
+        (told,) = [fact["text"] for fact in found if fact["text"].startswith("environment of ")]
+        assert told.endswith(f"names, with {ROOT}/shared/site.env, /etc/more.env"), told
+        more.unlink()
+        assert (
+            "is not there" in bb("status", "--json", check=False).stderr + bb("exec", "--", "env", check=False).stderr
+        )
+    finally:
+        as_it_was()
+        more.unlink(missing_ok=True)
+        configure()
+        bb("restart")

@@ -76,6 +76,11 @@ def test_from_nothing_to_a_first_deploy_by_what_the_commands_say() -> None:
     assert "as it was" in sh(AGENT, "units", "--install").stdout
     another_app_of_another_owner()
 
+    rights = Path("/etc/sudoers.d/bb-release-shop")
+    assert 0o440 == rights.stat().st_mode & 0o7777
+    assert [] == checked()["problem"]
+    rights.rename("/root/rights")  # without it, check prints the lines
+
     second = checked()
     lines = [line.partition("add: ")[2] for line in second["to_do"] if "sudoers" in line]
     assert [] == [text for text in second["problem"] if "may not change" not in text]
@@ -86,6 +91,8 @@ def test_from_nothing_to_a_first_deploy_by_what_the_commands_say() -> None:
 
     third = checked()
     assert [] == third["problem"]
+    Path("/etc/sudoers.d/bb-release").unlink()
+    Path("/root/rights").rename(rights)
     assert any("deploy may restart shop.service, shop.socket, shop-celery.service" in text for text in third["ok"])
     assert any("bb-release-recover@shop.service runs at boot" in text for text in third["ok"])
     # SQLite's file, and its journal beside it, belong to the deploy user: the site user could not write
@@ -102,6 +109,7 @@ def test_from_nothing_to_a_first_deploy_by_what_the_commands_say() -> None:
         assert (verified.returncode, verified.stderr) == (0, ""), unit
     live = checked()
     assert [] == live["problem"]
+    assert [] == [text for text in live["warn"] if text.startswith("shop")]  # nothing wrong with what units wrote
     assert any("names " + os.readlink(ROOT / "current")[9:] in text for text in live["ok"])
     assert sh("sudo", "-u", "www-data", "test", "-w", ROOT / "shared/db.sqlite3", check=False).returncode == 0
 

@@ -177,6 +177,7 @@ def install_units(app: str) -> None:
     for agents in Path("/etc/systemd/system").glob("bb-release*"):  # scripts/install has put them there for another app
         agents.unlink()
     said = sh(AGENT, "-a", app, "units", "--install").stdout
+    Path(f"/etc/sudoers.d/bb-release-{app}").unlink()  # the lines that deploy prints are what is tried here
     for line in re.findall(r"(?m)^ *(?:\d+\. )?((?:systemctl enable|systemd-tmpfiles) .*)$", said):
         if "bb-release@" not in line:
             sh(*line.split("#")[0].split())
@@ -430,6 +431,8 @@ def test_blue_green_a_first_deploy_by_what_the_commands_say() -> None:
     for name in ("colours@blue.service", "colours-boot.service"):
         done = sh("systemd-analyze", "verify", name, check=False)
         assert (0, "") == (done.returncode, done.stderr)
+    facts = json.loads(bb("colours", "check", "--json", check=False).stdout)["facts"]
+    assert [] == [fact["text"] for fact in facts if fact["text"].startswith("colours") and fact["level"] != "ok"]
     assert {f"colours@{serving()}.service": "its start and its command line"} == proofs("colours")
     start_nginx()
 

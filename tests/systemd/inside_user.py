@@ -120,12 +120,18 @@ def test_a_service_of_the_user_that_cannot_start_is_switched_back() -> None:
     assert live == current(ROOT) == answering()["release"]
 
 
-def test_uninstalling_takes_the_agent_and_its_units_and_leaves_the_sites() -> None:
+def test_removing_takes_the_agent_and_its_units_and_leaves_the_sites() -> None:
     live = answering()
     sh("systemctl", "enable", "-q", "--now", "bb-release@broken_brackets.timer")
     sh("systemctl", "enable", "-q", "bb-release-recover@broken_brackets.service")
 
-    sh(PROJECT / "scripts/install", "--uninstall")
+    owner = Path("/etc/systemd/system/bb-release@broken_brackets.service.d/owner.conf")
+    owner.parent.mkdir()
+    owner.write_text("[Service]\nUser=deploy\n")
+
+    said = sh(PROJECT / "scripts/install", "--remove").stdout
+
+    assert "left: /etc/sudoers.d/bb-release, a right to restart the site's units" in said
 
     timers = sh("systemctl", "list-units", "--all", "--plain", "--no-legend", "bb-release*").stdout
     assert "" == timers

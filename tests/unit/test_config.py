@@ -99,6 +99,22 @@ def test_another_order_of_the_environment_is_the_same_shape(tmp_path: Path) -> N
     assert one.shape == other.shape
 
 
+def test_the_environment_may_be_that_of_a_unit(tmp_path: Path) -> None:
+    units = 'units = ["a.service", {name = "b@.service", handover = "blue-green"}]\n'
+    for name in ("a.service", "b@.service"):
+        app = config.load(write(tmp_path, f'{GOOD}environment = "unit:{name}"\n{units}'))
+        assert (name, {}) == (app.environment_unit, app.inline_environment)
+    plain = config.load(write(tmp_path, GOOD + "[environment]\nA = '1'\n"))
+    assert ("", {"A": "1"}) == (plain.environment_unit, plain.inline_environment)
+
+
+def test_a_group_of_supervisor_may_be_handed_over_by_its_socket(tmp_path: Path) -> None:
+    unit = '{name = "shop:*", kind = "supervisor", socket = "/s", handover = "socket"}'
+    assert "socket" == config.load(write(tmp_path, f"{GOOD}units = [{unit}]\n")).units[0].handover
+    (line,) = mistakes(write(tmp_path, f"{GOOD}units = [{unit.replace(':*', '')}]\n"))
+    assert 'units[0].handover: "socket" is for units of systemd, and groups (shop:*)' == line
+
+
 def test_a_template_is_handed_over_blue_green_with_or_without_a_socket(tmp_path: Path) -> None:
     text = (
         'units = [{name = "shop@.service", handover = "blue-green", socket = "/run/shop/active.sock"}, '
@@ -197,6 +213,10 @@ BAD = [
     ('[environment]\nDATABASE_URL = "postgres://me:c4n4ry@db/x"', f"environment.DATABASE_URL: {SECRET}"),
     ('[environment]\n"A-B" = "c4n4ry"', "environment.A-B: should be a name like"),
     ("[environment]\nA = 1", "environment.A: should be a string"),
+    ('environment = "c4n4ry"', 'environment: should be a table, or like "unit:shop.service"'),
+    ('environment = "unit:c4n4ry"\nunits = ["a.service"]', "environment: should name one of units"),
+    ('environment = "unit:a"\nunits = [{name = "a", kind = "supervisor", socket = "/s"}]', "environment: should name one"),
+    ('environment = "unit:a.service"\nunits = ["a.service"]\nenv_file = "/c4n4ry"', "env_file: does not go with the"),
     ("environment = 1", "environment: should be a table"), ("timeouts = 1", "timeouts: should be a table"),
     ("[timeouts]\nfetch = -1", "timeouts.fetch: should be at least 0"),
     ("[timeouts]\nfetch = nan", "timeouts.fetch: should be a finite number"),

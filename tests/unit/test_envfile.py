@@ -90,6 +90,17 @@ def test_a_file_that_is_open_to_others_is_refused_with_chmod_as_the_remedy(tmp_p
     assert CANARY not in caught.value.message + caught.value.remedy + caught.value.details
 
 
+def test_a_file_that_need_not_be_private_may_be_read_but_not_written_by_others(tmp_path: Path) -> None:
+    path = tmp_path / "x.env"
+    path.write_text("A=1\n")
+    path.chmod(0o644)
+    assert {"A": "1"} == envfile.read(path, private=False)
+    path.chmod(0o646)
+    with pytest.raises(ConfigurationInvalid) as caught:
+        envfile.read(path, private=False)
+    assert "chmod o-w" in caught.value.remedy
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationInvalid, match="does not exist"):
         envfile.read(tmp_path / "none.env")

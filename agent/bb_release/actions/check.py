@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bb_release import config, envfile
-from bb_release.actions import check_folders, check_site, check_units, notify, seen, signed
+from bb_release.actions import check_folders, check_site, check_units, notify, seen, signed, site_environment
 from bb_release.actions.wanted import access_of
 from bb_release.errors import ConfigurationInvalid, ReleaseError
 from bb_release.model.app import App
@@ -81,7 +81,11 @@ def environment_files(app: App) -> Iterator[Fact]:
     for key, path in (("env_file", app.env_file), ("build_env_file", app.build_env_file)):
         if path is not None:
             yield from _kept(_environment_file(app, key, path))
-    if app.env_file is None:
+    if app.environment_unit:
+        names = site_environment.read(app)
+        where = ", ".join(str(path) for path in site_environment.files(app))
+        yield Fact(f"environment of {app.environment_unit}: {len(names)} names" + (f", with {where}" if where else ""))
+    elif app.env_file is None:
         yield Fact("no env_file: the site has only what [environment] says")
 
 

@@ -93,7 +93,14 @@ def file_systems(app: App) -> Iterator[Fact]:
                       "put root = on a disk of this host")  # fmt: skip
     else:
         yield Fact(f"{app.root} lies on {kind or 'a file system'} of this host")
-    device = app.root.stat().st_dev
+    facts = app.root.stat()
+    device = facts.st_dev
+    if facts.st_uid == 0 and kind not in filesystem.REFLINKS:
+        yield warn("releases share the files of their packages by hard links: read-only does not stop root",
+                   f"sudo chown -R deploy: {shlex.quote(str(app.root))}")  # fmt: skip
+    if app.layout.sets.is_dir() and app.layout.sets.stat().st_dev != device:
+        yield warn(f"{app.layout.sets} lies on another file system than {app.root}: packages are installed each time",
+                   "move it below the root itself")  # fmt: skip
     for folder in (app.layout.releases, app.layout.state):
         if folder.is_dir() and folder.stat().st_dev != device:
             yield problem(f"{folder} lies on another file system than {app.root}", f"move it below {app.root} itself")

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 
 from bb_release.actions.owner import require_owner
-from bb_release.actions.run import environments
-from bb_release.errors import CommandFailed, NoSuchRelease, UsageInvalid
+from bb_release.actions.run import environments, not_live
+from bb_release.errors import CommandFailed, UsageInvalid
 from bb_release.model import activation
 from bb_release.model.app import App
 from bb_release.model.release import Release
@@ -34,5 +34,5 @@ def replace_by(app: App, arguments: Sequence[str], *, manage: bool) -> None:
 def live_release(app: App) -> Release:
     live = activation.current(app.layout)
     if live is None:
-        raise NoSuchRelease("nothing is live yet", remedy="bb-release deploy")
+        raise not_live(app)
     return live

@@ -32,7 +32,9 @@ def nothing_to_do(run: Run, live: Release, wish: Wish) -> Release:
         raise error
     run.log.say(f"nothing to do: {live.describe()} is live and verified")
     for name in started_before_environment(app):
-        run.log.warn(f"{name} was started before {app.env_file} changed: bb-release restart takes it up")
+        run.log.warn(
+            f"{name} was started before {app.env_file or 'its environment'} changed: bb-release restart takes it up"
+        )
     if not wish.ref and not wish.if_changed:
         hold.lift(app.layout, by_hand=False)
     return live

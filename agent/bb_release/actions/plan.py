@@ -11,7 +11,7 @@ from typing import Any
 from bb_release.actions import prune, seen, signed
 from bb_release.actions.owner import require_owner, who_runs
 from bb_release.actions.room import room
-from bb_release.actions.run import make_folders
+from bb_release.actions.run import last_live, make_folders
 from bb_release.actions.verify import require_units
 from bb_release.actions.wanted import access_of, python_changed
 from bb_release.errors import ReleaseError
@@ -71,7 +71,7 @@ def plan(app: App, ref: str) -> dict[str, Any]:
 def why(app: App, live: Release | None, revision: str) -> str:
     """Why there would be a new release, or why none."""
     if live is None:
-        last = seen.last_live(app)
+        last = last_live(app)
         return f"{app.layout.current} is not there; {last.describe()} was live last" if last else "nothing is live yet"
     if live.manifest.revision != revision:
         return "another revision"

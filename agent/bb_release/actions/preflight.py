@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bb_release.actions import build, prune, timer
+from bb_release.actions import build, prune, site_environment, timer
 from bb_release.actions.room import room
 from bb_release.actions.run import Run, site_state
 from bb_release.actions.verify import require_none_left, require_units
@@ -18,9 +18,9 @@ def preflight(app: App, run: Run, *, keep: Release | None) -> None:
     """What can be known before anything is done. Raises PreflightFailed."""
     kept = {*hold.pins(app.layout), keep.name if keep else ""}
     prune.remove(app.layout, [old.name for old in unfinished(app)[:-1] if old.name not in kept], run.log.warn)
-    for file in (app.env_file, app.build_env_file):
-        if file:
-            read_envfile(file)
+    site_environment.read(app)
+    if app.build_env_file:
+        read_envfile(app.build_env_file)
     found = room(app)
     if not found.is_enough:
         raise PreflightFailed(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from bb_release.actions import package_sets
 from bb_release.actions.instances import manager_for
 from bb_release.actions.run import Run
 from bb_release.actions.static_pool import prune_pool
@@ -69,6 +70,8 @@ def prune(run: Run, keep: int | None = None) -> list[Verdict]:
     files = prune_pool(run.app.layout)
     if files:
         run.log.event("static_pool_pruned", files=files)
+    for name in package_sets.remove_unused(run.app.layout, releases.readable(run.app.layout)[0]):
+        run.log.event("package_set_removed", package_set=name)
     return decided
 
 

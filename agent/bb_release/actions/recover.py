@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from bb_release.actions import handover, interruption, prune
+from bb_release.actions import handover, interruption, package_sets, prune
 from bb_release.actions.run import Run, environments
 from bb_release.actions.static import publish_static
 from bb_release.actions.switch import condemn_what_was_left, go_back, record_verified, undo_announcement
@@ -24,6 +24,7 @@ def recover(run: Run) -> list[str]:
     layout.staged_current.unlink(missing_ok=True)
     for folder in (layout.state, layout.reserve):
         durable.remove_staged(folder)
+    package_sets.remove_leftovers(layout)
     live = activation.current_name(layout)
     done = prune.remove_leftovers(layout, run.log.warn)
     everything, broken = releases.readable(layout)

@@ -1,10 +1,15 @@
-"""The step that installs what the revision needs, and whether the Python it was installed for is still the one."""
+"""The step that installs what the revision needs: from a package set, or into one."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from bb_release.actions import package_sets
 from bb_release.actions.site_commands import run_commands
 from bb_release.model.step import Deployment
-from bb_release.tools import environment, installers, requirements
+from bb_release.tools import environment, installers, requirements, resolution
+from bb_release.tools.installers import Installer
+from bb_release.tools.requirements.pins import Plan
 
 
 def install_requirements(deployment: Deployment) -> None:
@@ -12,17 +17,43 @@ def install_requirements(deployment: Deployment) -> None:
     app, release = deployment.app, deployment.release
     run_commands(deployment, "before-requirements")
     env, seconds = deployment.build_environment, app.timeouts.requirements or None
+    written = release.folder / "requirements"
     plan = requirements.plan(
         tree=release.tree, subfolder=app.subfolder, names=app.requirements, groups=app.groups, extras=app.extras,
-        python=release.python, folder=release.folder / "requirements", cache=app.cache_folder, env=env,
+        python=release.python, folder=written, cache=app.cache_folder, env=env,
         timeout_seconds=seconds, on_line=deployment.reporter.line, pass_fds=(deployment.lock,),
     )  # fmt: skip
     deployment.reporter.line(f"requirements: {plan.shown}")
-    installers.install(
-        release.venv, plan, installer=app.installer, cwd=release.tree / app.subfolder, cache=app.cache_folder,
-        env=env, index_url=app.index_url, timeout_seconds=seconds,
-        on_line=deployment.reporter.line, pass_fds=(deployment.lock,),
+    installer = installers.Installer(
+        app.installer, release.venv, cwd=release.tree / app.subfolder, cache=app.cache_folder, env=env,
+        index_url=app.index_url, timeout_seconds=seconds, on_line=deployment.reporter.line,
+        pass_fds=(deployment.lock,),
     )  # fmt: skip
+    plan = resolution.resolve(installer, plan, written)
+    package_set = install(deployment, installer, plan)
+    installer.require_django(plan)
     deployment.release = release.mark(
-        packages=environment.packages(release.venv), python=environment.python_version(release.venv)
-    )
+        packages=environment.packages(release.venv), python=environment.python_version(release.venv),
+        package_set=package_set,
+    )  # fmt: skip
+
+
+def install(deployment: Deployment, installer: Installer, plan: Plan) -> str:
+    """Packages whose pins decide all of them come from a package set, or become one; the others are installed after.
+
+    Returns the set's name, "" for none.
+    """
+    fixed = replace(plan, batches=tuple(batch for batch in plan.batches if batch.fixed))
+    others = replace(plan, batches=tuple(batch for batch in plan.batches if not batch.fixed))
+    name = package_sets.name_for(installer, fixed)
+    if name and not package_sets.take(deployment, name):
+        odd = installer.install(fixed, compiled=True, thorough=True)
+        if odd:
+            deployment.reporter.say(f"no package set is made: not what their packages recorded: {', '.join(odd)}")
+        if odd or not package_sets.keep(deployment, name):
+            name = ""
+    elif not name:
+        others = plan
+    if others.batches:
+        installer.install(others)
+    return name

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bb_release.actions import interruption
+from bb_release.actions import interruption, site_environment
 from bb_release.actions.notify import notify
 from bb_release.actions.owner import require_owner, who_runs
 from bb_release.envfile import read as read_envfile
@@ -20,12 +20,14 @@ from bb_release.errors import (
     BugFound,
     Explained,
     Interrupted,
+    NoSuchRelease,
     PreflightFailed,
     ReleaseError,
     StateUnreadable,
 )
 from bb_release.log import RunLog, remove_old
 from bb_release.model import activation, durable, journal
+from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.lock import app_lock
 from bb_release.model.release import TIME, Release
@@ -187,8 +189,30 @@ def site_state(app: App) -> str:
     except StateUnreadable as error:
         return f"{error.message}; {health_now(app)}"
     if live is None:
-        return "nothing is live yet"
+        last = last_live(app)
+        return f"{not_live(app).message}: {command_to(last)}; {health_now(app)}" if last else "nothing is live yet"
     return f"still on {live.describe()}, {health_now(app)}"
+
+
+def last_live(app: App) -> Release | None:
+    """The release that went live last, by the number of its activation; none where none ever did."""
+    lived = [release for release in releases.readable(app.layout)[0] if release.activated_sequence]
+    return max(lived, key=lambda release: release.activated_sequence, default=None)
+
+
+def command_to(release: Release) -> str:
+    """What a person types to make a release live."""
+    return f"bb-release switch {release.name}" + ("" if release.is_good else " --force")
+
+
+def not_live(app: App) -> NoSuchRelease:
+    """Why there is no live release: none was ever, or its link is gone. To be raised by who needs one."""
+    last = last_live(app)
+    if last is None:
+        return NoSuchRelease("nothing is live yet", remedy="bb-release deploy")
+    return NoSuchRelease(
+        f"{app.layout.current} is not there, and {last.describe()} was live last", remedy=command_to(last)
+    )
 
 
 def health_now(app: App) -> str:
@@ -209,7 +233,7 @@ def environments(app: App, release: Release) -> tuple[dict[str, str], dict[str, 
 
     Raises ConfigurationInvalid.
     """
-    site = read_envfile(app.env_file) if app.env_file else {}
+    site = site_environment.read(app)
     build = read_envfile(app.build_env_file) if app.build_env_file else {}
     secrets = [v for env in (site, build) for k, v in env.items() if k not in app.public]
     facts = {
@@ -220,8 +244,8 @@ def environments(app: App, release: Release) -> tuple[dict[str, str], dict[str, 
         "BB_RELEASE_FOLDER": str(release.folder),
     }
     settings = {"DJANGO_SETTINGS_MODULE": app.settings} if app.settings else {}
-    inline = dict(app.environment)
     path = {"PATH": f"{release.venv / 'bin'}:{process.PATH}", "VIRTUAL_ENV": str(release.venv)}
-    site_environment = process.environment({**site, **inline, **settings, **facts, **path}, passed=app.pass_environment)
-    build_environment = process.environment({**build, **facts, **path}, passed=app.pass_environment)
-    return site_environment, build_environment, secrets
+    inline = app.inline_environment
+    for_site = process.environment({**site, **inline, **settings, **facts, **path}, passed=app.pass_environment)
+    for_build = process.environment({**build, **facts, **path}, passed=app.pass_environment)
+    return for_site, for_build, secrets

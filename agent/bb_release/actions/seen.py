@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bb_release.actions.instances import manager_for
-from bb_release.actions.run import health_now
+from bb_release.actions.run import command_to, health_now, last_live
 from bb_release.errors import NotHealthy, NotTheOwner, StateUnreadable
 from bb_release.model import activation, lock
 from bb_release.model import release as releases
@@ -65,15 +65,8 @@ def live_release(app: App) -> Release | None:
     return activation.current(app.layout) if name else None
 
 
-def last_live(app: App) -> Release | None:
-    """The release that went live last, by the number of its activation; none where none ever did."""
-    everything, _ = releases.readable(app.layout)
-    lived = [release for release in everything if release.activated_sequence]
-    return max(lived, key=lambda release: release.activated_sequence, default=None)
-
-
 def switch_to(release: Release) -> str:
-    return f"bb-release switch {release.name}" + ("" if release.is_good else " --force")
+    return command_to(release)
 
 
 def way_on(app: App, live: Release) -> str:

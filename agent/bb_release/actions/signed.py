@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from bb_release.actions import timer
 from bb_release.actions.run import Run
 from bb_release.errors import ReleaseError, UsageInvalid
 from bb_release.model.app import App
-from bb_release.model.fact import Fact
+from bb_release.model.fact import Fact, warn
 from bb_release.tools import signature
 
 
@@ -50,3 +51,7 @@ def probe(app: App) -> Iterator[Fact]:
     if app.verify:
         found = signature.check_signers(signature.read_signers(app.signers, outside=app.root))
         yield Fact(f"a release is built from a signed {app.verify} only; signers: {', '.join(found)}")
+        for path in app.signers:
+            if path.stat().st_uid != 0:
+                yield warn(f"signers {path} is not root's: code of a release could add a key for the next one",
+                           f"sudo chown root {shlex.quote(str(path))}")  # fmt: skip

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bb_release.actions import instances, seen
-from bb_release.actions.run import environments
+from bb_release.actions import instances, seen, site_environment
+from bb_release.actions.run import environments, last_live
 from bb_release.errors import NoSuchRelease, ReleaseError, StateUnreadable
 from bb_release.model import activation, hold, journal, lock
 from bb_release.model import release as releases
@@ -29,7 +29,7 @@ def status(app: App) -> dict[str, Any]:
         "app": app.name, "root": str(app.root), "hold": hold.read(app.layout), "run": seen.under_way(app),
     }  # fmt: skip
     if live is None:
-        last = seen.last_live(app)
+        last = last_live(app)
         return {
             **facts, "release": None, "last": last.describe() if last else None, "state": None, "health": None,
             "units": [], "database": [], "well": False, "to_do": list(_to_do(app, None, [], "")),
@@ -64,7 +64,7 @@ def _to_do(app: App, live: Release | None, units: list[dict[str, Any]], health: 
     for release in seen.unfinished(app):
         yield {"do": "bb-release recover", "why": f"{release.describe()} was left {release.state} by a run that ended"}
     if live is None:
-        last = seen.last_live(app)
+        last = last_live(app)
         if last:
             yield {"do": seen.switch_to(last), "why": f"{app.layout.current} is not there, and it was live last"}
         else:
@@ -99,10 +99,10 @@ def unit_facts(app: App, name: str, live: str = "") -> dict[str, Any]:
 
 
 def environment_changed_at(app: App) -> float:
-    """When the site's environment file was last written, in seconds since the epoch; 0 without one."""
+    """When a file of the site's environment was last written, in seconds since the epoch; 0 without one."""
     try:
-        return app.env_file.stat().st_mtime if app.env_file else 0.0
-    except OSError:
+        return max((path.stat().st_mtime for path in site_environment.files(app)), default=0.0)
+    except (OSError, ReleaseError):
         return 0.0
 
 
@@ -144,7 +144,7 @@ def shown(app: App, word: str) -> dict[str, Any]:
     live = seen.live_release(app)
     release = releases.find(app.layout, word, live) if word else live
     if release is None:
-        last = seen.last_live(app)
+        last = last_live(app)
         raise NoSuchRelease("nothing is live", remedy=seen.switch_to(last) if last else "bb-release deploy")
     facts: dict[str, Any] = json.loads((release.folder / releases.MANIFEST).read_bytes())
     return facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from bb_release.actions import build, handover, instances, interruption, proof, static, static_pool
-from bb_release.actions.run import Run, environments, health_now
+from bb_release.actions.run import Run, environments, health_now, not_live
 from bb_release.actions.site_commands import tell
 from bb_release.actions.verify import remembered_units, require_units, restart_units, verify
 from bb_release.errors import NoSuchRelease, ReleaseError, ReleaseNotUsable
@@ -269,7 +269,7 @@ def restart(run: Run, name: str = "") -> Release:
     """Restart and verify the live release, or one unit of it."""
     live = activation.current(run.app.layout)
     if live is None:
-        raise NoSuchRelease("nothing is live yet", remedy="bb-release deploy")
+        raise not_live(run.app)
     beside = [unit.name for unit in instances.templates(run.app)]
     known = [unit.name for unit in run.app.units]
     if name and name not in known:

@@ -9,19 +9,19 @@ import difflib
 import os
 import pwd
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 
+from bb_release.actions import unit_rights, unit_templates
 from bb_release.actions.instances import BLUE_GREEN
 from bb_release.errors import AlreadyThere, ConfigurationInvalid, NotTheOwner, ReleaseError
 from bb_release.model import activation, durable
 from bb_release.model.app import App, Unit
-from bb_release.tools import systemctl
+from bb_release.tools import process, systemctl
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
 SYSTEMD = Path("/etc/systemd/system")
 TMPFILES = Path("/etc/tmpfiles.d")
 NGINX = (Path("/etc/nginx/sites-available"), Path("/etc/nginx/conf.d"))
@@ -33,9 +33,6 @@ AGENT_UNITS = (
     ("recover.service", "bb-release-recover@.service"),
 )  # fmt: skip
 WEB_SERVERS = ("www-data", "nginx", "http")  # Debian, Fedora and Red Hat, Arch
-# without quotes, spaces, `%` and `$`, a word means the same to systemd, nginx and ssh alike
-_PLAIN = re.compile(r"[A-Za-z0-9_./:@+,~-]+")
-_ALONE = re.compile(r"^( *)\$(environment|explained_environment|shared_folders)\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,7 @@ class People:
     site_user: str
     web_server: str
     program: str
+    by_sudo: bool = True  # else by polkit
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,7 @@ class File:
 
     path: Path
     content: str
+    mode: int = 0o644
 
 
 def people(app: App, site_user: str, folder: Path = SYSTEMD) -> People:
@@ -66,7 +65,8 @@ def people(app: App, site_user: str, folder: Path = SYSTEMD) -> People:
     # the link that survives an upgrade, where there is one
     usual = LINK if os.access(LINK, os.X_OK) else f"{sys.prefix}/bin/bb-release"
     program = _installed_program(folder) or usual
-    return People(owner_of(app) or AGENT_USER, site_user or web_server, web_server, program)
+    by_sudo = bool(shutil.which("sudo", path=process.PATH)) or not unit_rights.POLKIT_FOLDER.is_dir()
+    return People(owner_of(app) or AGENT_USER, site_user or web_server, web_server, program, by_sudo)
 
 
 def _installed_program(folder: Path) -> str:
@@ -132,6 +132,7 @@ def render(app: App, who: People, *, systemd: bool = True, nginx: bool = True, f
         files += [File(folder / name, _fill(template, app, who, {})) for template, name in AGENT_UNITS]
         if who.deploy_user != AGENT_USER:
             files += _owners(app, who, folder)
+        files += _rights(app, who, [file.path.name for file in files if file.path.suffix == ".socket"])
     if nginx:
         site = next((place for place in NGINX if place.is_dir()), NGINX[0])
         values = {"unit": _web_unit(app), "socket": socket_of(app), "server_name": _server_name(app)}
@@ -145,6 +146,18 @@ def _owners(app: App, who: People, folder: Path) -> Iterator[File]:
         if name.endswith(".service"):
             place = folder / f"{name.replace('@', f'@{app.name}')}.d" / OWNER
             yield File(place, f"# the owner of {app.root}\n[Service]\nUser={who.deploy_user}\n")
+
+
+def _rights(app: App, who: People, sockets: list[str]) -> Iterator[File]:
+    """What the deploy user may do to the units, unless it is root."""
+    allowed = unit_rights.grants(app, sockets)
+    if allowed and who.deploy_user != "root":
+        if who.by_sudo:
+            yield File(
+                *unit_rights.sudoers(app, unit_templates.plain("deploy_user", who.deploy_user), allowed), mode=0o440
+            )
+        else:
+            yield File(*unit_rights.polkit(app, unit_templates.plain("deploy_user", who.deploy_user), allowed))
 
 
 def install(files: list[File]) -> list[Path]:
@@ -164,10 +177,12 @@ def install(files: list[File]) -> list[Path]:
         )
     written = []
     for file in files:
+        if file.mode == 0o440:
+            systemctl.check_sudoers(file.content)
         if file.path.name == OWNER and file.path.parent.parent.is_dir():
             file.path.parent.mkdir(mode=0o755, exist_ok=True)
         if not file.path.exists() and file.path.parent.is_dir():
-            durable.put(file.path, file.content.encode(), mode=0o644)
+            durable.put(file.path, file.content.encode(), mode=file.mode)
             written.append(file.path)
     if any(path.suffix in (".service", ".socket", ".timer") or path.name == OWNER for path in written):
         systemctl.daemon_reload()
@@ -251,46 +266,9 @@ def _workers(application: str) -> str:
 
 def _server_name(app: App) -> str:
     host = dict(app.health.headers).get("Host", "") if app.health else ""
-    return host or dict(app.environment).get("DJANGO_ALLOWED_HOSTS", "").partition(",")[0] or "_"
+    return host or app.inline_environment.get("DJANGO_ALLOWED_HOSTS", "").partition(",")[0] or "_"
 
 
 def _fill(template: str, app: App, who: People, values: Mapping[str, str]) -> str:
-    """One template with its values. Raises ConfigurationInvalid for one that would need quotes."""
-    plain = {
-        **vars(who), **values, "agent_user": AGENT_USER, "name": app.name, "root": str(app.root),
-        "project": "/".join(word for word in (f"{app.root}/current/app", app.subfolder.strip("/")) if word),
-    }  # fmt: skip
-    for key, value in plain.items():
-        if not _PLAIN.fullmatch(value) and key not in ("workers", "slot_project", "link", "instances"):
-            raise ConfigurationInvalid(
-                f"{key} is {value!r}, which cannot be written into a unit or an nginx site",
-                remedy="use letters, digits and . _ - / : @ + , only; or write these files by hand",
-            )
-    environment = list(_environment(app))
-    explained = ["# the site's own settings and secrets, read by systemd as root: mode 0600 is enough"]
-    blocks = {
-        "environment": environment,
-        "explained_environment": [*explained, *environment] if app.env_file else environment,
-        "shared_folders": [
-            line for name in app.shared_folders if _PLAIN.fullmatch(name) and name.split("/")[-1] == "media"
-            for line in (f"location /{name}/ {{", f"    root {app.root}/shared;", "}")
-        ],
-    }  # fmt: skip
-
-    def block(found: re.Match[str]) -> str:
-        return "".join(f"{found[1]}{line}\n" for line in blocks[found[2]])
-
-    text = (TEMPLATES / template).read_text("utf-8")
-    # the blocks last: what they hold is not looked at for further names
-    head = Template(_ALONE.sub(lambda found: f"{found[1]}$${found[2]}\n", text)).substitute(plain)
-    return _ALONE.sub(block, head)
-
-
-def _environment(app: App) -> Iterator[str]:
-    """The same environment that manage.py gets. `%` is systemd's own, and doubled."""
-    if app.env_file:
-        yield f"EnvironmentFile={app.env_file}".replace("%", "%%")
-    settings = (("DJANGO_SETTINGS_MODULE", app.settings),) if app.settings else ()
-    for name, value in (*app.environment, *settings):
-        quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("%", "%%")
-        yield f'Environment="{name}={quoted}"'
+    names = {"deploy_user": who.deploy_user, "site_user": who.site_user, "web_server": who.web_server}
+    return unit_templates.fill(template, app, {**names, "program": who.program, "agent_user": AGENT_USER, **values})

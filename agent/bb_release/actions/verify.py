@@ -129,9 +129,11 @@ def prove_units(deployment: Deployment, units: Sequence[Unit], wanted: Health | 
         require_stable(unit, manager, before)
         proof.require_new(unit, manager, before, deployment.left.get(unit.name))
         told = deployment.ordered.get(unit.name)
+        still = partial(require_stable, unit, manager, before)
+        if not unit.celery:
+            workers.await_pool(manager, before.main_pid, still)
         by = proof.prove(deployment.app, unit, manager, deployment.release, before.main_pid, told)
         if unit.celery:
-            still = partial(require_stable, unit, manager, before)
             by = f"{by} and {workers.require_answer(deployment, unit, manager, still)}"
         deployment.proof[unit.name] = by
         deployment.reporter.line(f"{unit.name}: proven by {by}")

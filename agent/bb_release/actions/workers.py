@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import PurePath
 
 from bb_release.actions.site_commands import last_lines
 from bb_release.errors import NotHealthy
 from bb_release.model.app import Unit
 from bb_release.model.step import Deployment
-from bb_release.tools import celery
+from bb_release.tools import celery, host
 from bb_release.tools.process import ProcessFailed
 from bb_release.tools.units import UnitManager
 
 ANSWER_SECONDS = 60.0  # a worker answers once it has imported the site and reached its broker
+POOL_SECONDS = 20.0
+POOLS_IN_THREADS = ("solo", "threads", "gevent", "eventlet")
 ANSWER = "its answer over the broker"
 
 
@@ -39,6 +42,22 @@ def tell_what_was_left(deployment: Deployment, unit: Unit, manager: UnitManager,
         return
     doing = f"; when it was told to stop it was running {', '.join(tasks)}" if tasks else ""
     deployment.reporter.warn(f"{unit.name} was not done {seconds:g} s after it was told to stop, and was killed{doing}")
+
+
+def await_pool(manager: UnitManager, main_pid: int, still: Callable[[], None]) -> None:
+    """Wait until a worker that is not asked over its broker has forked its pool: then it has imported the site.
+
+    Before that it has only shown that it lives, and it may import for longer than it has to stay up. A pool without
+    processes of its own (solo, threads) shows nothing: its worker has to stay up, as any unit. `still` raises
+    once it runs no more.
+    """
+    words, deadline = host.words_of(main_pid), time.monotonic() + POOL_SECONDS
+    is_worker = "worker" in words and any(PurePath(word).name == "celery" or "celeryd:" in word for word in words)
+    if not is_worker or any(word.removeprefix("--pool=").removeprefix("-P") in POOLS_IN_THREADS for word in words):
+        return
+    while len(manager.processes()) < 2 and time.monotonic() < deadline:
+        still()
+        time.sleep(0.2)
 
 
 def require_answer(deployment: Deployment, unit: Unit, manager: UnitManager, still: Callable[[], None]) -> str:

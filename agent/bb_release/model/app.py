@@ -107,7 +107,7 @@ class App:
     env_file: Path | None = None  # the site's environment, systemd's EnvironmentFile syntax
     build_env_file: Path | None = None  # what installers and build commands see
     webhook_file: Path | None = None  # names the address that is told how runs ended
-    environment: tuple[tuple[str, str], ...] = ()  # inline values for the site
+    environment: tuple[tuple[str, str], ...] | str = ()  # inline values for the site; or "unit:NAME", that unit's own
     public: tuple[str, ...] = ()  # names in env files whose values are no secrets
     pass_environment: tuple[str, ...] = (
         "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
@@ -136,6 +136,16 @@ class App:
     def cache_folder(self) -> Path:
         """Where installers keep what they downloaded; several apps of one user may share one."""
         return self.cache or self.root / "cache"
+
+    @property
+    def inline_environment(self) -> dict[str, str]:
+        """What the configuration itself says of the site's environment."""
+        return {} if isinstance(self.environment, str) else dict(self.environment)
+
+    @property
+    def environment_unit(self) -> str:
+        """The unit that has the site's environment; "" where the configuration says it."""
+        return self.environment.removeprefix("unit:") if isinstance(self.environment, str) else ""
 
     @property
     def shape(self) -> str:

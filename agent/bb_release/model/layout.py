@@ -49,6 +49,11 @@ class Layout:
         return self.root / "static-pool"
 
     @property
+    def sets(self) -> Path:
+        """Installed packages, each choice of them once; releases have links to them."""
+        return self.root / "sets"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

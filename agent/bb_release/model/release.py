@@ -61,6 +61,7 @@ class Manifest:
     facts: dict[str, Any] = field(default_factory=dict)  # what Django said of itself
     migrations: tuple[str, ...] = ()  # applied by this release's deploy
     packages: dict[str, str] = field(default_factory=dict)
+    package_set: str = ""  # the set that they are links to
     units: tuple[dict[str, Any], ...] = ()  # what ran it when it was last live, as far as it is needed to ask for it
     proof: dict[str, str] = field(default_factory=dict)  # by unit: what proved that it runs from this release
     failure: dict[str, str] = field(default_factory=dict)

@@ -55,6 +55,7 @@ def misfits(facts: Mapping[str, object], kinds: Mapping[str, Kind]) -> list[str]
 _ACTIVATION = record({"sequence": is_whole, "at": is_moment, "previous": is_text}, needed=("sequence",))
 _TEXTS = (
     "name", "state", "ref", "revision", "shape", "before", "previous", "makes_bad", "agent", "boot", "python", "reason",
+    "package_set",
 )  # fmt: skip
 MANIFEST: dict[str, Kind] = {
     **dict.fromkeys(_TEXTS, is_text), "began_at": is_moment, "sequence": is_whole, "format": is_whole,

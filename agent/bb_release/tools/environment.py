@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
 import errno
+import hashlib
 import io
 import logging
 import os
@@ -130,6 +132,13 @@ def _logging_into(lines: list[str]) -> Iterator[None]:
         root.handlers[:] = before
 
 
+def maker() -> str:
+    """Which virtualenv makes environments: it puts files of its own beside the packages."""
+    from importlib import metadata
+
+    return f"virtualenv {metadata.version('virtualenv')}"
+
+
 def wanted_version(python: str) -> str:
     """Major and minor version of the interpreter that `create` would use for `python`; "" when it does not start."""
     if not python:
@@ -202,32 +211,30 @@ def python_version(folder: Path) -> str:
 def packages(folder: Path) -> dict[str, str]:
     """Installed names (normalised: lower case, dashes) and versions, from the folder names; no process."""
     found: dict[str, str] = {}
-    for info in _dist_infos(folder):
+    for info in dist_infos(folder):
         name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
         if name:
             found[re.sub(r"[-_.]+", "-", name).lower()] = version
     return found
 
 
-def check_installed(folder: Path) -> list[str]:
-    """Compare every installed file's size with the RECORD of its package.
+def check_installed(folder: Path, *, hashes: bool = False) -> list[str]:
+    """Compare every installed file's size, and its hash if wanted, with the RECORD of its package.
 
-    Returns the paths, relative to `folder`, of what is missing or of another size: at most 20, none when all
-    is well. Entries without a size (compiled files, RECORD itself) are not looked at. Raises nothing.
+    Returns the paths, relative to `folder`, of what is missing or differs: at most 20, none when all is well.
+    Entries without a size (compiled files, RECORD itself) are not looked at. Raises nothing.
     """
     problems: list[str] = []
-    for info in _dist_infos(folder):
-        site = info.parent
+    for info in dist_infos(folder):
         try:
-            with (info / "RECORD").open(encoding="utf-8", newline="") as file:
-                rows = list(csv.reader(file))
+            rows = read_record(info)
         except (OSError, UnicodeError, csv.Error):
             rows = [["", "", "0"]]  # stands for the RECORD itself: what cannot be read is not well
         for row in rows:
             if len(row) < 3 or not row[2].strip():
                 continue
-            path = str(site / row[0]) if row[0] else str(info / "RECORD")
-            if row[0] and _size(path) == row[2].strip():
+            path = str(info.parent / row[0]) if row[0] else str(info / "RECORD")
+            if row[0] and _size(path) == row[2].strip() and not (hashes and _differs(path, row[1])):
                 continue
             problems.append(os.path.relpath(path, folder))
             if len(problems) == MOST_PROBLEMS:
@@ -235,15 +242,39 @@ def check_installed(folder: Path) -> list[str]:
     return problems
 
 
-def _dist_infos(folder: Path) -> list[Path]:
-    """The *.dist-info folders; lib64 is a link to lib on some systems and a folder of its own on others."""
-    sites = {site.resolve(): site for lib in ("lib64", "lib") for site in folder.glob(f"{lib}/python3*/site-packages")}
-    return sorted(info for site in sites.values() for info in site.glob("*.dist-info"))
+def read_record(info: Path) -> list[list[str]]:
+    """Path, hash and size of each file of an installed package. Raises OSError, UnicodeError, csv.Error."""
+    with (info / "RECORD").open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def recorded_hash(content: bytes) -> str:
+    """A file's hash as RECORD writes it, by the specification "Recording installed projects"."""
+    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+def _differs(path: str, recorded: str) -> bool:
+    """Has a file another hash than the one recorded? Only SHA-256 is looked at, which every installer writes."""
+    try:
+        return recorded.startswith("sha256=") and recorded_hash(Path(path).read_bytes()) != recorded.strip()
+    except OSError:
+        return True
+
+
+def sites(folder: Path) -> list[Path]:
+    """The site-packages, each once; lib64 is a link to lib on some systems and a folder of its own on others."""
+    found = {site.resolve(): site for lib in ("lib64", "lib") for site in folder.glob(f"{lib}/python3*/site-packages")}
+    return sorted(found.values())
+
+
+def dist_infos(folder: Path) -> list[Path]:
+    """The *.dist-info folders of all packages that are installed."""
+    return sorted(info for site in sites(folder) for info in site.glob("*.dist-info"))
 
 
 def _size(path: str) -> str:
-    """A file's size as RECORD writes it; "" when there is none."""
+    """A file's size as RECORD writes it; "" when there is none. There are thousands: no Path is made of each."""
     try:
-        return str(Path(path).stat().st_size)
+        return str(os.stat(path).st_size)  # noqa: PTH116
     except OSError:
         return ""

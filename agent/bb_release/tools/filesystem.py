@@ -15,6 +15,9 @@ MOUNTS = Path("/proc/self/mountinfo")
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "afs", "fuse.sshfs", "fuse.glusterfs",
            "lustre", "ocfs2", "gfs2"}  # fmt: skip
 
+# where files can share their blocks and yet be two: ioctl_ficlone(2)
+REFLINKS = {"btrfs", "xfs", "bcachefs"}
+
 
 def kind(path: Path) -> str:
     """The type of the file system, such as "ext4"; "" when the kernel does not say. Raises OSError.

@@ -177,6 +177,14 @@ def program_of(pid: int) -> str:
         return ""
 
 
+def words_of(pid: int) -> list[str]:
+    """The words by which a process was started, or those it gave itself (setproctitle); none when it has ended."""
+    try:
+        return (PROC / str(pid) / "cmdline").read_text(encoding="utf-8", errors="replace").replace("\0", " ").split()
+    except OSError:
+        return []
+
+
 def _parts(pid: int, releases: Path) -> tuple[dict[str, set[str]] | None, bool]:
     """The releases that each part of a process names, and whether one was closed to us; None when it has ended."""
     folder = PROC / str(pid)

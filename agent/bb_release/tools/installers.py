@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bb_release.errors import RequirementsNotInstalled
 from bb_release.tools import environment, indexes, process, uv
+from bb_release.tools.requirements import plain
 from bb_release.tools.requirements.pins import THEN_DEPLOY, Batch, Plan
 
 DETAIL_LINES = 15
 PIP_LOG = "pip.log"
+UV_LOCK = ".lock"  # uv leaves it; nobody else installs meanwhile
 # progress and hints: none of it says why an installation failed
 _NOISE = re.compile(
     r"\s*$|\s*(Collecting|Downloading|Using cached|Using Python|Looking in|Processing|Obtaining|Preparing|"
@@ -26,111 +28,134 @@ _UNREACHABLE = re.compile(
     "|Network is unreachable|No route to host|NewConnectionError|Failed to fetch"
 )
 
-
-@dataclass
-class _Read:
-    """What the requirements files say that decides how the installer is called."""
-
-    hashes: bool = False
-    indexes: list[str] = field(default_factory=list)
+# of a build's environment: these differ without any effect on what is built, or are secrets of an index
+_SHAPES_NOTHING = re.compile(
+    r"BB_\w+|PATH|VIRTUAL_ENV|HOME|USER|LOGNAME|LANG|TMPDIR|XDG_RUNTIME_DIR|\w+_(proxy|PROXY)|SSL_CERT_\w+"
+    r"|REQUESTS_CA_BUNDLE|(UV_INDEX|POETRY_HTTP_BASIC)_\w+|" + "|".join(sorted(indexes.NAMES))
+)
 
 
-def install(
-    venv: Path,
-    plan: Plan,
-    *,
-    installer: str,
-    cwd: Path,
-    cache: Path,
-    env: Mapping[str, str],
-    index_url: str,
-    timeout_seconds: float | None,
-    on_line: Callable[[str], None] | None,
-    pass_fds: Sequence[int] = (),
-) -> None:
-    """Install what `plan` has into `venv` and prove that every file and Django arrived.
+@dataclass(frozen=True)
+class Installer:
+    """uv (our own dependency) or pip (the one in `venv`), as it is called for one release.
 
-    `installer` is "uv" (our own dependency) or "pip" (the one in `venv`). `env` is the program's whole
-    environment; added to it are only the cache, the indexes and, for uv, what makes it behave like pip on this
-    host. `index_url` "" means the index of `env` or of pip's own configuration. With one hash in the files of a
-    batch, all need one. Raises RequirementsNotInstalled: the installer failed or took too long, installed files
-    are incomplete even after a second installation without the cache, or Django is not there.
+    `env` is the program's whole environment; added to it are only the cache, the indexes and, for uv, what makes it
+    behave like pip on this host. `index_url` "" means the index of `env` or of pip's own configuration.
     """
-    shown = plan.shown
-    added, words = indexes.choose(installer, env, index_url, plan.indexes)
-    if installer == "uv":
-        argv = [uv.program(), "pip", "install", "--python", str(venv / "bin" / "python"), "--link-mode", "hardlink"]
-        added |= uv.settings(cache)
-        again = ["--no-cache", "--reinstall"]
-    else:
-        # -I: a folder "pip" or a typing.py at the top of the project must not shadow the real one
-        argv = [str(venv / "bin" / "python"), "-I", "-m", "pip", "install"]
-        argv += ["--no-input", "--disable-pip-version-check"]
-        added["PIP_CACHE_DIR"] = str(cache / "pip")
-        # why an index gave nothing (a refused password from netrc, for one) is said only there
-        added["PIP_LOG"] = str(venv / PIP_LOG)
-        again = ["--no-cache-dir", "--force-reinstall"]
-    calls = [(batch, _Read()) for batch in plan.batches]
-    for batch, read in calls:
-        _read_files(batch.files, read)
-    named = [url for _, read in calls for url in read.indexes]
-    addresses = [value for value in env.values() if "://" in value]
-    mask = process.Mask(list(indexes.secrets([*added.values(), *addresses, *named])))
-    note = mask(_about_index(installer, index_url, named))
-    own = {key: value for key, value in env.items() if key not in indexes.NAMES}
 
-    def say(line: str) -> None:
-        if on_line is not None and "UV_NATIVE_TLS" not in line:
-            on_line(mask(line))
+    name: str
+    venv: Path
+    cwd: Path
+    cache: Path
+    env: Mapping[str, str]
+    index_url: str = ""
+    timeout_seconds: float | None = None
+    on_line: Callable[[str], None] | None = None
+    pass_fds: Sequence[int] = ()
 
-    def run(more: Sequence[str]) -> None:
-        for batch, read in calls:
-            try:
-                process.run(
-                    [*argv, *words, *_options(installer, batch, read), *more],
-                    cwd=cwd,
-                    env={**own, **added},
-                    timeout_seconds=timeout_seconds,
-                    on_line=say,
-                    pass_fds=pass_fds,
-                    low_priority=True,
+    @property
+    def version(self) -> str:
+        """Name and version. Another one may install other things for the same pins."""
+        return f"uv {uv.version()}" if self.name == "uv" else f"pip {environment.packages(self.venv).get('pip')}"
+
+    @property
+    def shaping(self) -> dict[str, str]:
+        """What of `env` may shape what is built from source: all but what names a release, a place or a password."""
+        return {key: value for key, value in self.env.items() if not _SHAPES_NOTHING.fullmatch(key)}
+
+    def install(self, plan: Plan, *, compiled: bool = False, thorough: bool = False) -> list[str]:
+        """Install what `plan` has and prove that every file arrived, with its byte code when `compiled`.
+
+        With one hash in the files of a batch, all need one. Returns the files that have their size, but not the
+        hash that their package recorded, which is only looked at when `thorough`.
+        Raises RequirementsNotInstalled: the installer failed or took too long, or installed files are incomplete
+        even after a second installation without the cache.
+        """
+        python = str(self.venv / "bin" / "python")
+        if self.name == "uv":
+            argv = [uv.program(), "pip", "install", "--python", python, "--link-mode", "hardlink"]
+            argv += ["--compile-bytecode"] if compiled else []
+            again = ["--no-cache", "--reinstall"]
+        else:  # pip compiles by itself
+            # -I: a folder "pip" or a typing.py at the top of the project must not shadow the real one
+            argv = [python, "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
+            again = ["--no-cache-dir", "--force-reinstall"]
+
+        def run(more: Sequence[str]) -> None:
+            for batch in plan.batches:
+                self.run([*argv, *self._options(batch), *more], plan)
+
+        run([])
+        if environment.check_installed(self.venv, hashes=thorough):
+            # a damaged cache is the usual reason, so that the second time goes without it
+            self._say("installed files are incomplete: installing once more without the cache")
+            run(again)
+            problems = environment.check_installed(self.venv)
+            if problems:
+                raise RequirementsNotInstalled(
+                    f"files installed by {self.name} are missing or not as their packages recorded them",
+                    remedy=f"check the disk, empty {self.cache / self.name}, {THEN_DEPLOY}",
+                    details="\n".join(problems[:DETAIL_LINES]),
                 )
-            except process.ProcessFailed as error:
-                raise _failed(installer, shown, error, mask, note, _unfetched(venv / PIP_LOG)) from error
-            finally:
-                (venv / PIP_LOG).unlink(missing_ok=True)
+            return environment.check_installed(self.venv, hashes=thorough)
+        return []
 
-    if note:
-        say(note)
-    run([])
-    if environment.check_installed(venv):
-        # a damaged cache is the usual reason, so that the second time goes without it
-        say("installed files are incomplete: installing once more without the cache")
-        run(again)
-        problems = environment.check_installed(venv)
-        if problems:
+    def run(self, argv: Sequence[str], plan: Plan, *, capture: bool = False) -> str:
+        """Run uv or pip for a plan: with its indexes, secrets masked. Raises RequirementsNotInstalled."""
+        added, words = indexes.choose(self.name, self.env, self.index_url, plan.indexes)
+        if self.name == "uv":
+            added |= uv.settings(self.cache)
+        else:
+            added["PIP_CACHE_DIR"] = str(self.cache / "pip")
+            # why an index gave nothing (a refused password from netrc, for one) is said only there
+            added["PIP_LOG"] = str(self.venv / PIP_LOG)
+        named = [url for batch in plan.batches for url in plain.read(batch.files).indexes]
+        addresses = [value for value in self.env.values() if "://" in value]
+        mask = process.Mask(list(indexes.secrets([*added.values(), *addresses, *named])))
+        note = mask(_about_index(self.name, self.index_url, named))
+        own = {key: value for key, value in self.env.items() if key not in indexes.NAMES}
+
+        def say(line: str) -> None:
+            if "UV_NATIVE_TLS" not in line:
+                self._say(mask(line))
+
+        if note:
+            say(note)
+        try:
+            return process.run(
+                [*argv, *words], cwd=self.cwd, env={**own, **added}, timeout_seconds=self.timeout_seconds,
+                on_line=say, pass_fds=self.pass_fds, low_priority=True, capture=capture,
+            ).output  # fmt: skip
+        except process.ProcessFailed as error:
+            raise _failed(self.name, plan.shown, error, mask, note, _unfetched(self.venv / PIP_LOG)) from error
+        finally:
+            for name in (PIP_LOG, UV_LOCK):
+                (self.venv / name).unlink(missing_ok=True)
+
+    def require_django(self, plan: Plan) -> None:
+        """Whatever was installed, a site needs Django. Raises RequirementsNotInstalled."""
+        installed = environment.packages(self.venv)
+        if "django" not in installed:
             raise RequirementsNotInstalled(
-                f"files installed by {installer} are missing or not as their packages recorded them",
-                remedy=f"check the disk, empty {cache / installer}, {THEN_DEPLOY}",
-                details="\n".join(problems[:DETAIL_LINES]),
+                f"{self.name} ended with exit code 0, but Django is not in the environment",
+                remedy=f"check that {plan.shown} is the right file, that it names Django and that no marker "
+                f'(such as ; python_version < "3.9") leaves it out; push, {THEN_DEPLOY}',
+                details="installed: " + (", ".join(sorted(installed)) or "nothing"),
             )
-    if "django" not in environment.packages(venv):
-        raise RequirementsNotInstalled(
-            f"{installer} ended with exit code 0, but Django is not in the environment",
-            remedy=f"check that {shown} is the right file, that it names Django and that no marker "
-            f'(such as ; python_version < "3.9") leaves it out; push, {THEN_DEPLOY}',
-            details="installed: " + (", ".join(sorted(environment.packages(venv))) or "nothing"),
-        )
 
+    def _say(self, line: str) -> None:
+        if self.on_line is not None:
+            self.on_line(line)
 
-def _options(installer: str, batch: Batch, read: _Read) -> list[str]:
-    """What one call says of its files."""
-    words = ["--no-deps"] if batch.complete else []
-    words += ["--require-hashes"] if read.hashes else []
-    if read.hashes and batch.complete and installer == "uv":
-        # look in every index, as pip does: what is taken is said by the hashes
-        words += ["--index-strategy", "unsafe-best-match"]
-    return words + [word for path in batch.files for word in ("-r", str(path))]
+    def _options(self, batch: Batch) -> list[str]:
+        """What one call says of its files."""
+        hashes = plain.read(batch.files).hashes
+        words = ["--no-deps"] if batch.complete else []
+        words += ["--require-hashes"] if hashes else []
+        if hashes and batch.complete and self.name == "uv":
+            # look in every index, as pip does: what is taken is said by the hashes
+            words += ["--index-strategy", "unsafe-best-match"]
+        return words + [word for path in batch.files for word in ("-r", str(path))]
 
 
 def _unfetched(log: Path) -> list[str]:
@@ -168,29 +193,6 @@ def _failed(
         remedy="check the connection to the index, memory and the time limit, then run: bb-release deploy",
         details="\n".join(lines[-DETAIL_LINES:]),
     )
-
-
-def _read_files(paths: Sequence[Path], read: _Read) -> None:
-    """Look into requirements files, and those they include, for hashes and for an index of their own."""
-    waiting, seen = list(paths), set[Path]()
-    while waiting:
-        path = waiting.pop(0)
-        if path in seen:
-            continue
-        seen.add(path)
-        try:
-            text = path.read_text("utf-8", "replace")
-        except OSError:
-            continue  # an included file that is missing: the installer says so, and better
-        for whole in text.splitlines():
-            line = re.sub(r"(^|\s)#.*", "", whole).strip()
-            read.hashes = read.hashes or re.search(r"(^|\s)--hash[=\s]", line) is not None
-            index = re.match(r"(?:-i|--index-url)(?:\s*=\s*|\s+|(?<=-i))(\S+)", line)
-            if index:
-                read.indexes.append(index.group(1))
-            included = re.match(r"(?:-r\s*|--requirement(?:\s+|\s*=\s*))([^\s=].*)", line)
-            if included and "://" not in line:
-                waiting.append(path.parent / included.group(1).strip())
 
 
 def _about_index(installer: str, index_url: str, indexes: Sequence[str]) -> str:

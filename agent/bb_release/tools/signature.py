@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bb_release.errors import ConfigurationInvalid, SignatureInvalid
@@ -25,7 +26,8 @@ from bb_release.tools.git_access import Access, git_environment
 LARGEST = 10_000_000
 _ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
 # ssh-keygen(1), ALLOWED SIGNERS: principals, perhaps options, the key. A key alone, as in a .pub file, names nobody
-_SSH_LINE = re.compile(rb"[^\s\x00-\x1f]+ (?:.* )?(?:ssh|ecdsa|sk)-[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+=*(?:\s.*)?$")
+_SSH_LINE = re.compile(rb"[^\s\x00-\x1f]+ (.* )?(?:ssh|ecdsa|sk)-[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+=*(?:\s.*)?$")
+_BEFORE = re.compile(rb'valid-before="?(\d{8}|\d{12}|\d{14})(z?)"?(?:[, ]|$)', re.IGNORECASE)
 # nothing is fetched, no daemon is started, and no trust is computed: whoever is in the file is trusted
 _GPG_CONF = "batch\nno-autostart\nno-auto-key-retrieve\nno-auto-key-import\nno-auto-check-trustdb\ntrust-model direct\n"
 _SSH_GOOD = re.compile(r'(?m)^Good "git" signature for (.+) with \S+ key (\S+)$')
@@ -65,10 +67,28 @@ def read_signers(files: Sequence[Path], *, outside: Path) -> Signers:
                     f"signers {file}, line {number} is no allowed signer",
                     remedy='write who, and then the public key: dev@example.org namespaces="git" ssh-ed25519 AAAA…',
                 )
+    ssh = b"\n".join(each for each in contents.values() if _ARMOR not in each)
     return Signers(
-        ssh=b"\n".join(each for each in contents.values() if _ARMOR not in each),
+        ssh=b"\n".join(line for line in _key_lines(ssh) if not _is_over(line)),
         gpg=b"\n".join(each for each in contents.values() if _ARMOR in each),
     )
+
+
+def _is_over(line: bytes) -> bool:
+    """Has the key expired by now? git asks ssh-keygen for the moment that the commit names, and who commits names it.
+
+    A moment without Z is in this host's zone: ssh-keygen(1). One that cannot be read, ssh-keygen refuses.
+    """
+    match = _SSH_LINE.match(line)
+    found = _BEFORE.search(match[1] or b"") if match else None
+    if found is None:
+        return False
+    form = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}[len(found[1])]
+    try:
+        moment = datetime.strptime(found[1].decode(), form)  # noqa: DTZ007 - it gets its zone below
+    except ValueError:
+        return False
+    return (moment.replace(tzinfo=UTC) if found[2] else moment.astimezone()) <= datetime.now(UTC)
 
 
 def _key_lines(text: bytes) -> list[bytes]:

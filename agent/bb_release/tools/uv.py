@@ -20,6 +20,13 @@ def program() -> str:
         ) from error
 
 
+def version() -> str:
+    """Which uv it is, such as "0.9.2"; nothing is started."""
+    from importlib import metadata
+
+    return metadata.version("uv")
+
+
 def settings(cache: Path) -> dict[str, str]:
     """The variables that make uv behave on this host as pip does; `cache` is the folder of all installers' caches."""
     return {
@@ -27,6 +34,10 @@ def settings(cache: Path) -> dict[str, str]:
         "UV_PYTHON_DOWNLOADS": "never",
         # what is installed depends on the requirements files and the index alone
         "UV_NO_CONFIG": "1",
+        # byte code that is valid as long as its source has the same time and size, as Python itself makes it
+        "PYC_INVALIDATION_MODE": "TIMESTAMP",
+        # seconds for one file: a host may have much else to do
+        "UV_COMPILE_BYTECODE_TIMEOUT": "600",
         # the system's certificates; the second name is for older versions
         "UV_SYSTEM_CERTS": "1",
         "UV_NATIVE_TLS": "1",

@@ -22,13 +22,13 @@ from functools import cache
 from pathlib import Path
 
 from bb_release import config, console, envfile
-from bb_release.actions import prune, status, survey, timer
+from bb_release.actions import audit, prune, status, survey, timer
 from bb_release.errors import ReleaseError
 from bb_release.model import activation, hold, journal, lock, retention
 from bb_release.model import release as releases
-from bb_release.model.app import App
+from bb_release.model.app import App, Unit
 from bb_release.model.layout import Layout
-from bb_release.tools import archive, git_access, health, lfs, pins, signature, submodules
+from bb_release.tools import archive, git_access, health, lfs, nginx, pins, signature, submodules, systemctl
 from bb_release.tools.requirements import pipfile, poetry, pylock, pyproject, target, uv_lock
 from bb_release.tools.units import properties
 
@@ -262,11 +262,29 @@ def signers(data: bytes, folder: Path) -> None:
     signature.read_signers([folder / "signers"], outside=folder / "root")
 
 
+def unit_files(data: bytes, folder: Path) -> None:
+    """What systemd has read of a unit: everybody who may write one writes this."""
+    texts = text_of(data).split("\n")
+    facts = dict(zip(("ExecStart", *audit.PROPERTIES), texts, strict=False)) | {"LoadState": "loaded"}
+    app = App("a", "git@git.example.org:a/b.git", Path("/srv/a"), shared_folders=("media",))
+    units = (Unit("a.service"), Unit("a@blue.service", handover="blue-green"))
+    findings = [fact for unit in units for fact in audit.audit(app, unit, facts, {"a.socket": facts})]
+    assert all(fact.text and (fact.do or fact.level == "ok") for fact in findings)
+    systemctl.assignments(text_of(data))
+
+
+def nginx_files(data: bytes, folder: Path) -> None:
+    (folder / "nginx.conf").write_bytes(data)
+    for way in nginx.served(nginx.read(folder / "nginx.conf")):
+        assert way.folder is not None
+
+
 TARGETS: dict[str, Target] = {
     "config": read_config, "envfile": read_envfile, "ref": check_ref, "url": check_url, "release-name": release_names,
     "archive": unpack, "manifest": manifests, "state": state_files, "health": health_answers,
     "properties": unit_properties, "journal": journal_lines, "lock-file": lock_files, "pyproject": projects,
     "pins": pins_of_text, "source": sources, "lfs": lfs_pointers, "signers": signers,
+    "unit": unit_files, "nginx": nginx_files,
 }  # fmt: skip
 
 
@@ -343,6 +361,9 @@ PIPFILE = b"Pipfile.lock\n" + json.dumps({
                 "x": {"git": "https://git.example.org/x.git", "ref": "1" * 40}},
 }).encode()  # fmt: skip
 SEEDS: dict[str, list[bytes]] = {
+    "unit": [b"{ path=/srv/a ; argv[]=/srv/a/current/venv/bin/python -m celery -A a worker -B --time-limit=9 ; flags= ; }",
+             b'argv[]=x/gunicorn --chdir /srv/a ; ignore_errors=no\nloaded\n"A=a \\"b\\001" B=c', b"\n" * 17],
+    "nginx": [b"http { open_file_cache max=9; server { root '/srv/a/current'; location / { alias \"x\"; } } } # c", b"a;};{"],
     "config": [EXAMPLE, b'repository = "git@git.example.org:a/b.git"\nroot = "/srv/a"\nunits = ["a.service"]\n', b"a = 1e9"],
     "envfile": [b"A=1\nB='x y'\nC=\"a\\\"b\"\\\n  c\n# note\n;\n", b"export A=1\n", b"A='open"],
     "ref": [b"main", b"v1.0", b"feature/x-1", b"a..b", b"-x", "ä".encode(), b"\xff"],

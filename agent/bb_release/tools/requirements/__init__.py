@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bb_release.errors import RequirementsInvalid
-from bb_release.tools.requirements import pins, target
+from bb_release.tools.requirements import pins, plain, target
 from bb_release.tools.requirements.pins import THEN_DEPLOY, Batch, Locked, Plan
 from bb_release.tools.requirements.target import Target
 
@@ -41,9 +42,13 @@ def plan(
     Raises EnvironmentNotCreated when the interpreter does not answer.
     """
     project = tree / subfolder
-    wanted = Target(
-        target.ask(python), tree, tuple(groups), tuple(extras), env, cache, python, timeout_seconds, on_line, pass_fds
+    markers = target.ask(python)
+    # another kernel needs no other packages
+    interpreter = json.dumps(
+        {k: v for k, v in sorted(markers.items()) if k not in ("platform_release", "platform_version")}
     )
+    del markers["build"]
+    wanted = Target(markers, tree, tuple(groups), tuple(extras), env, cache, python, timeout_seconds, on_line, pass_fds)
     files = _named(wanted, project, names) if names else _detected(wanted, project)
     shown = ", ".join(wanted.show(file) for file in files)
     kinds = {_kind(file.name) for file in files}
@@ -59,15 +64,15 @@ def plan(
     if kind == PLAIN[0]:
         pins.refuse_unknown(shown, "group", wanted.groups, ())
         pins.refuse_unknown(shown, "extra", wanted.extras, ())
-        return Plan(shown, (Batch(tuple(files)),))
+        return Plan(shown, (Batch(tuple(files), fixed=plain.read(files).is_fixed),), interpreter=interpreter)
     if kind == PROJECT:
         from bb_release.tools.requirements import pyproject
 
-        return Plan(shown, pyproject.read(first, wanted, folder))
+        return Plan(shown, pyproject.read(first, wanted, folder), interpreter=interpreter)
     locked = _locked(kind, first, project, wanted)
     if not locked.pins:
         raise pins.invalid(shown, "locks no package for this interpreter", remedy="lock again, commit and push")
-    return Plan(shown, pins.write(locked, folder, shown, wanted.version), locked.indexes)
+    return Plan(shown, pins.write(locked, folder, shown, wanted.version), locked.indexes, interpreter)
 
 
 def _locked(kind: str, file: Path, project: Path, wanted: Target) -> Locked:

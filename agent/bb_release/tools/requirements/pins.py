@@ -47,20 +47,26 @@ class Batch:
     """Requirements files that the installer gets in one call.
 
     `complete`: they hold everything that is to be installed, each with its one version, so that no dependency is
-    looked up. pip needs this for hashes together with extras.
+    looked up. pip needs this for hashes together with extras. `fixed`: their text alone decides what is installed,
+    since all of it has hashes and none of it lies in the tree.
     """
 
     files: tuple[Path, ...]
     complete: bool = False
+    fixed: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What an installer is to install. `shown` is where it comes from, relative to the tree."""
+    """What an installer is to install. `shown` is where it comes from, relative to the tree.
+
+    `interpreter` is what of the Python it is for decides what is installed: two that differ need other packages.
+    """
 
     shown: str
     batches: tuple[Batch, ...]
     indexes: tuple[Index, ...] = ()
+    interpreter: str = ""
 
 
 def invalid(shown: str, what: str, *, remedy: str, details: str = "") -> RequirementsInvalid:
@@ -131,25 +137,32 @@ def indexes_of(urls: Iterable[str | None], names: dict[str, str] | None = None) 
     return tuple(Index(url, named.get(key, "")) for key, url in found.items())
 
 
-def write(locked: Locked, folder: Path, shown: str, python: str) -> tuple[Batch, ...]:
-    """Write the pins as one file with hashes and, for what cannot have any (git, folders), one without.
+def write(locked: Locked, folder: Path, shown: str, python: str, options: Sequence[str] = ()) -> tuple[Batch, ...]:
+    """Write the pins as one file with hashes, one for what has hashes and lies in the tree, and one without.
 
-    pip and uv want a hash for every line of a file or for none. Raises OSError.
+    pip and uv want a hash for every line of a file or for none; git and folders cannot have any. `options` are
+    lines of the project's own that each file begins with. Raises OSError.
     """
     folder.mkdir(mode=0o755, exist_ok=True)
     batches = []
-    for name, pins in (
-        ("requirements.txt", [one for one in locked.pins if one.hashes]),
-        ("requirements-without-hashes.txt", [one for one in locked.pins if not one.hashes]),
+    for name, pins, fixed in (
+        ("requirements.txt", [one for one in locked.pins if one.hashes and not in_tree(one)], True),
+        ("requirements-in-the-tree.txt", [one for one in locked.pins if one.hashes and in_tree(one)], False),
+        ("requirements-without-hashes.txt", [one for one in locked.pins if not one.hashes], False),
     ):
         file = folder / name
         file.unlink(missing_ok=True)
         if pins:
             ordered = sorted(set(pins), key=lambda one: one.text)
             lines = [" \\\n    ".join([one.text, *(f"--hash={h}" for h in one.hashes)]) for one in ordered]
-            write_lines(file, [f"# {shown} for Python {python}", *lines])
-            batches.append(Batch((file,), complete=True))
+            write_lines(file, [f"# {shown} for Python {python}", *options, *lines])
+            batches.append(Batch((file,), complete=True, fixed=fixed))
     return tuple(batches)
+
+
+def in_tree(one: Pin) -> bool:
+    """Is it a file or folder of this machine? Its address, which pip and uv note down, is another for each release."""
+    return re.match(r"[A-Za-z0-9][\w.-]*(\[[\w.,\s-]*\])?\s*(==|@\s*(?!file:)[a-z+]+:)", one.text) is None
 
 
 def write_lines(file: Path, lines: Sequence[str]) -> None:

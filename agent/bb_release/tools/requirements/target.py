@@ -15,14 +15,20 @@ from bb_release.tools.requirements.pins import THEN_DEPLOY, invalid, read_toml
 if TYPE_CHECKING:
     from packaging.tags import Tag
 
-# PEP 508's environment markers, by the interpreter itself; for Python 3.8 too
+# PEP 508's environment markers, by the interpreter itself, and what else tells it from another; for Python 3.8 too
 _ASK = """
-import json, os, platform, sys
+import importlib.util, json, os, platform, sys, sysconfig
 i = sys.implementation.version
 version = "%d.%d.%d" % tuple(i[:3])
 if i.releaselevel != "final":
     version += i.releaselevel[0] + str(i.serial)
+try:
+    libc = os.confstr("CS_GNU_LIBC_VERSION")
+except (OSError, ValueError):
+    libc = ""
 print(json.dumps({
+    "build": "; ".join([sys.version, sys.base_prefix, sysconfig.get_platform(), libc or "",
+                        str(sysconfig.get_config_var("SOABI")), importlib.util.MAGIC_NUMBER.hex()]),
     "implementation_name": sys.implementation.name, "implementation_version": version, "os_name": os.name,
     "platform_machine": platform.machine(), "platform_release": platform.release(),
     "platform_system": platform.system(), "platform_version": platform.version(),
@@ -112,7 +118,10 @@ class Target:
 
 
 def ask(python: Path) -> dict[str, str]:
-    """The markers of an interpreter, from itself. Raises EnvironmentNotCreated when it does not start."""
+    """The markers of an interpreter, from itself, and its `build`: version, compiler, platform, libc, byte code.
+
+    Raises EnvironmentNotCreated when it does not start.
+    """
     try:
         said = process.run([python, "-I", "-c", _ASK], capture=True, timeout_seconds=60).output
         return {str(key): str(value) for key, value in json.loads(said).items()}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import time
 import xmlrpc.client
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from xml.parsers.expat import ExpatError
@@ -95,10 +97,29 @@ class SupervisorUnit:
     def check_can(self, verb: Verb) -> None:
         """Make sure that supervisord answers us and knows the unit: whoever reaches its socket may do all."""
         infos = self._infos()
+        if verb == "restart" and self._settings.handover == "socket":
+            self._require_shared_socket(infos)
         if verb == "reload" and not any(info["pid"] for info in infos):
             raise UnitsNotRestarted(
                 f"{self._settings.name} does not run, so it cannot be reloaded",
                 remedy=f"start it: {self._by_hand('start')}",
+            )
+
+    def _require_shared_socket(self, infos: list[dict[str, Any]]) -> None:
+        """Requests wait only in a socket that supervisord holds, as standard input. Raises UnitsNotRestarted."""
+        inputs = {_input_of(int(info["pid"])) for info in infos if info["pid"]} - {""}
+        if len(infos) < 2 or not all(path.startswith("socket:") for path in inputs) or len(inputs) > 1:
+            raise UnitsNotRestarted(
+                f"the programs of {self._settings.name} cannot take over from each other: it takes two, and one socket",
+                remedy="write it as an [fcgi-program:x] with socket=tcp://127.0.0.1:PORT, numprocs=2 and gunicorn"
+                ' --bind fd://0; or handover = "restart"',
+            )
+        gunicorns = [pid for info in infos if (pid := int(info["pid"])) and "gunicorn" in " ".join(host.words_of(pid))]
+        if gunicorns and any(path[8:-1] in _unix_sockets() for path in inputs):
+            raise UnitsNotRestarted(
+                f"gunicorn removes a unix socket when it ends: the first program of {self._settings.name} would close"
+                " the site",
+                remedy="give the [fcgi-program:x] a socket=tcp://127.0.0.1:PORT, and nginx the same",
             )
 
     def stop_command(self) -> str:
@@ -116,6 +137,9 @@ class SupervisorUnit:
     def restart(self) -> None:
         """Stop and start. Both together may take stop_seconds."""
         deadline = time.monotonic() + self._settings.stop_seconds
+        if self._settings.handover == "socket":
+            self._restart_each(deadline)
+            return
         for _ in range(STARTS):
             self._stop(deadline)
             if self._start(deadline):
@@ -126,6 +150,13 @@ class SupervisorUnit:
             remedy=SEE_LOG,
             details="\n".join(self.log_lines()),
         )
+
+    def _restart_each(self, deadline: float) -> None:
+        """One program after the other: supervisord holds the socket of an fcgi-program while any of them runs."""
+        for info in self._infos():
+            name = f"{info['group']}:{info['name']}"
+            self._call("stopProcess", name, True, deadline=deadline, accepted=NOT_RUNNING)
+            self._call("startProcess", name, True, deadline=deadline, accepted=ALREADY_STARTED)
 
     def reload(self) -> None:
         """Send HUP: Supervisor knows no other reload of a program."""
@@ -243,3 +274,17 @@ class SupervisorUnit:
             remedy=REMEDIES.get(code, SEE_LOG),
             details=details,
         )
+
+
+def _input_of(pid: int) -> str:
+    """Where the standard input of a process leads, such as "socket:[4711]"; "" where it is closed to us."""
+    try:
+        return os.readlink(f"/proc/{pid}/fd/0")
+    except OSError:
+        return ""
+
+
+def _unix_sockets() -> set[str]:
+    """The inodes of this host's unix sockets that have a path (proc(5), /proc/net/unix)."""
+    lines = [line.split() for line in Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines()]
+    return {words[6] for words in lines[1:] if len(words) > 7}

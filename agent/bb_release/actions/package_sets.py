@@ -1,0 +1,104 @@
+"""The package sets of an app: a new release gets its packages as links to what another one has installed.
+
+A set is published by a rename after all of it is on the disk. Losing one costs time, never a release: the links stay.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+
+from bb_release.model import durable
+from bb_release.model.layout import Layout
+from bb_release.model.release import Release
+from bb_release.model.step import Deployment
+from bb_release.tools import environment, host, package_set
+from bb_release.tools.installers import Installer
+from bb_release.tools.requirements import plain
+from bb_release.tools.requirements.pins import Plan
+
+
+def name_for(installer: Installer, plan: Plan) -> str:
+    """The set that has just what `plan` would install, "" where that is not decided beforehand."""
+    if not plan.batches or not all(batch.fixed for batch in plan.batches) or not package_set.is_fresh(installer.venv):
+        return ""
+    return package_set.name(
+        pins=[plain.read(batch.files).lines for batch in plan.batches], interpreter=plan.interpreter,
+        installer=installer.version, environment=environment.maker(), shaping=installer.shaping,
+    )  # fmt: skip
+
+
+def take(deployment: Deployment, name: str) -> bool:
+    """Give the release the packages of a set; False when there is none, or none that is whole. Raises OSError."""
+    folder = deployment.layout.sets / name
+    if not folder.is_dir():
+        return False
+    try:
+        count = package_set.put_into(deployment.release.venv, folder, share_blocks=blocks_are_shared())
+    except (package_set.UnusableError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in package_set.NO_LINKS:
+            raise
+        deployment.reporter.say(f"the package set {name} cannot be used, and is made anew: {error}")
+        remove(deployment.layout, name)
+        return False
+    deployment.reporter.line(f"linked from the package set {name}: {count} packages")
+    return True
+
+
+def keep(deployment: Deployment, name: str) -> bool:
+    """Make a set of what has just been installed; False where that is not possible. Raises OSError."""
+    sets = deployment.layout.sets
+    staging = sets / f".{name}{durable.STAGING}"
+    sets.mkdir(mode=0o700, exist_ok=True)
+    try:
+        package_set.make(deployment.release.venv, staging, share_blocks=blocks_are_shared())
+    except (package_set.UnusableError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in package_set.NO_LINKS:
+            raise
+        shutil.rmtree(staging, ignore_errors=True)
+        deployment.reporter.say(f"no package set could be made: {error}")
+        return False
+    host.sync_tree(staging)
+    staging.rename(sets / name)
+    durable.sync_folder(sets)
+    deployment.reporter.line(f"kept as the package set {name}")
+    return True
+
+
+def blocks_are_shared() -> bool:
+    """For root read-only is no promise: each release gets files of its own where they can share their blocks."""
+    return os.geteuid() == 0
+
+
+def remove(layout: Layout, name: str) -> None:
+    """Rename first, so that a valid name is never half a set; not flushed, since a set is proven before it is used.
+
+    Raises OSError.
+    """
+    doomed = layout.sets / f".{name}.removing"
+    shutil.rmtree(doomed, ignore_errors=True)
+    (layout.sets / name).rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def remove_unused(layout: Layout, everything: list[Release]) -> list[str]:
+    """Remove the sets that no release was made with. Raises OSError."""
+    used = {release.manifest.package_set for release in everything}
+    unused = [name for name in _names(layout) if not name.startswith(".") and name not in used]
+    for name in unused:
+        remove(layout, name)
+    return unused
+
+
+def remove_leftovers(layout: Layout) -> None:
+    """What a killed run left of a set that it made or removed."""
+    for name in _names(layout):
+        if name.startswith("."):
+            shutil.rmtree(layout.sets / name, ignore_errors=True)
+
+
+def _names(layout: Layout) -> list[str]:
+    with suppress(FileNotFoundError):
+        return sorted(os.listdir(layout.sets))
+    return []

@@ -1,0 +1,67 @@
+"""Fills in one template of `templates/`, with values that mean the same to systemd, nginx and ssh alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from string import Template
+
+from bb_release.errors import ConfigurationInvalid
+from bb_release.model.app import App
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+# without quotes, spaces, `%` and `$`, a word means the same to systemd, nginx and ssh alike
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@+,~-]+")
+_ALONE = re.compile(r"^( *)\$(environment|explained_environment|shared_folders)\n", re.MULTILINE)
+
+
+def fill(template: str, app: App, values: Mapping[str, str]) -> str:
+    """One template with its values. Raises ConfigurationInvalid for one that would need quotes."""
+    given = {
+        **values, "name": app.name, "root": str(app.root),
+        "project": "/".join(word for word in (f"{app.root}/current/app", app.subfolder.strip("/")) if word),
+    }  # fmt: skip
+    for key, value in given.items():
+        if key not in ("workers", "slot_project", "link", "instances"):
+            plain(key, value)
+    environment = list(_environment(app))
+    explained = ["# the site's own settings and secrets, read by systemd as root: mode 0600 is enough"]
+    blocks = {
+        "environment": environment,
+        "explained_environment": [*explained, *environment] if app.env_file else environment,
+        "shared_folders": [
+            line for name in app.shared_folders if _PLAIN.fullmatch(name) and name.split("/")[-1] == "media"
+            for line in (f"location /{name}/ {{", f"    root {app.root}/shared;", "}")
+        ],
+    }  # fmt: skip
+
+    def block(found: re.Match[str]) -> str:
+        return "".join(f"{found[1]}{line}\n" for line in blocks[found[2]])
+
+    text = (TEMPLATES / template).read_text("utf-8")
+    # the blocks last: what they hold is not looked at for further names
+    head = Template(_ALONE.sub(lambda found: f"{found[1]}$${found[2]}\n", text)).substitute(given)
+    return _ALONE.sub(block, head)
+
+
+def plain(key: str, value: str) -> str:
+    """The value. Raises ConfigurationInvalid for one that would mean something to who reads it."""
+    if not _PLAIN.fullmatch(value):
+        raise ConfigurationInvalid(
+            f"{key} is {value!r}, which cannot be written into a unit or an nginx site",
+            remedy="use letters, digits and . _ - / : @ + , only; or write these files by hand",
+        )
+    return value
+
+
+def _environment(app: App) -> Iterator[str]:
+    """The same environment that manage.py gets. `%` is systemd's own, and doubled."""
+    if app.env_file:
+        yield f"EnvironmentFile={app.env_file}".replace("%", "%%")
+    if app.environment_unit:
+        yield f"# what {app.environment_unit} has as Environment= and EnvironmentFile= belongs here"
+    settings = {"DJANGO_SETTINGS_MODULE": app.settings} if app.settings else {}
+    for name, value in (*app.inline_environment.items(), *settings.items()):
+        quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("%", "%%")
+        yield f'Environment="{name}={quoted}"'

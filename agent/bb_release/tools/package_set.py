@@ -1,0 +1,218 @@
+"""A package set: what is installed for one choice of packages, kept to be linked into releases.
+
+A folder with `venv/`, the part of an environment that installers write, and `set.json`. Its files are read-only, and
+are the very files of the releases that have it (hard links), or share their blocks (reflinks). What names the path of
+an environment, the scripts and their lines in RECORD, is written anew for each release.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from bb_release.tools import environment
+
+FACTS = "set.json"
+ASIDE = ".site-packages.new"
+# _IOW(0x94, 9, int), ioctl_ficlone(2); where the number is another one, the kernel refuses it and links are made
+FICLONE = 0x40049409
+# no links between these two places (or no more of them): link(2)
+NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+class UnusableError(Exception):
+    """A set that is not whole, or an environment of which none can be made; the text says why."""
+
+
+def name(**decided_by: object) -> str:
+    """A set's name: a hash of everything that decides what is in it."""
+    return hashlib.sha256(json.dumps(decided_by, sort_keys=True, default=list).encode()).hexdigest()[:32]
+
+
+def is_fresh(venv: Path) -> bool:
+    """Is nothing installed yet, but for the installer?"""
+    return set(environment.packages(venv)) <= {"pip"}
+
+
+def make(venv: Path, folder: Path, *, share_blocks: bool = False) -> None:
+    """Make a set in `folder` of all that is installed in `venv`. What is linked becomes read-only, in both.
+
+    `share_blocks`: reflinks where the file system has them, for an owner whom no mode keeps from writing.
+    Raises UnusableError (a file lies outside of the environment), OSError (NO_LINKS: they cannot be made here).
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    link, count = _linker(share_blocks=share_blocks), 0
+    for site in environment.sites(venv):
+        count += _link_tree(site, folder / "venv" / site.relative_to(venv), link, read_only=True)
+    places = (str(venv), os.path.realpath(venv))
+    scripts, others = [], []
+    for path in _outside(venv):
+        if _names_one_of(venv / path, places):
+            scripts.append(path)
+        else:
+            others.append(path)
+        _link_one(venv / path, folder / "venv" / path, link)
+        _close(f"{folder}/venv/{path}")
+    facts = {"venv": places, "files": count, "scripts": scripts, "others": others}
+    (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def put_into(venv: Path, folder: Path, *, share_blocks: bool = False) -> int:
+    """Give the fresh `venv` what the set in `folder` has; returns how many packages that are.
+
+    The site-packages appear last and at once, so that what a killed run leaves is still a fresh environment.
+    Raises UnusableError (the set is not whole: nothing counts as installed then), OSError.
+    """
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+        old, files, scripts, others = facts["venv"], facts["files"], facts["scripts"], facts["others"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnusableError(f"its {FACTS} cannot be read: {error}") from error
+    kept = folder / "venv"
+    if environment.check_installed(kept):
+        raise UnusableError("its files are not what their packages recorded")
+    link, aside = _linker(share_blocks=share_blocks), {}
+    try:
+        for site in environment.sites(kept):
+            place = venv / site.relative_to(kept)
+            aside[place] = place.with_name(ASIDE)
+            shutil.rmtree(aside[place], ignore_errors=True)
+            files -= _link_tree(site, aside[place], link)
+        if files:
+            raise UnusableError("files are missing")
+        new = (str(venv), os.path.realpath(venv))
+        written = {str(venv / path): _write_script(kept / path, venv / path, old, new) for path in scripts}
+        for path in others:
+            (venv / path).unlink(missing_ok=True)
+            _link_one(kept / path, venv / path, link)
+        for place, beside in aside.items():
+            _record(place, beside, written)
+            shutil.rmtree(place, ignore_errors=True)
+            beside.rename(place)
+    finally:
+        for beside in aside.values():
+            shutil.rmtree(beside, ignore_errors=True)
+    return len(environment.packages(venv))
+
+
+def _outside(venv: Path) -> list[str]:
+    """Scripts and data files, relative to `venv`: what packages recorded outside of site-packages."""
+    tops = [f"{site}/" for site in environment.sites(venv)]
+    found = set()
+    for info in environment.dist_infos(venv):
+        for row in environment.read_record(info):
+            path = os.path.normpath(info.parent / row[0])
+            if not row[0] or any(path.startswith(top) for top in tops):
+                continue
+            if not path.startswith(f"{venv}/"):
+                raise UnusableError(f"{info.name} has a file outside of the environment: {row[0]}")
+            if os.path.lexists(path):
+                found.add(os.path.relpath(path, venv))
+    return sorted(found)
+
+
+def _names_one_of(path: Path, places: tuple[str, str]) -> bool:
+    """Is it a script that names the environment? Installers write its path into nothing else."""
+    content = path.read_bytes()
+    return content.startswith(b"#!") and any(os.fsencode(place) in content for place in places)
+
+
+def _write_script(source: Path, target: Path, old: list[str], new: tuple[str, str]) -> bytes:
+    content = source.read_bytes()
+    for before, after in zip(old, new, strict=True):
+        content = content.replace(os.fsencode(before), os.fsencode(after))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    target.write_bytes(content)
+    target.chmod(source.stat().st_mode & 0o777)
+    return content
+
+
+def _record(place: Path, aside: Path, written: dict[str, bytes]) -> None:
+    """Write those RECORDs anew that have a script: its hash is another one now. `place` is where `aside` will be."""
+    for info in aside.glob("*.dist-info"):
+        if "../" not in (info / "RECORD").read_text("utf-8"):
+            continue
+        rows, changed = environment.read_record(info), False
+        for row in rows:
+            content = written.get(os.path.normpath(place / row[0])) if len(row) == 3 and row[2] else None
+            if content is not None:
+                row[1:], changed = [environment.recorded_hash(content), str(len(content))], True
+        if changed:
+            record = info / "RECORD"
+            mode, ends = record.stat().st_mode & 0o777, b"\r\n" in record.read_bytes()
+            record.unlink()  # a link: to open it would be to write into every release
+            with record.open("x", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\r\n" if ends else "\n").writerows(rows)
+            record.chmod(mode)
+
+
+Link = Callable[[str, str], None]
+
+
+def _link_tree(source: Path, target: Path, link: Link, *, read_only: bool = False) -> int:
+    """Make the same folders, with links to the files; returns how many. Paths are texts: there are many of them."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    count, waiting = 0, [(str(source), str(target))]
+    while waiting:
+        here, there = waiting.pop()
+        os.mkdir(there, 0o755)  # noqa: PTH102
+        with os.scandir(here) as entries:
+            for entry in entries:
+                path = f"{there}/{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((entry.path, path))
+                    continue
+                link(entry.path, path)
+                if read_only:
+                    _close(path)
+                count += 1
+    return count
+
+
+def _link_one(source: Path, target: Path, link: Link) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    link(str(source), str(target))
+
+
+def _close(path: str) -> None:
+    mode = os.lstat(path).st_mode
+    if mode & 0o222 and not stat.S_ISLNK(mode):
+        os.chmod(path, mode & 0o555)  # noqa: PTH101
+
+
+def _linker(*, share_blocks: bool) -> Link:
+    """What makes one file appear at a second place: a reflink as long as those work, else a hard link."""
+    working = share_blocks
+
+    def link(source: str, target: str) -> None:
+        nonlocal working
+        if working and not Path(source).is_symlink():
+            working = _reflink(source, target)
+            if working:
+                return
+        os.link(source, target, follow_symlinks=False)
+
+    return link
+
+
+def _reflink(source: str, target: str) -> bool:
+    """A file of its own with the same blocks, times and mode; False where the file system has no such thing."""
+    with Path(source).open("rb") as original, Path(target).open("xb") as clone:
+        try:
+            fcntl.ioctl(clone, FICLONE, original.fileno())
+        except OSError as error:
+            Path(target).unlink()
+            if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL):
+                return False
+            raise
+    shutil.copystat(source, target)  # byte code is valid for its source's time alone
+    return True

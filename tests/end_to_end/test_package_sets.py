@@ -1,0 +1,155 @@
+"""Deploys that share their packages: installed once, linked into each release, and gone when nobody has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from example_site import TESTS, Site
+from small_shop import small_shop
+
+PINS = "asgiref==3.13.0\ndjango==5.2.19\nsqlparse=={}\n"
+
+
+@pytest.fixture
+def shop(cache: Path) -> Iterator[Site]:
+    with small_shop(cache) as made:
+        yield made
+
+
+def manifest(shop: Site) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((shop.root / "current/release.json").read_text())
+    return found
+
+
+def sets(shop: Site) -> list[str]:
+    return sorted(os.listdir(shop.root / "sets"))
+
+
+def packages(shop: Site, name: str = "") -> Path:
+    """The site-packages of a release, of the live one by default."""
+    return next((shop.root / "releases" / (name or shop.current())).glob("venv/lib/python3*/site-packages"))
+
+
+def log(shop: Site) -> str:
+    return shop.ok("log", shop.current())
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_what_is_locked_is_installed_once_and_then_linked_without_any_index(
+    shop: Site, installer: str, tmp_path: Path
+) -> None:
+    shutil.copytree(TESTS / "locks/uv", shop.repository, dirs_exist_ok=True)
+    cache = shop.folder / "cache"
+    cache.mkdir(exist_ok=True)
+    shop.write_config(installer=f'"{installer}"', cache=f'"{cache}"')
+    shop.own()
+    shop.commit("locked")
+    shop.ok("deploy")
+    first, facts = shop.current(), manifest(shop)
+    assert [facts["package_set"]] == sets(shop)
+    assert f"kept as the package set {facts['package_set']}" in log(shop)
+
+    shutil.rmtree(cache)
+    shop.write_config(index_url='"https://index.invalid/simple"')
+    shop.own(shop.folder)
+    shop.edit("shop/urls.py", "urlpatterns = []  # changed\n")
+    shop.ok("deploy")
+    assert first != shop.current()
+    assert facts["package_set"] == manifest(shop)["package_set"]
+    assert facts["packages"] == manifest(shop)["packages"]
+    module = "django/core/management/__init__.py"
+    assert (packages(shop, first) / module).stat().st_ino == (packages(shop) / module).stat().st_ino
+    script = shop.root / "current/venv/bin/django-admin"
+    assert str(script.resolve().parent) in script.read_text().splitlines()[0]
+    assert "linked from the package set" in log(shop)
+    assert "5.2" in shop.ok("exec", "--", str(script), "--version")
+
+
+def test_another_pin_makes_another_set_and_prune_removes_those_that_no_release_has(shop: Site) -> None:
+    shop.edit("requirements.txt", PINS.format("0.5.3"))
+    shop.ok("deploy")
+    old = manifest(shop)["package_set"]
+    shop.edit("requirements.txt", "# the same, otherwise written\n" + PINS.format("0.5.3").replace("django", "Django"))
+    shop.ok("deploy")
+    assert old == manifest(shop)["package_set"]
+
+    shop.edit("requirements.txt", PINS.format("0.6.1"))
+    shop.ok("deploy")
+    new = manifest(shop)["package_set"]
+    assert sorted([old, new]) == sets(shop)
+    assert "0.6.1" == manifest(shop)["packages"]["sqlparse"]
+    shop.ok("prune", "--keep", "1")  # the one before stays, and its set too
+    assert sorted([old, new]) == sets(shop)
+    shop.edit("shop/urls.py", "urlpatterns = []  # changed\n")
+    shop.ok("deploy")
+    for path in shop.root.glob("releases/*/release.json"):  # within a day, what was live is kept for unseen processes
+        facts = json.loads(path.read_text())
+        for activation in facts["activations"]:
+            activation["at"] = activation["at"].replace("20", "19", 1)
+        path.write_text(json.dumps(facts))
+    shop.ok("prune", "--keep", "1")
+    assert [new] == sets(shop)
+
+
+def test_a_lost_or_damaged_set_costs_time_and_no_release(shop: Site) -> None:
+    shop.edit("requirements.txt", PINS.format("0.5.3"))
+    shop.ok("deploy")
+    name = manifest(shop)["package_set"]
+    damaged = next((shop.root / "sets" / name / "venv/lib").glob("python3*/site-packages/sqlparse/sql.py"))
+    damaged.unlink()
+    shop.edit("shop/urls.py", "urlpatterns = []  # changed\n")
+    said = shop.ok("deploy")
+    assert f"the package set {name} cannot be used, and is made anew: its files are not what their packages" in said
+    assert [name] == sets(shop)
+
+    shutil.rmtree(shop.root / "sets")
+    shop.ok("manage", "check")
+    for leftover in (f".{name}.new", f".{name}.removing"):
+        (shop.root / "sets" / leftover / "venv").mkdir(parents=True)
+    shop.own(shop.root / "sets")
+    shop.ok("recover")
+    assert [] == sets(shop)
+    shop.edit("shop/urls.py", "urlpatterns = []  # changed again\n")
+    shop.ok("deploy")
+    assert [name] == sets(shop)
+    assert damaged.exists()
+
+
+def test_what_the_tree_holds_is_installed_on_top_of_the_set_in_each_release(shop: Site) -> None:
+    (shop.repository / "lib").mkdir()
+    (shop.repository / "lib/pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "shop-lib"\nversion = "1.0"\n[tool.setuptools]\npy-modules = ["shop_lib"]\n'
+    )
+    (shop.repository / "lib/shop_lib.py").write_text("VALUE = 1\n")
+    shop.edit("requirements.txt", f"{PINS.format('0.5.3')}./lib\n")
+    shop.ok("deploy")
+    first, name = shop.current(), manifest(shop)["package_set"]
+    shop.edit("lib/shop_lib.py", "VALUE = 2\n")
+    shop.ok("deploy")
+    assert ([name], name) == (sets(shop), manifest(shop)["package_set"])
+    assert "1.0" == manifest(shop)["packages"]["shop-lib"]
+    assert "VALUE = 1\n" == (packages(shop, first) / "shop_lib.py").read_text()
+    assert "VALUE = 2\n" == (packages(shop) / "shop_lib.py").read_text()
+    assert shop.current() in next(packages(shop).glob("shop_lib-*/direct_url.json")).read_text()
+    assert not list((shop.root / "sets").rglob("*shop_lib*"))
+
+
+def test_an_environment_that_a_command_has_put_something_into_is_installed_into_as_it_is(shop: Site) -> None:
+    shop.settings["[run]"] = (
+        '\n[[run]]\nat = "before-requirements"\ncommand = ["/bin/sh", "-c",'
+        ' "d=$(echo ../venv/lib/python3*/site-packages)/mine-1.0.dist-info; mkdir $d && touch $d/RECORD"]\n'
+    )
+    shop.write_config()
+    shop.own()
+    shop.edit("requirements.txt", PINS.format("0.5.3"))
+    shop.ok("deploy")
+    assert {"mine", "django"} <= manifest(shop)["packages"].keys()
+    assert ("", []) == (manifest(shop)["package_set"], sets(shop))

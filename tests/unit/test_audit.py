@@ -1,0 +1,245 @@
+"""What is found in a unit of systemd as it is written: one line each, and nothing in the units that we write."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bb_release.actions import units
+from bb_release.actions.audit import audit
+from bb_release.model.app import App, Health, Unit
+from bb_release.model.fact import Level
+from bb_release.tools.systemctl import assignments
+
+ROOT = "/srv/shop"
+BIN = f"{ROOT}/current/venv/bin"
+APP = App(
+    "shop", "git@git.example.org:a/b.git", Path(ROOT), env_file=Path("/etc/shop/shop.env"), settings="shop.settings",
+    shared_folders=("media",), application="shop.wsgi:application",
+    health=Health("http+unix:///run/shop/web.sock:/health/"),
+)  # fmt: skip
+WEB, WORKER, BEAT = Unit("shop.service"), Unit("shop-celery.service"), Unit("shop-beat.service")
+GREEN = Unit("shop@green.service", handover="blue-green", socket="/run/shop/active.sock")
+
+
+def line(words: str) -> str:
+    """As `systemctl show` of systemd 252 writes it."""
+    return f"{{ path={words.split()[0]} ; argv[]={words} ; ignore_errors=no ; start_time=[n/a] ; pid=0 ; status=0/0 }}"
+
+
+GOOD = {
+    "LoadState": "loaded", "ExecStart": line(f"{BIN}/gunicorn shop.wsgi"), "ExecReload": "",
+    "WorkingDirectory": f"{ROOT}/current/app", "KillMode": "mixed", "TimeoutStopUSec": "45s", "Environment": "",
+    "EnvironmentFiles": f"{ROOT}/current/release.env (ignore_errors=no)\n/etc/shop/shop.env (ignore_errors=no)",
+    "PrivateTmp": "no", "ProtectHome": "no", "ProtectSystem": "no", "RuntimeDirectory": "",
+    "RuntimeDirectoryPreserve": "no",
+}  # fmt: skip
+
+
+def found(unit: Unit, app: App = APP, backlog: str = "", **facts: str) -> list[tuple[str, str]]:
+    """The text of each finding, and the line to change."""
+    socket = {"shop.socket": {"Backlog": backlog, "Listen": "/run/shop/web.sock (Stream)"}} if backlog else {}
+    said = [fact for fact in audit(app, unit, {**GOOD, **facts}, socket) if fact.level is not Level.OK]
+    assert all(fact.level is Level.WARN for fact in said)
+    return [(fact.text, fact.do.partition("   # ")[2]) for fact in said]
+
+
+def worker(words: str = "worker", **facts: str) -> dict[str, str]:
+    return {"ExecStart": line(f"{BIN}/celery -A shop {words}"), "TimeoutStopUSec": "10min", **facts}
+
+
+WRONG = [
+    (WEB, {"ExecStart": line("/opt/gunicorn shop.wsgi")}, "does not start through /srv/shop/current",
+     f"ExecStart={BIN}/gunicorn …   (bb-release units shows it whole)"),
+    (WEB, {"ExecStart": line(f"{BIN}/python -m gunicorn shop.wsgi")}, "starts as python -m gunicorn",
+     f"ExecStart={BIN}/gunicorn …"),
+    (WEB, {"ExecStart": line(f"{BIN}/python3 -u -m gunicorn shop.wsgi")}, "starts as python -m gunicorn",
+     f"ExecStart={BIN}/gunicorn …"),
+    (WEB, {"ExecStart": line(f"{BIN}/python {BIN}/gunicorn shop.wsgi")}, f"starts as python {BIN}/gunicorn",
+     f"ExecStart={BIN}/gunicorn …"),
+    (WEB, {"ExecStart": line(f"{BIN}/gunicorn --chdir {ROOT}/current/app shop.wsgi")}, "starts with --chdir",
+     f"take --chdir out; WorkingDirectory={ROOT}/current/app"),
+    (WEB, {"ExecStart": line(f"{BIN}/gunicorn --chdir={ROOT}/current shop.wsgi"), "WorkingDirectory": ""},
+     "starts with --chdir", f"take --chdir out; WorkingDirectory={ROOT}/current/app"),
+    (WEB, {"ExecStart": line(f"{BIN}/uvicorn --app-dir {ROOT}/current/app shop.asgi:app")}, "starts with --app-dir",
+     f"take --app-dir out; WorkingDirectory={ROOT}/current/app"),
+    (WEB, {"Environment": f"A=1 PWD={ROOT}/current"}, "has PWD= through the link", "take Environment=PWD=… out"),
+    (WEB, {"Environment": f"PYTHONPATH=/opt/x:{ROOT}/current/app"}, "has PYTHONPATH= through the link",
+     "take Environment=PYTHONPATH=… out"),
+    (WEB, {"ExecReload": line("/bin/kill -HUP $MAINPID")}, "can be reloaded, which keeps the old packages",
+     "take ExecReload= out: then reload is refused, and reload-or-restart restarts"),
+    (WEB, {"WorkingDirectory": f"{ROOT}/releases/2026-01-01-00-00-00/app"}, "not in the release",
+     f"WorkingDirectory={ROOT}/current/app"),
+    (WEB, {"WorkingDirectory": ""}, "works in /, not in the release", f"WorkingDirectory={ROOT}/current/app"),
+    (WEB, {"KillMode": "process"}, "has KillMode=process", "KillMode=mixed"),
+    (WORKER, worker(KillMode="control-group"), "kills the tasks that are running", "KillMode=mixed"),
+    (WORKER, worker("worker --pool=prefork", KillMode="control-group"), "kills the tasks that", "KillMode=mixed"),
+    (WEB, {"TimeoutStopUSec": "20s"}, "has TimeoutStopSec=20, less than gunicorn's graceful timeout (30 s, unless",
+     "TimeoutStopSec=45"),
+    (WEB, {"ExecStart": line(f"{BIN}/gunicorn --graceful-timeout 60 shop.wsgi")}, "graceful timeout (60 s)",
+     "TimeoutStopSec=75"),
+    (WEB, {"Environment": '"GUNICORN_CMD_ARGS=--graceful-timeout=50 --threads 4"'}, "graceful timeout (50 s)",
+     "TimeoutStopSec=65"),
+    (WEB, {"ExecStart": line(f"{BIN}/uvicorn --timeout-graceful-shutdown 90 shop.asgi:app")}, "(90 s)",
+     "TimeoutStopSec=105"),
+    (WORKER, worker("worker --time-limit=900"), "the time limit of its tasks (900 s)", "TimeoutStopSec=915"),
+    (BEAT, worker("beat"), "keeps beat's schedule in the release",
+     "StateDirectory=shop-beat and --schedule /var/lib/shop-beat/schedule"),
+    (BEAT, worker(f"beat -s {ROOT}/current/schedule"), "keeps beat's schedule in the release",
+     "StateDirectory=shop-beat and --schedule /var/lib/shop-beat/schedule"),
+    (WORKER, worker("worker -B"), "keeps beat's schedule in the release",
+     "StateDirectory=shop-celery and --schedule /var/lib/shop-celery/schedule"),
+    (WEB, {"ExecStart": line(f"{BIN}/gunicorn --bind unix:/tmp/web.sock shop.wsgi"), "PrivateTmp": "yes"},
+     "its /tmp/web.sock is not the one that others see",
+     "PrivateTmp=no, or a path elsewhere (RuntimeDirectory= makes one in /run)"),
+    (WEB, {"ProtectSystem": "strict"}, "may not write /srv/shop/shared/media", "ReadWritePaths=/srv/shop/shared"),
+    (WEB, {"ReadOnlyPaths": "-/srv/shop"}, "may not write /srv/shop/shared/media", "ReadWritePaths=/srv/shop/shared"),
+    (WEB, {"EnvironmentFiles": f"{ROOT}/current/release.env (ignore_errors=no)"}, "does not read /etc/shop/shop.env",
+     "EnvironmentFile=/etc/shop/shop.env"),
+    (WEB, {"Environment": "DJANGO_SETTINGS_MODULE=shop.other"}, "runs with shop.other, and manage.py with shop.settings",
+     "Environment=DJANGO_SETTINGS_MODULE=shop.settings"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("unit", "facts", "text", "change"), WRONG, ids=[f"{w[0].name}-{w[2][:40]}" for w in WRONG])
+def test_what_would_go_wrong_is_one_line_with_the_line_to_change(
+    unit: Unit, facts: dict[str, str], text: str, change: str
+) -> None:
+    ((said, line_to_change),) = found(unit, **facts)
+    assert said.startswith(f"{unit.name} ")
+    assert text in said
+    assert change == line_to_change
+
+
+RIGHT = [
+    (WEB, {}),
+    (WEB, {"ExecStart": line(f"{BIN}/gunicorn -m 007 --chdir site shop.wsgi")}),  # -m: the umask; a folder in the release
+    (WEB, {"ExecStart": line(f"/bin/sh -c exec {BIN}/gunicorn shop.wsgi")}),
+    (WEB, {"ExecStart": line(f"{BIN}/python manage.py worker")}),
+    (WEB, {"KillMode": "control-group"}),  # gunicorn's own workers take TERM as graceful too
+    (WEB, {"WorkingDirectory": f"!{ROOT}/current/app"}),  # as systemd writes one that may be missing
+    (WEB, {"TimeoutStopUSec": "infinity"}),
+    (WEB, {"ExecStart": line(f"{BIN}/gunicorn --graceful-timeout 10 shop.wsgi"), "TimeoutStopUSec": "15s"}),
+    (WORKER, worker()),
+    (WORKER, worker("worker --pool solo", KillMode="control-group")),
+    (WORKER, worker("worker -P gevent", KillMode="control-group")),
+    (WORKER, worker("multi start worker", KillMode="control-group")),
+    (BEAT, worker("beat --schedule /var/lib/shop/schedule")),
+    (BEAT, worker("beat -S django_celery_beat.schedulers:DatabaseScheduler")),
+    (WEB, {"PrivateTmp": "yes", "ProtectHome": "yes"}),
+    (WEB, {"ProtectSystem": "strict", "ReadWritePaths": "-/srv/shop/shared/media"}),
+    (WEB, {"ReadOnlyPaths": f"{ROOT}/releases"}),
+    (Unit("nginx.service", runs_release=False), {"ExecReload": line("/usr/sbin/nginx -s reload"), "ExecStart": ""}),
+    (WEB, {"LoadState": "not-found", "ExecStart": "", "WorkingDirectory": ""}),  # has a line of its own
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("unit", "facts"), RIGHT)
+def test_what_is_right_has_no_finding(unit: Unit, facts: dict[str, str]) -> None:
+    assert [] == found(unit, **facts)
+
+
+def test_a_home_that_the_unit_cannot_see_is_found_where_the_root_lies_in_one() -> None:
+    app = replace(APP, root=Path("/home/deploy/shop"), env_file=None, shared_folders=())
+    facts = {name: value.replace(ROOT, "/home/deploy/shop") for name, value in GOOD.items()}
+    ((text, change),) = found(WEB, app, **{**facts, "ProtectHome": "yes"})
+    assert ("which hides /home/deploy/shop" in text, "ProtectHome=no") == (True, change)
+
+
+def test_a_socket_with_a_short_queue_is_found_and_systemd_s_own_default_is_not() -> None:
+    ((text, change),) = found(WEB, backlog="64")
+    assert text.startswith("shop.socket has Backlog=64: ")
+    assert "take Backlog= out" == change
+    assert [] == found(WEB, backlog="2147483647") == found(WEB, backlog="4096")
+    tcp = {"shop.socket": {"Backlog": "64", "Listen": "127.0.0.1:8000 (Stream)"}}
+    assert [] == [fact for fact in audit(APP, WEB, GOOD, tcp) if fact.level is not Level.OK]
+
+
+def test_an_instance_starts_through_its_slot_which_is_led_elsewhere_only_while_it_is_down() -> None:
+    def slotted(**more: str) -> dict[str, str]:
+        facts = {name: value.replace(f"{ROOT}/current", f"{ROOT}/slots/green") for name, value in GOOD.items()}
+        return {**facts, **more}
+
+    assert [] == found(GREEN, **slotted())
+    python = line(f"{ROOT}/slots/green/venv/bin/python -m gunicorn --chdir {ROOT}/slots/green/app shop.wsgi")
+    assert [] == found(GREEN, **slotted(ExecStart=python))
+    assert [] == found(GREEN, **slotted(RuntimeDirectory="shop-green"))
+    assert [] == found(GREEN, **slotted(RuntimeDirectory="shop", RuntimeDirectoryPreserve="yes"))
+    ((text, change),) = found(GREEN, **slotted(RuntimeDirectory="shop"))
+    assert ("and removes it when it stops" in text, "RuntimeDirectoryPreserve=yes") == (True, change)
+    assert ["does not start through", "not in the release"] == [
+        part for text, _ in found(GREEN) for part in ("does not start through", "not in the release") if part in text
+    ]
+    pair = replace(GREEN, name="shop-celery@green.service", socket="")
+    more = {"ExecStart": line(f"{ROOT}/slots/green/venv/bin/celery -A shop worker -B -s /var/lib/s")}
+    ((text, _),) = found(pair, **slotted(**more))
+    assert "each task is sent twice" in text
+
+
+def test_the_line_to_type_names_the_template_and_whose_unit_it_is() -> None:
+    def typed(unit: Unit) -> set[str]:
+        return {fact.do.partition("   # ")[0] for fact in audit(APP, unit, {**GOOD, "ExecStart": ""})}
+
+    assert {"sudo systemctl edit --full shop.service"} == typed(WEB)
+    assert {"systemctl --user edit --full shop.service"} == typed(replace(WEB, user=True))
+    assert {"sudo systemctl edit --full shop@.service"} == typed(GREEN)
+
+
+def test_a_worker_s_time_for_its_tasks_is_told() -> None:
+    said = [fact.text for fact in audit(APP, WORKER, {**GOOD, **worker(TimeoutStopUSec="1min 30s")})]
+    assert ["shop-celery.service: a restart gives running tasks 90 s (TimeoutStopSec=), then kills them"] == said
+
+
+DEFAULTS = {
+    "LoadState": "loaded", "KillMode": "control-group", "TimeoutStopUSec": "1min 30s", "RuntimeDirectoryPreserve": "no",
+}  # fmt: skip
+ALSO = {"TimeoutStopSec": "TimeoutStopUSec", "EnvironmentFile": "EnvironmentFiles", "ListenStream": "Listen"}
+
+
+def as_shown(text: str, colour: str = "") -> dict[str, str]:
+    """A unit file as `systemctl show` tells it, as far as it is looked at."""
+    facts = dict(DEFAULTS)
+    for name, value in re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE):
+        told = value.replace("%%", "\0").replace("%i", colour).replace("\0", "%")
+        if name == "ExecStart":
+            told = line(told)
+        elif name == "TimeoutStopSec":
+            told += "s"
+        elif name == "EnvironmentFile":
+            told = "\n".join([*facts.get("EnvironmentFiles", "").splitlines(), f"{told} (ignore_errors=no)"])
+        facts[ALSO.get(name, name)] = told
+    return facts
+
+
+@pytest.mark.parametrize("application", ["shop.wsgi:application", "shop.asgi:application"])
+@pytest.mark.parametrize("subfolder", ["", "site"])
+def test_the_units_that_we_write_have_no_finding(application: str, subfolder: str) -> None:
+    pair = (replace(GREEN, name="shop@.service"), Unit("shop-celery@.service", handover="blue-green"), BEAT)
+    seen = 0
+    for ours in ((WEB, WORKER, BEAT), pair):
+        app = replace(APP, units=ours, application=application, subfolder=subfolder)
+        who = units.People("deploy", "www-data", "www-data", "/opt/bb-release/bin/bb-release")
+        files = {file.path.name: file.content for file in units.render(app, who, nginx=False)}
+        for unit in ours:
+            known = replace(unit, name=unit.name.replace("@.", "@green."))
+            sockets = {name: as_shown(text) for name, text in files.items() if name.endswith(".socket")}
+            said = list(audit(app, known, as_shown(files[unit.name], "green"), sockets))
+            assert [] == [fact for fact in said if fact.level is not Level.OK], unit.name
+            seen += 1
+    assert 6 == seen
+
+
+def test_the_environment_is_read_as_systemd_writes_it() -> None:
+    # printed by systemd 252 for Environment="A=a b" B=plain "C=it's $HOME \"q\" back\\slash" "D=line\nbreak" and so on
+    shown = (
+        r""""A=a b" B=plain "C=it's \$HOME \"q\" back\\slash" "D=line\nbreak" E= "F=tab\there" "G=uml ü" "H=\`x\`" """
+        r""""I=\$" "J=a*b" K=~ "L=a;b" M=#x "N=!x" "O=\001" A=again"""
+    )
+    assert {
+        "A": "again", "B": "plain", "C": "it's $HOME \"q\" back\\slash", "D": "line\nbreak", "E": "", "F": "tab\there",
+        "G": "uml ü", "H": "`x`", "I": "$", "J": "a*b", "K": "~", "L": "a;b", "M": "#x", "N": "!x", "O": "\x01",
+    } == assignments(shown)  # fmt: skip
+    assert {} == assignments("") == assignments("[unprintable]")
