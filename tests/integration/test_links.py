@@ -1,0 +1,139 @@
+"""Trees that have files in common: what is linked, what is copied, and what is not the same any more."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bb_release.actions import static_links
+from bb_release.model.app import App
+from bb_release.model.release import Manifest, Release, State
+from bb_release.model.step import Deployment
+from bb_release.tools import links
+
+
+class Notes:
+    """A Reporter that only remembers lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A collected tree, an hour old."""
+    top = tmp_path / "source"
+    (top / "shop" / "empty").mkdir(parents=True)
+    for name, content in {
+        "a.css": "a", "a.css.gz": "packed", "a.css.br": "packed", "shop/b.gz": "no copy of anything", "shop/b.js": "b",
+    }.items():  # fmt: skip
+        (top / name).write_text(content)
+        os.utime(top / name, ns=(10**18, 10**18 + 7))
+    (top / "shop" / "b.js").chmod(0o664)
+    (top / "shop").chmod(0o775)
+    return top
+
+
+def test_a_linked_tree_is_the_same_and_has_copies_of_what_is_written_in_place(source: Path, tmp_path: Path) -> None:
+    tree = links.read_tree(source)
+    links.link_tree(source, tree, tmp_path / "target")
+    assert tree == links.read_tree(tmp_path / "target")
+    same = {name: (source / name).samefile(tmp_path / "target" / name) for name in tree if (source / name).is_file()}
+    assert {"a.css": True, "a.css.gz": False, "a.css.br": False, "shop/b.gz": True, "shop/b.js": True} == same
+    assert "packed" == (tmp_path / "target" / "a.css.gz").read_text()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda top: (top / "a.css").write_text("b"),
+        lambda top: (top / "a.css").chmod(0o600),
+        lambda top: (top / "shop").chmod(0o700),
+        lambda top: (top / "a.css").unlink(),
+        lambda top: (top / "more.css").write_text("more"),
+        lambda top: (top / "shop" / "empty").rmdir(),
+        lambda top: (top / "a.css").rename(top / "c.css"),
+        lambda top: (top / "link").symlink_to("a.css"),
+    ],
+    ids=["written", "mode", "folder's mode", "removed", "added", "folder removed", "renamed", "a link"],
+)
+def test_the_digest_is_another_one_when_the_tree_was(source: Path, change: Callable[[Path], object]) -> None:
+    before = links.digest(links.read_tree(source))
+    assert before == links.digest(links.read_tree(source))
+    change(source)
+    assert before != links.digest(links.read_tree(source))
+
+
+def test_a_tree_with_links_in_it_is_none_to_link_to(source: Path) -> None:
+    (source / "link").symlink_to("a.css")
+    assert "" == links.digest(links.read_tree(source))
+
+
+def test_only_what_is_the_same_in_mode_and_bytes_is_shared(source: Path, tmp_path: Path) -> None:
+    top = tmp_path / "target"
+    shutil.copytree(source, top)
+    (top / "a.css").write_text("A")
+    (top / "shop" / "b.gz").chmod(0o600)
+    (top / "new.css").write_text("new")
+    before = {path: path.read_text() for path in top.rglob("*") if path.is_file()}
+
+    assert 1 == links.share(top, source, tmp_path / "scratch")
+
+    shared = [str(path.relative_to(top)) for path in before if path.stat().st_nlink > 1]
+    assert ["shop/b.js"] == shared
+    assert before == {path: path.read_text() for path in top.rglob("*") if path.is_file()}
+    assert not (tmp_path / "scratch").exists()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system, where nothing can be linked to."""
+    if not Path("/dev/shm").is_dir() or Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("skipped: there is no second file system to write to")
+    folder = Path(tempfile.mkdtemp(prefix="bb-links-", dir="/dev/shm"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_where_nothing_can_be_linked_nothing_is_left_and_the_log_says_so(
+    source: Path, elsewhere: Path, tmp_path: Path
+) -> None:
+    there = elsewhere / "source"
+    shutil.copytree(source, there)
+    release = Release(tmp_path / "2026-01-01-00-00-00", Manifest(name="2026-01-01-00-00-00", state=State.BUILDING))
+    release.folder.mkdir()
+    deployment = Deployment(App("shop", "", tmp_path), release, None, Notes(), -1, {}, {})  # type: ignore[arg-type]
+    before = static_links.Before("live", there, links.read_tree(there), static_links.Inputs("key", "way"))
+
+    assert not static_links.link_unchanged(deployment, release.folder / "static", before)
+    static_links.share_unchanged(deployment, there, before)
+
+    assert [] == list(release.folder.iterdir())
+    assert isinstance(deployment.reporter, Notes)
+    assert "cannot be linked" in deployment.reporter.lines[0]
+
+
+def test_a_static_root_with_dot_files_alone_is_empty_and_they_stay_what_they_are(source: Path, tmp_path: Path) -> None:
+    release = Release(tmp_path / "2026-01-01-00-00-00", Manifest(name="2026-01-01-00-00-00", state=State.BUILDING))
+    root = release.folder / "static"
+    root.mkdir(parents=True)
+    (root / ".gitkeep").write_text("of the new release")
+    (source / ".gitkeep").write_text("of the old one")
+    assert [".gitkeep"] == list(static_links.read_before(root) or {})
+    deployment = Deployment(App("shop", "", tmp_path), release, None, Notes(), -1, {}, {})  # type: ignore[arg-type]
+    before = static_links.Before("live", source, links.read_tree(source), static_links.Inputs("key", "way"))
+
+    assert static_links.link_unchanged(deployment, root, before)
+
+    assert "of the new release" == (root / ".gitkeep").read_text()
+    assert "b" == (root / "shop" / "b.js").read_text()
+    assert ["static"] == [path.name for path in release.folder.iterdir()]
+    assert static_links.read_before(root) is None
