@@ -34,6 +34,7 @@ def arguments() -> argparse.Namespace:
         prog="scripts/bench",
         description="Measures bb-release beside the article's script, Fabric and Capistrano on a generated Django site."
         " Needs a package index for the real packages and Fabric; as root it installs Debian's capistrano.",
+        epilog="What visitors see of a switch: scripts/bench handover --help",
     )
     parser.add_argument("--size", choices=SIZES, default="standard")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="interleaved rounds (default: 3)")
