@@ -72,7 +72,7 @@ def ms(value: float) -> str:
 def rows(facts: Facts) -> list[list[str]]:
     """One line for each way."""
     lines = [
-        ["switched by", "requests", "failures", "p50 ms", "p99 ms", "max ms", "took s", "then by old code", "packages"]
+        ["switched by", "requests", "failures", "p50 ms", "p99 ms", "max ms", "took s", "then old code", "old packages"]
     ]
     for way, runs in facts["runs"].items():
         after = sum(run["after"] for run in runs)
