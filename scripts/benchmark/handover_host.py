@@ -187,6 +187,7 @@ def versions() -> list[str]:
 def main() -> None:
     kept, deploys, rate = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     prepare()
+    measure("steady", rate)  # just after the builds times are not what they are later: not counted
     load = os.getloadavg()[0]
     ways = list(tally.WAYS)
     runs: dict[str, list[tally.Facts]] = {way: [] for way in ways}
