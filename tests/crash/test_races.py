@@ -113,7 +113,7 @@ def test_a_killed_runs_program_keeps_the_lock_until_it_has_ended(site: TinySite,
     else:
         site.edit("NOTE", "slow installer\n")
     oracle = Oracle(site.root, site.repository, site.database)
-    words = "manage.py migrate" if program == "migrate" else "uv pip install"
+    words = "manage.py migrate" if program == "migrate" else "uv pip compile"
     _, left = kill_while_a_program_works(site, words)
     for pid in left:
         os.kill(pid, signal.SIGSTOP)  # as slow as it likes to be

@@ -8,7 +8,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,6 @@ restart = {restart}
 status = {status}
 settle_seconds = 0
 """
-SLEEP = "import time; time.sleep(300)"
 
 
 @contextmanager
@@ -70,7 +68,7 @@ def units(site: Site) -> dict[str, str]:
 
 
 def test_a_restart_that_restarts_nothing_is_found_out(live_site: Site) -> None:
-    with process(sys.executable, "-c", SLEEP) as stubborn:
+    with process("sleep", "300", PATH="/usr/bin:/bin") as stubborn:
         status = ["sh", "-c", f"kill -0 {stubborn.pid} && echo {stubborn.pid}"]
         with one_more_unit(live_site, unit("stubborn", restart=["true"], status=status)):
             done = live_site.run("restart")

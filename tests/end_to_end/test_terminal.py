@@ -54,7 +54,7 @@ def everything(terminal: int, seconds: float = 120.0) -> str:
 
 
 def test_a_terminal_shows_the_step_under_way_and_what_its_program_says(live_site: Site) -> None:
-    live_site.edit("NOTE", "seen\n")
+    live_site.edit("brackets/static/brackets/seen.css", "a { color: red }\n")
     with at_a_terminal(live_site, "deploy") as (process, terminal):
         shown = everything(terminal)
         os.close(terminal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,13 +283,14 @@ def test_a_key_that_repository_user_or_environment_bring_does_not_count(
 
 
 def test_nothing_is_left_of_the_keys_and_no_agent_runs_on(
-    place: Place, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "t"))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
-    (tmp_path / "t").mkdir()
-    asked(place, keys, signed(place, *keys.gpg.signs(keys.gpg_dev)))
-    assert [] == os.listdir(tmp_path / "t")
+    with tempfile.TemporaryDirectory(prefix="bb-") as folder:  # gpg's sockets bear no long path
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        asked(place, keys, signed(place, *keys.gpg.signs(keys.gpg_dev)))
+        assert [] == os.listdir(folder)
+        monkeypatch.undo()
     running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
     assert [] == [line for line in running if b"bb-signers-" in line]
 

@@ -14,7 +14,7 @@ from bb_release.actions.instances import manager_for
 from bb_release.actions.run import Run
 from bb_release.actions.static_pool import prune_pool
 from bb_release.actions.verify import processes_of
-from bb_release.errors import NoSuchRelease
+from bb_release.errors import Interrupted, NoSuchRelease
 from bb_release.model import activation, durable, hold
 from bb_release.model import release as releases
 from bb_release.model.app import App
@@ -79,12 +79,17 @@ def remove(layout: Layout, names: Iterable[str], warn: Callable[[str], None]) ->
     """Rename to dot-names first, so that a valid name is never half a release; then remove. Raises OSError."""
     live = activation.current_name(layout)
     doomed = {layout.releases / name: layout.releases / f"{REMOVING}{name}" for name in names if name != live}
-    for folder, aside in doomed.items():
-        folder.rename(aside)
-    if doomed:
-        durable.sync_folder(layout.releases)
-    for aside in doomed.values():
-        take_away(aside, warn)
+    try:
+        for folder, aside in doomed.items():
+            folder.rename(aside)
+        if doomed:
+            durable.sync_folder(layout.releases)
+        for aside in doomed.values():
+            take_away(aside, warn)
+    except Interrupted:  # what has begun to go is gone when the run ends
+        for aside in doomed.values():
+            shutil.rmtree(aside, ignore_errors=True)
+        raise
 
 
 def take_away(folder: Path, warn: Callable[[str], None]) -> bool:

@@ -82,7 +82,7 @@ def read_before(root: Path) -> dict[str, str] | None:
 
 def clear_scratch(release: Release) -> Path:
     """A free name, where links are made before they get their place; what a killed run left there goes."""
-    scratch = release.folder / ".static.new"
+    scratch = release.folder / ".static-links"
     if scratch.is_dir():
         shutil.rmtree(scratch)
     scratch.unlink(missing_ok=True)
