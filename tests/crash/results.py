@@ -12,8 +12,8 @@ TABLE = Path(__file__).with_name("RESULTS.md")
 COLUMNS = ("technique", "injected", "hit", "broken", "seed", "control", "seen")
 HEAD = """# What the crash tests saw
 
-Written by the tests themselves: `BB_CRASH_RESULTS=1 scripts/test --all tests/crash`. A row is replaced when its
-technique runs again; the others stay. *Injected*: faults that were set. *Hit*: those that took effect. *Broken*:
+Written by the tests themselves: `BB_CRASH_RESULTS=1 scripts/test tests/crash`, a sample; with `--all` every point.
+A row is replaced when its technique runs again; the others stay. *Injected*: faults that were set. *Hit*: those that took effect. *Broken*:
 states that the checker refused, before or after the recovery. *Control*: what was broken on purpose, and found.
 
 """
