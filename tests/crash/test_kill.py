@@ -124,7 +124,7 @@ def test_a_hundred_random_kills_leave_current_whole_and_the_next_deploy_succeeds
 
 def test_a_killed_tree_of_processes_leaves_it_whole_in_every_step(site: TinySite) -> None:
     """All of it dies at once, as with KillMode=control-group or a container that is stopped."""
-    words = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    words = ["unshare", "--pid", "--fork", "--mount-proc"]
     if os.geteuid() != 0:
         words[1:1] = ["--user", "--map-current-user"]
     can = shutil.which("unshare") and subprocess.run([*words, "true"], capture_output=True).returncode == 0
@@ -137,9 +137,12 @@ def test_a_killed_tree_of_processes_leaves_it_whole_in_every_step(site: TinySite
     times = usual_times(site)
     killed: Counter[str] = Counter()
     tries = 0
-    while tries < TREES or set(NAMES) - set(killed):
-        assert tries < TREES + 100, f"SEED={SEED}: after {tries} kills never hit: {set(NAMES) - set(killed)}"
-        revision = site.add_column() if tries % 4 == 0 else site.edit("NOTE", f"{tries}\n")
+    # a step of a few milliseconds, or of none, is hit by chance alone: it is left to the failpoints
+    wanted = {name for name, seconds in times.items() if name and seconds >= 0.05}
+    assert len(wanted) >= 5, times
+    while tries < TREES or wanted - set(killed):
+        assert tries < TREES + 100, f"SEED={SEED}: after {tries} kills never hit: {wanted - set(killed)}"
+        revision = site.add_column() if tries % 4 == 1 else site.edit("NOTE", f"{tries}\n")
         lacking = [name for name in NAMES if name not in killed]
         step = lacking[0] if lacking and tries % 2 else chance.choice(NAMES)
         follower = Follower(site.root)
@@ -148,11 +151,15 @@ def test_a_killed_tree_of_processes_leaves_it_whole_in_every_step(site: TinySite
             stderr=subprocess.DEVNULL, text=True, env=site.environment(),
         )  # fmt: skip
         wait_until_in(follower, step, run, chance.uniform(0, times[step]) if times[step] > 0.01 else 0)
+        # the first process of a namespace takes all others with it, and goes when they have gone; it is asked for, since
+        # the kernel forgets what unshare told it when setpriv changes the user
         first = children_of(run.pid)[:1]
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-        for pid, _ in first:  # the first process of a namespace goes when all others in it have gone
+        while not first and run.poll() is None:
+            first = children_of(run.pid)[:1]
+        for pid, _ in first:
+            os.kill(pid, signal.SIGKILL)
             wait_until_gone(pid)
+        run.wait()
         killed[follower.look()] += 1
         tries += 1
         found = oracle.problems(recovered=False)
