@@ -241,6 +241,21 @@ def test_signals_at_any_moment_end_the_run_with_an_exit_code_that_tells_the_trut
     )
 
 
+def test_a_signal_in_a_restart_says_that_a_person_has_to_look(served: TinySite) -> None:
+    """The unit has been told to stop, or soon would have been: nobody may be told that nothing was touched."""
+    run = served.start("restart")
+    wait_for_child(run, "serve.py")
+    run.terminate()
+    out, err = run.communicate(timeout=60)
+
+    assert 21 == run.returncode, out + err
+    assert "error: interrupted" in err
+    assert f"live on {served.current()}" in err
+    assert "nothing live was changed" not in err
+    served.ok("restart")
+    judge(served).require_whole(recovered=True)
+
+
 @pytest.mark.parametrize("words", [("deploy",), ("switch", "previous")], ids=lambda words: words[0])
 def test_a_signal_when_all_is_done_but_the_telling_does_not_call_it_interrupted(
     served: TinySite, words: tuple[str, ...]

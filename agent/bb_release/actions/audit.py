@@ -73,7 +73,7 @@ class Written:
 
     @property
     def project(self) -> str:
-        return "/".join(word for word in (f"{self.base}/app", self.app.subfolder.strip("/")) if word)
+        return self.app.project_in(self.base)
 
     def option(self, *names: str) -> str:
         """The value of an option, as `--name value`, `--name=value` or `-n value`; "" where it is not there."""

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bb_release import config, envfile
-from bb_release.actions import check_folders, check_site, check_units, notify, seen, signed, site_environment
+from bb_release.actions import check_folders, check_site, check_units, notify, signed, site_environment
+from bb_release.actions.owner import as_owner
 from bb_release.actions.wanted import access_of
 from bb_release.errors import ConfigurationInvalid, ReleaseError
 from bb_release.model.app import App
@@ -74,7 +75,7 @@ def who_looks(app: App) -> Iterator[Fact]:
         yield Fact(f"looked as {me}, who deploys")
     else:
         yield warn(f"looked as {me}, but {owner} deploys: keys, rights and the repository may be others",
-                   seen.as_owner(owner))  # fmt: skip
+                   as_owner(owner))  # fmt: skip
 
 
 def environment_files(app: App) -> Iterator[Fact]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bb_release.actions import seen
-from bb_release.actions.run import last_live
+from bb_release.actions.run import command_to, last_live
 from bb_release.model import hold
 from bb_release.model import release as releases
 from bb_release.model.app import App
@@ -23,7 +23,7 @@ def live(app: App) -> Iterator[Fact]:
     if found is None:
         last = last_live(app)
         if last:
-            yield warn(f"{app.layout.current} is not there; {last.describe()} was live last", seen.switch_to(last))
+            yield warn(f"{app.layout.current} is not there; {last.describe()} was live last", command_to(last))
         else:
             yield Fact("nothing is live yet")
     elif found.is_good:

@@ -16,13 +16,14 @@ from typing import cast
 
 from bb_release.actions import instances, workers
 from bb_release.actions.build import request_of
+from bb_release.actions.run import wait_well
 from bb_release.actions.verify import prove_units
-from bb_release.errors import ReleaseError
+from bb_release.errors import Explained, ReleaseError
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Health, Unit
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment, Scope, Step
-from bb_release.tools import health, host
+from bb_release.tools import host
 from bb_release.tools.units.systemd import SystemdUnit
 
 DRAIN_SECONDS = 1.0  # longer than it takes nginx to connect by the link as it was
@@ -51,7 +52,7 @@ def start_beside(deployment: Deployment) -> None:
             prove_units(deployment, [unit], own)
             if own:
                 ask_every_worker(deployment, unit, own)
-    except ReleaseError:
+    except Explained:  # a signal too: nothing is left beside the release that serves
         for unit in units:
             with suppress(ReleaseError):
                 _manager(unit).stop()
@@ -73,11 +74,7 @@ def own_health(wanted: Health, unit: Unit, colour: str) -> Health:
 def ask_every_worker(deployment: Deployment, unit: Unit, wanted: Health) -> None:
     """Each worker has imported the site before the first visitor comes. Raises NotHealthy at the first bad answer."""
     for _ in range(ANSWERS_PER_PROCESS * len(_manager(unit).processes())):
-        health.wait_healthy(
-            wanted.url, expect=wanted.expect, headers=dict(wanted.headers), body=wanted.body,
-            release_where=wanted.release, release=deployment.release.name,
-            timeout_seconds=wanted.timeout_seconds, interval_seconds=wanted.interval_seconds,
-        )  # fmt: skip
+        wait_well(wanted, deployment.release.name)
 
 
 def lead_requests(app: App) -> None:

@@ -44,6 +44,11 @@ def ssh_keys() -> list[str]:
     return fingerprints
 
 
+def as_owner(owner: str) -> str:
+    """What was typed, as the owner of the app root would type it."""
+    return shlex.join(["sudo", "-u", owner, Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
 def require_owner(app: App) -> None:
     """Only the owner of the app root runs changing commands, root included. Raises NotTheOwner."""
     if not app.root.exists():
@@ -57,12 +62,8 @@ def require_owner(app: App) -> None:
             ) from error
     owner = app.root.stat().st_uid
     if owner != os.geteuid():
-        try:
-            name = pwd.getpwuid(owner).pw_name
-        except KeyError:
-            name = f"#{owner}"
-        command = shlex.join(["sudo", "-u", name, *[Path(sys.argv[0]).name, *sys.argv[1:]]])
-        raise NotTheOwner(f"{app.root} belongs to {name}, who is the one to run this", remedy=command)
+        name = filesystem.name_of(owner)
+        raise NotTheOwner(f"{app.root} belongs to {name}, who is the one to run this", remedy=as_owner(name))
     if app.root.stat().st_mode & 0o022:
         raise PreflightFailed(f"the app root {app.root} is writable by others", remedy=f"chmod go-w {app.root}")
     for above in filesystem.open_parents(app.root):

@@ -28,7 +28,7 @@ from bb_release.errors import (
 from bb_release.log import RunLog, remove_old
 from bb_release.model import activation, durable, journal
 from bb_release.model import release as releases
-from bb_release.model.app import App
+from bb_release.model.app import App, Health
 from bb_release.model.lock import app_lock
 from bb_release.model.release import TIME, Release
 from bb_release.model.step import bug
@@ -226,6 +226,15 @@ def health_now(app: App) -> str:
     if answer.status != app.health.expect:
         return f"not healthy: it answers {answer.status}"
     return "healthy"
+
+
+def wait_well(wanted: Health, release: str) -> str:
+    """Ask until the site is well by all that the configuration says; returns the answer. Raises NotHealthy."""
+    return health.wait_healthy(
+        wanted.url, expect=wanted.expect, headers=dict(wanted.headers), body=wanted.body,
+        release_where=wanted.release, release=release,
+        timeout_seconds=wanted.timeout_seconds, interval_seconds=wanted.interval_seconds,
+    )  # fmt: skip
 
 
 def environments(app: App, release: Release) -> tuple[dict[str, str], dict[str, str], list[str]]:

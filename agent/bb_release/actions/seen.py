@@ -7,28 +7,22 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bb_release.actions.instances import manager_for
-from bb_release.actions.run import command_to, health_now, last_live
+from bb_release.actions.owner import as_owner
+from bb_release.actions.run import command_to, health_now, last_live, wait_well
 from bb_release.errors import NotHealthy, NotTheOwner, StateUnreadable
 from bb_release.model import activation, lock
 from bb_release.model import release as releases
 from bb_release.model.app import App, Unit
 from bb_release.model.release import Release, State
-from bb_release.tools import filesystem, health, host
+from bb_release.tools import filesystem, host
 from bb_release.tools.units import UnitState
 
 UNFINISHED = (State.BUILDING, State.ACTIVATING, State.RETURNING)
 ASK_SECONDS = 2.0
-
-
-def as_owner(owner: str) -> str:
-    """What was typed, as the owner of the app root would type it."""
-    return shlex.join(["sudo", "-u", owner, Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def require_sight(app: App) -> None:
@@ -55,7 +49,7 @@ def live_name(app: App) -> str:
         if last and link.is_symlink():
             error.remedy = f"ln -sfn releases/{last.name} {quoted} && bb-release restart   # it was live last"
         elif last:
-            error.remedy = f"mv {quoted} {quoted}.away && {switch_to(last)}   # it was live last"
+            error.remedy = f"mv {quoted} {quoted}.away && {command_to(last)}   # it was live last"
         raise
 
 
@@ -63,10 +57,6 @@ def live_release(app: App) -> Release | None:
     """The live release, or none. Raises StateUnreadable."""
     name = live_name(app)
     return activation.current(app.layout) if name else None
-
-
-def switch_to(release: Release) -> str:
-    return command_to(release)
 
 
 def way_on(app: App, live: Release) -> str:
@@ -118,11 +108,7 @@ def health_page(app: App, live: Release) -> str:
     if said != "healthy" or wanted is None or not (wanted.body or wanted.release):
         return said
     try:
-        health.wait_healthy(
-            wanted.url, expect=wanted.expect, headers=dict(wanted.headers), body=wanted.body,
-            release_where=wanted.release, release=live.name,
-            timeout_seconds=ASK_SECONDS, interval_seconds=ASK_SECONDS,
-        )  # fmt: skip
+        wait_well(replace(wanted, timeout_seconds=ASK_SECONDS, interval_seconds=ASK_SECONDS), live.name)
     except NotHealthy as error:
         return f"not healthy: {error.message}"
     return said

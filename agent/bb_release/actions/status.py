@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bb_release.actions import instances, seen, site_environment
-from bb_release.actions.run import environments, last_live
+from bb_release.actions.run import command_to, environments, last_live, not_live
 from bb_release.errors import NoSuchRelease, ReleaseError, StateUnreadable
 from bb_release.model import activation, hold, journal, lock
 from bb_release.model import release as releases
@@ -66,7 +66,7 @@ def _to_do(app: App, live: Release | None, units: list[dict[str, Any]], health: 
     if live is None:
         last = last_live(app)
         if last:
-            yield {"do": seen.switch_to(last), "why": f"{app.layout.current} is not there, and it was live last"}
+            yield {"do": command_to(last), "why": f"{app.layout.current} is not there, and it was live last"}
         else:
             yield {"do": "bb-release deploy", "why": "nothing was live yet"}
         return
@@ -144,8 +144,7 @@ def shown(app: App, word: str) -> dict[str, Any]:
     live = seen.live_release(app)
     release = releases.find(app.layout, word, live) if word else live
     if release is None:
-        last = last_live(app)
-        raise NoSuchRelease("nothing is live", remedy=seen.switch_to(last) if last else "bb-release deploy")
+        raise not_live(app)
     facts: dict[str, Any] = json.loads((release.folder / releases.MANIFEST).read_bytes())
     return facts
 

@@ -8,7 +8,7 @@ from bb_release.actions import build, handover, instances, interruption, proof, 
 from bb_release.actions.run import Run, environments, health_now, not_live
 from bb_release.actions.site_commands import tell
 from bb_release.actions.verify import remembered_units, require_units, restart_units, verify
-from bb_release.errors import NoSuchRelease, ReleaseError, ReleaseNotUsable
+from bb_release.errors import Explained, NoSuchRelease, ReleaseError, ReleaseNotUsable
 from bb_release.model import activation, durable, hold
 from bb_release.model import release as releases
 from bb_release.model.app import App
@@ -289,7 +289,7 @@ def restart(run: Run, name: str = "") -> Release:
         handover.stop_before(deployment)
         if live.state is State.BAD:  # it was found wanting, and now it is not
             record_verified(deployment, run)
-    except ReleaseError as error:
+    except Explained as error:  # a signal too: units may have been stopped
         error.exit_code = 21
         error.site = f"live on {live.describe()}, {health_now(run.app)}"
         raise

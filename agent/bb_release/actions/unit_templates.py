@@ -20,7 +20,7 @@ def fill(template: str, app: App, values: Mapping[str, str]) -> str:
     """One template with its values. Raises ConfigurationInvalid for one that would need quotes."""
     given = {
         **values, "name": app.name, "root": str(app.root),
-        "project": "/".join(word for word in (f"{app.root}/current/app", app.subfolder.strip("/")) if word),
+        "project": app.project_in(app.layout.current),
     }  # fmt: skip
     for key, value in given.items():
         if key not in ("workers", "slot_project", "link", "instances"):

@@ -229,9 +229,9 @@ def _of_slots(app: App) -> dict[str, str]:
     """What the units of a blue-green handover name besides: slots, sockets, and what starts them at boot."""
     pair = [unit for unit in app.units if unit.handover == BLUE_GREEN]
     link = next((Path(unit.socket) for unit in pair if unit.socket), None)
-    project = "/".join(word for word in (f"{app.root}/slots/%i/app", app.subfolder.strip("/")) if word)
     return {
-        "slot_project": project, "boot": f"{app.name}-boot.service", "boot_folder": f"{app.name}.conf",
+        "slot_project": app.project_in(app.layout.slots / "%i"),
+        "boot": f"{app.name}-boot.service", "boot_folder": f"{app.name}.conf",
         "folder": str(link.parent if link else Path("/run") / app.name),
         "link": f"ln -sfn $$colour.sock {link};" if link else "",
         "instances": " ".join(f"{_stem(unit)}@$$colour.service" for unit in pair),

@@ -11,11 +11,12 @@ from typing import Any
 
 from bb_release.actions import instances, proof, workers
 from bb_release.actions.instances import manager_for
+from bb_release.actions.run import wait_well
 from bb_release.errors import NotHealthy, PreflightFailed, ReleaseError
 from bb_release.model.app import App, Health, Unit
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment
-from bb_release.tools import health, host
+from bb_release.tools import host
 from bb_release.tools.units import UnitManager, UnitState
 
 LINES_OF_EACH = 10  # of each unit's own last lines, when the site is not well and any of them may say why
@@ -148,11 +149,7 @@ def ask_health(deployment: Deployment, units: Sequence[Unit], wanted: Health | N
     if wanted is None:
         return
     try:
-        seen = health.wait_healthy(
-            wanted.url, expect=wanted.expect, headers=dict(wanted.headers), body=wanted.body,
-            release_where=wanted.release, release=deployment.release.name,
-            timeout_seconds=wanted.timeout_seconds, interval_seconds=wanted.interval_seconds,
-        )  # fmt: skip
+        seen = wait_well(wanted, deployment.release.name)
     except NotHealthy as error:
         said = {unit.name: manager_for(unit).log_lines(LINES_OF_EACH) for unit in units}
         lines = [line for name, own in said.items() if own for line in (f"{name}:", *own)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import PurePath
+from typing import TypeVar
 
 from bb_release.actions.site_commands import last_lines
 from bb_release.errors import NotHealthy
 from bb_release.model.app import Unit
+from bb_release.model.release import Release
 from bb_release.model.step import Deployment
 from bb_release.tools import celery, host
 from bb_release.tools.process import ProcessFailed
@@ -18,16 +20,13 @@ ANSWER_SECONDS = 60.0  # a worker answers once it has imported the site and reac
 POOL_SECONDS = 20.0
 POOLS_IN_THREADS = ("solo", "threads", "gevent", "eventlet")
 ANSWER = "its answer over the broker"
+Answer = TypeVar("Answer")
 
 
 def tasks_before(deployment: Deployment, unit: Unit, manager: UnitManager) -> list[str]:
     """What the unit's worker is doing now; nothing where it cannot be asked, which never stops a switch."""
-    release = deployment.previous or deployment.release
     try:
-        found = celery.running_tasks(
-            release.venv / "bin" / "celery", unit.celery,
-            folder=release.tree / deployment.app.subfolder, env=deployment.site_environment,
-        )  # fmt: skip
+        found = _ask(celery.running_tasks, deployment, unit, deployment.previous or deployment.release)
     except ProcessFailed as error:
         deployment.reporter.line(f"{unit.name} could not be asked what it is doing: {error.reason}")
         return []
@@ -65,15 +64,11 @@ def require_answer(deployment: Deployment, unit: Unit, manager: UnitManager, sti
 
     Raises NotHealthy.
     """
-    release, deadline = deployment.release, time.monotonic() + ANSWER_SECONDS
-    said = "no worker answers"
+    deadline, said = time.monotonic() + ANSWER_SECONDS, "no worker answers"
     while time.monotonic() < deadline:
         still()
         try:
-            found = celery.workers(
-                release.venv / "bin" / "celery", unit.celery,
-                folder=release.tree / deployment.app.subfolder, env=deployment.site_environment,
-            )  # fmt: skip
+            found = _ask(celery.workers, deployment, unit, deployment.release)
         except ProcessFailed as error:
             said = last_lines(error.output) or error.reason
         else:
@@ -86,3 +81,11 @@ def require_answer(deployment: Deployment, unit: Unit, manager: UnitManager, sti
         details="\n".join([said, *manager.log_lines()]),
         remedy=f"see whether it reaches its broker: bb-release exec -- celery -A {unit.celery} inspect ping",
     )
+
+
+def _ask(question: Callable[..., Answer], deployment: Deployment, unit: Unit, release: Release) -> Answer:
+    """Ask by the `celery` of a release, in its folder. Raises ProcessFailed."""
+    return question(
+        release.venv / "bin" / "celery", unit.celery,
+        folder=release.tree / deployment.app.subfolder, env=deployment.site_environment,
+    )  # fmt: skip

@@ -147,6 +147,10 @@ class App:
         """The unit that has the site's environment; "" where the configuration says it."""
         return self.environment.removeprefix("unit:") if isinstance(self.environment, str) else ""
 
+    def project_in(self, folder: Path | str) -> str:
+        """Where manage.py lies, in what has the tree as its `app`: a release, `current`, a slot."""
+        return "/".join(word for word in (f"{folder}/app", self.subfolder.strip("/")) if word)
+
     @property
     def shape(self) -> str:
         """A hash of the keys that shape what is built: a change of these makes a new release, no other does."""
