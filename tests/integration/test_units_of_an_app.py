@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bb_release.actions import unit_files, unit_scope
 from bb_release.actions import units as subject
 from bb_release.errors import AlreadyThere, ConfigurationInvalid, NotTheOwner, UnitsNotRestarted
 from bb_release.model.app import App, Health, Unit
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from example_site import NOBODY, agent, unprivileged
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 WHO = subject.People("deploy", "www-data", "www-data", "/opt/bb-release/bin/bb-release")
@@ -21,6 +31,12 @@ EXAMPLE = App(
     health=Health("http+unix:///run/broken_brackets/web.sock:/health/"),
     units=tuple(Unit(f"broken_brackets{end}.service") for end in ("", "-celery", "-beat")),
     env_file=Path("/srv/broken_brackets/shared/site.env"), application="broken_brackets.wsgi:application",
+)  # fmt: skip
+# the same site as units of the deploy user's own
+HOME = Path("/home/deploy")
+OWN = replace(
+    EXAMPLE, root=HOME / "broken_brackets", units=tuple(replace(unit, user=True) for unit in EXAMPLE.units),
+    env_file=HOME / "broken_brackets/shared/site.env", health=Health("http://127.0.0.1:8000/health/"),
 )  # fmt: skip
 
 
@@ -34,6 +50,10 @@ def test_what_lies_in_systemd_is_what_units_writes_for_the_example_and_the_syste
     by_sudo, by_polkit = (subject.render(EXAMPLE, replace(WHO, program=program, by_sudo=way)) for way in (True, False))
     assert ours == {file.path.name: file.content for file in (*by_sudo, *by_polkit)}
     assert ["bb-release-broken_brackets"] == [file.path.name for file in by_sudo if file not in by_polkit]
+
+    theirs = {path.name: path.read_text() for path in (SYSTEMD / "user").iterdir()}
+    who = replace(WHO, program=program)
+    assert theirs == {file.path.name: file.content for file in subject.render(OWN, who, nginx=False)}
 
 
 def test_another_app_has_its_own_names_and_the_environment_that_manage_py_gets() -> None:
@@ -82,7 +102,7 @@ def test_a_blue_green_site_has_templates_of_its_slots_and_a_unit_that_starts_the
     assert "ln -sfn $$colour.sock /run/shop/active.sock; systemctl start --no-block" in boot
     assert "shop@$$colour.service shop-celery@$$colour.service; exit" in boot
     assert "server unix:/run/shop/active.sock fail_timeout=0;" in files["shop.conf"]
-    lines = subject.enable_commands(EXAMPLE, subject.render(replace(EXAMPLE, units=pair), WHO))
+    lines = unit_files.enable_commands(EXAMPLE, subject.render(replace(EXAMPLE, units=pair), WHO))
     assert "systemd-tmpfiles --create /etc/tmpfiles.d/broken_brackets.conf" in lines
     assert any(line.endswith("broken_brackets-boot.service") for line in lines)
 
@@ -106,7 +126,7 @@ def test_the_agents_own_units_are_one_for_all_apps_and_another_owner_has_a_drop_
 
 
 def test_the_deploy_user_may_change_exactly_the_units_and_each_line_has_its_reason() -> None:
-    units = (*EXAMPLE.units[:1], Unit("nginx.service", runs_release=False), Unit("u.service", user=True),
+    units = (*EXAMPLE.units[:1], Unit("nginx.service", runs_release=False), Unit("u-celery", user=True),
              Unit("web", kind="supervisor", socket="/s"), Unit("shop@.service", handover="blue-green"))  # fmt: skip
     (file,) = [f for f in subject.render(replace(EXAMPLE, units=units), WHO) if f.path.parts[2] == "sudoers.d"]
     assert ("/etc/sudoers.d/bb-release-broken_brackets", 0o440) == (str(file.path), file.mode)
@@ -136,18 +156,18 @@ def test_visudo_takes_what_is_written_and_a_mistake_is_written_nowhere(tmp_path:
     for user in ("deploy", "a.b-c_d"):
         who = replace(WHO, deploy_user=user)
         (file,) = [f for f in subject.render(replace(EXAMPLE, units=units), who) if f.mode == 0o440]
-        subject.systemctl.check_sudoers(file.content)
+        unit_files.systemctl.check_sudoers(file.content)
     broken = subject.File(tmp_path / "bb-release-x", "deploy ALL=(root NOPASSWD: ALL\n", 0o440)
     with pytest.raises(ConfigurationInvalid, match="visudo does not take"):
-        subject.systemctl.check_sudoers(broken.content)
+        unit_files.systemctl.check_sudoers(broken.content)
     if os.geteuid() == 0:
         with pytest.raises(ConfigurationInvalid, match="visudo does not take"):
-            subject.install([subject.File(tmp_path / "a.conf", "x\n"), broken])
+            unit_files.install([subject.File(tmp_path / "a.conf", "x\n"), broken])
         assert [] == os.listdir(tmp_path)
 
 
 def test_units_of_other_managers_are_left_alone() -> None:
-    app = replace(EXAMPLE, units=(Unit("web", kind="supervisor", socket="/s"), Unit("u.service", user=True)))
+    app = replace(EXAMPLE, units=(Unit("web", kind="supervisor", socket="/s"), Unit("u", kind="command")))
     assert {"bb-release@.service", "bb-release@.timer", "bb-release-recover@.service"} == set(
         rendered(app, nginx=False)
     )
@@ -203,29 +223,184 @@ def test_installing_writes_what_is_missing_and_nothing_when_a_file_differs(
     files = [file for file in subject.render(EXAMPLE, WHO, folder=tmp_path) if file.path.is_relative_to(tmp_path)]
     if os.geteuid() != 0:
         with pytest.raises(NotTheOwner):
-            subject.install(files)
+            unit_files.install(files)
         pytest.skip("skipped: writing units is root's")
-    monkeypatch.setattr(subject.systemctl, "SYSTEMCTL", "/bin/true")  # there may be no systemd to tell
+    monkeypatch.setattr(unit_files.systemctl, "SYSTEMCTL", "/bin/true")  # there may be no systemd to tell
     (tmp_path / "broken_brackets.service").write_text("[Service]\nUser=root\n")
 
     with pytest.raises(AlreadyThere) as caught:
-        subject.install(files)
+        unit_files.install(files)
     assert "-User=root" in caught.value.details
     assert "+User=www-data" in caught.value.details
     assert ["broken_brackets.service"] == os.listdir(tmp_path)
 
     (tmp_path / "broken_brackets.service").unlink()
-    assert [file.path for file in files] == subject.install(files)
-    assert [] == subject.install(files)
+    assert [file.path for file in files] == unit_files.install(files)
+    assert [] == unit_files.install(files)
     assert {0o644} == {path.stat().st_mode & 0o7777 for path in tmp_path.iterdir()}
-    monkeypatch.setattr(subject.systemctl, "SYSTEMCTL", "/bin/false")
+    monkeypatch.setattr(unit_files.systemctl, "SYSTEMCTL", "/bin/false")
     files[0].path.unlink()
     with pytest.raises(UnitsNotRestarted, match="the files are written"):
-        subject.install(files)
+        unit_files.install(files)
+
+
+# units of the deploy user's own
+
+
+PAIR = (
+    Unit("broken_brackets@.service", user=True, handover="blue-green", socket="/run/user/1000/bb/active.sock"),
+    Unit("broken_brackets-celery@.service", user=True, handover="blue-green"),
+)
+BLUE_GREEN = replace(OWN, units=PAIR, health=Health("http+unix:///run/user/1000/bb/active.sock:/health/"))
+
+
+def test_units_of_a_user_have_no_line_that_only_the_systems_can_do_and_lie_where_that_user_has_them() -> None:
+    for app in (OWN, BLUE_GREEN):
+        files = subject.render(app, WHO, nginx=False)
+        assert {(unit_scope.own_folder("deploy"), "deploy", 0o644)} == {(f.path.parent, f.owner, f.mode) for f in files}
+        text = "".join(file.content for file in files)
+        for name in ("User", "Group", "SocketUser", "SocketGroup", "SocketMode", "ReadOnlyPaths"):
+            assert f"\n{name}=" not in text
+        for name in ("network", "multi-user.target", "$", "@user", "@system", "sudo", "systemd as root"):
+            assert name not in text.replace("$$colour", "").replace("neither sudo nor polkit", "")
+    names = {"broken_brackets@.service", "broken_brackets-celery@.service", "broken_brackets-boot.service"}
+    assert names | {name for _, name in subject.AGENT_UNITS} == {file.path.name for file in files}
+    commands = "\n".join(unit_files.enable_commands(OWN, files))
+    assert "systemctl --user enable --now broken_brackets-boot.service" in commands  # it makes the folder for the first
+    assert "tmpfiles" not in commands
+
+
+def test_sockets_of_a_user_lie_below_its_own_runtime_folder_or_on_loopback() -> None:
+    def listens(app: App) -> str:
+        return rendered(app)["broken_brackets.socket"].partition("\nListenStream=")[2].partition("\n")[0]
+
+    for url, place in (
+        ("", "%t/broken_brackets/web.sock"), ("http://127.0.0.1/health/", "%t/broken_brackets/web.sock"),
+        ("https://example.org:8443/", "%t/broken_brackets/web.sock"), ("http://127.0.0.1:8000/", "127.0.0.1:8000"),
+        ("http://localhost:8000/", "127.0.0.1:8000"), ("http://127.0.0.1:80/", "%t/broken_brackets/web.sock"),
+        ("http+unix:///run/user/1000/bb/web.sock:/health/", "%t/bb/web.sock"),
+        ("http+unix:///home/deploy/bb/web.sock:/health/", "/home/deploy/bb/web.sock"),
+    ):  # fmt: skip
+        assert place == listens(replace(OWN, health=Health(url) if url else None)), url
+    site = rendered(OWN)["broken_brackets.conf"]
+    assert "server 127.0.0.1:8000 fail_timeout=0;" in site
+    site = rendered(replace(OWN, health=None))["broken_brackets.conf"]
+    runtime = unit_scope.runtime_folder("deploy")
+    assert f"server unix:{runtime}/broken_brackets/web.sock fail_timeout=0;" in site
+    pair = rendered(BLUE_GREEN)
+    assert " --bind unix:%t/bb/%i.sock " in pair["broken_brackets@.service"]
+    assert "ExecStartPre=/bin/mkdir -p %t/bb\n" in pair["broken_brackets-boot.service"]
+    assert "; ln -sfn $$colour.sock %t/bb/active.sock; systemctl --user start" in pair[
+        "broken_brackets-boot.service"
+    ].replace("then ln", "; ln")
+    for app in (replace(OWN, health=EXAMPLE.health), replace(BLUE_GREEN, units=(replace(PAIR[0], socket="/run/a/b"),))):
+        with pytest.raises(ConfigurationInvalid, match="which is root's"):
+            rendered(app)
+
+
+def test_where_only_some_units_are_the_users_own_each_is_written_for_its_systemd_and_the_agents_for_the_systems() -> (
+    None
+):
+    web, celery, beat = EXAMPLE.units
+    files = subject.render(replace(EXAMPLE, units=(web, replace(celery, user=True), beat)), WHO, nginx=False)
+    assert ["broken_brackets-celery.service"] == [file.path.name for file in files if file.owner == "deploy"]
+    assert "WantedBy=default.target" in next(file.content for file in files if file.owner == "deploy")
+    system = {file.path.name for file in files if file.owner == "root"}
+    assert {"broken_brackets.socket", "bb-release@.timer", "bb-release-broken_brackets"} <= system
+    assert "User=www-data" in next(file.content for file in files if file.path.name == "broken_brackets-beat.service")
+
+
+@pytest.mark.parametrize("app", [OWN, BLUE_GREEN], ids=["socket", "blue-green"])
+def test_systemd_takes_the_units_of_a_user(app: App, tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze", path="/usr/bin:/bin")
+    if not analyze:
+        assert not os.environ.get("REQUIRE_SYSTEMD"), "systemd-analyze is not installed"
+        pytest.skip("skipped: systemd-analyze is not installed")
+    app = replace(app, root=tmp_path, env_file=tmp_path / "site.env")
+    program = shutil.which("true")
+    for folder in ("current", "slots/blue"):
+        (tmp_path / folder / "venv/bin").mkdir(parents=True)
+        for name in ("gunicorn", "celery"):
+            (tmp_path / folder / "venv/bin" / name).symlink_to(program or "")
+    place = tmp_path / "config/systemd/user"
+    place.mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    for file in subject.render(app, replace(WHO, program=program or ""), nginx=False):
+        (place / file.path.name).write_text(file.content)
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config"),
+           "XDG_RUNTIME_DIR": str(tmp_path / "run")}  # fmt: skip
+
+    def said(path: Path) -> tuple[int, str]:
+        argv = [analyze, "--user", "--man=no", "verify", str(path).replace("@.", "@blue.")]
+        done = subprocess.run(argv, capture_output=True, text=True, env=env)
+        return done.returncode, done.stderr + done.stdout
+
+    for path in sorted(place.iterdir()):
+        assert (0, "") == said(path)
+    path = next(place.glob("broken_brackets*.service"))
+    path.write_text(path.read_text().replace("[Service]", "[Service]\nNoSuchThing=1"))
+    assert "'NoSuchThing'" in said(path)[1]
+
+
+def test_the_user_installs_its_own_units_and_root_does_not() -> None:
+    with running_folder() as (folder, program):
+        config = folder / "shop.toml"
+        config.write_text(
+            f'repository = "https://git.example.org/a/b.git"\nroot = "{folder}/shop"\napplication = "shop.wsgi:app"\n'
+            '[health]\nurl = "http://127.0.0.1:8000/health/"\n'
+            '[[units]]\nname = "shop.service"\nuser = true\n'
+        )
+        (folder / "shop").mkdir()
+        place = folder / "config/systemd/user"
+        if os.geteuid() == 0:
+            subprocess.run(["chown", str(NOBODY), folder, folder / "shop"], check=True)
+            refused = install(program, config, {})
+            assert 2 == refused.returncode, refused.stdout
+            assert "error: not-the-owner" in refused.stderr
+            assert f"sudo -u {pwd.getpwuid(NOBODY).pw_name} bb-release" in refused.stderr
+            assert not place.exists()
+
+        done = install(program, config, unprivileged())
+
+        assert 0 == done.returncode, done.stderr
+        ours = {"shop.service", "shop.socket", *(name for _, name in subject.AGENT_UNITS)}
+        assert ours == set(os.listdir(place))
+        assert {0o644} == {path.stat().st_mode & 0o777 for path in place.iterdir()}
+        assert 0o700 == place.parent.stat().st_mode & 0o777
+        for line in (
+            "sudo loginctl enable-linger", "systemctl --user enable --now shop.socket",
+            "systemctl --user enable shop.service", "systemctl --user enable bb-release-recover@shop.service",
+            "systemctl --user enable --now bb-release@shop.timer",
+        ):  # fmt: skip
+            assert line in done.stdout
+        # a second time there is nothing to write, and what differs is not overwritten
+        assert "wrote:" not in install(program, config, unprivileged()).stdout
+        (place / "shop.socket").write_text("[Socket]\nListenStream=1\n")
+        (place / "shop.service").unlink()
+        refused = install(program, config, unprivileged())
+        assert "error: already-there" in refused.stderr
+        assert not (place / "shop.service").exists()
+
+
+@contextmanager
+def running_folder() -> Iterator[tuple[Path, Path]]:
+    """A folder that the unprivileged user may reach, and the agent that it may run."""
+    folder = Path(tempfile.mkdtemp(prefix="bb-"))
+    folder.chmod(0o755)
+    try:
+        yield folder, agent()
+    finally:
+        shutil.rmtree(folder)
+
+
+def install(program: Path, config: Path, who: dict[str, object]) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": "/usr/bin:/bin", "XDG_CONFIG_HOME": str(config.parent / "config")}
+    argv = [program, "--config", config, "units", "--install"]
+    return subprocess.run(argv, cwd="/", env=env, capture_output=True, text=True, **who)  # type: ignore[call-overload, no-any-return]
 
 
 def test_the_commands_to_type_name_every_unit() -> None:
-    lines = "\n".join(subject.enable_commands(EXAMPLE, subject.render(EXAMPLE, WHO)))
+    lines = "\n".join(unit_files.enable_commands(EXAMPLE, subject.render(EXAMPLE, WHO)))
     assert "systemctl enable --now broken_brackets.socket" in lines
     assert (
         "systemctl enable broken_brackets.service broken_brackets-celery.service broken_brackets-beat.service" in lines

@@ -608,24 +608,19 @@ def test_blue_green_a_worker_finishes_its_task_beside_its_successor() -> None:
 
 
 def test_blue_green_with_units_of_the_user_s_own() -> None:
-    root, folder = Path("/srv/own"), Path("/home/deploy/.config/systemd/user")
-    active = root / "shared/active.sock"
+    root, runtime = Path("/srv/own"), Path(f"/run/user/{pwd.getpwnam('deploy').pw_uid}")
+    active = runtime / "own/active.sock"
     configure("own", f"http+unix://{active}:/health/",
               table("own@.service", f'user = true\nhandover = "blue-green"\nsocket = "{active}"'))  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "own@.service").write_text(
-        f"[Service]\nType=notify\nKillMode=mixed\nWorkingDirectory={root}/slots/%i/app\n"
-        f"EnvironmentFile={root}/slots/%i/release.env\nEnvironmentFile={root}/shared/site.env\n"
-        f"ExecStart={root}/slots/%i/venv/bin/gunicorn --no-control-socket --workers 2 "
-        f"--bind unix:{root}/shared/%i.sock broken_brackets.wsgi:application\n"
-    )
-    sh("chown", "-R", "deploy:", "/home/deploy/.config")
     sh("loginctl", "enable-linger", "deploy")
-    runtime = Path(f"/run/user/{pwd.getpwnam('deploy').pw_uid}")
     deadline = time.monotonic() + 20
     while not (runtime / "systemd/private").exists():
         assert time.monotonic() < deadline, "the user's own systemd did not start"
         time.sleep(0.05)
+    said = bb("own", "units", "--install").stdout
+    for line in re.findall(r"^  (XDG_RUNTIME_DIR=\S+ systemctl --user enable .*)$", said, re.MULTILINE):
+        if "timer" not in line:
+            sh("env", *line.partition("#")[0].split(), user="deploy")
     bb("own", "deploy")
     live = current(root)
     assert {"own@blue.service": "its processes"} == proofs("own")
@@ -635,6 +630,18 @@ def test_blue_green_with_units_of_the_user_s_own() -> None:
     assert {("200", live)} == set(counts)
     assert {"own@green.service": "its processes"} == proofs("own")
     assert ["green"] == os.listdir(root / "slots")
+
+    # as at boot: nothing runs, and the folder of the sockets is gone
+    own = ("env", f"XDG_RUNTIME_DIR={runtime}", "systemctl", "--user")
+    sh(*own, "stop", "own@green.service", user="deploy")
+    shutil.rmtree(active.parent)
+    sh(*own, "start", "own-boot.service", user="deploy")
+    deadline = time.monotonic() + 30
+    while bb("own", "status", check=False).returncode and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert ("green.sock", live) == (os.readlink(active), health(str(active))["release"])
+    facts = json.loads(bb("own", "check", "--json", check=False).stdout)["facts"]
+    assert [] == [fact for fact in facts if fact["text"].startswith(("own@", "bb-rel")) and fact["level"] != "ok"]
 
 
 def test_a_running_site_changes_to_blue_green_beside_the_unit_that_it_had() -> None:

@@ -207,7 +207,7 @@ def as_shown(text: str, colour: str = "") -> dict[str, str]:
     """A unit file as `systemctl show` tells it, as far as it is looked at."""
     facts = dict(DEFAULTS)
     for name, value in re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE):
-        told = value.replace("%%", "\0").replace("%i", colour).replace("\0", "%")
+        told = value.replace("%%", "\0").replace("%i", colour).replace("%S", "/var/lib").replace("\0", "%")
         if name == "ExecStart":
             told = line(told)
         elif name == "TimeoutStopSec":
@@ -220,11 +220,15 @@ def as_shown(text: str, colour: str = "") -> dict[str, str]:
 
 @pytest.mark.parametrize("application", ["shop.wsgi:application", "shop.asgi:application"])
 @pytest.mark.parametrize("subfolder", ["", "site"])
-def test_the_units_that_we_write_have_no_finding(application: str, subfolder: str) -> None:
+@pytest.mark.parametrize("user", [False, True])
+def test_the_units_that_we_write_have_no_finding(application: str, subfolder: str, user: bool) -> None:
     pair = (replace(GREEN, name="shop@.service"), Unit("shop-celery@.service", handover="blue-green"), BEAT)
     seen = 0
-    for ours in ((WEB, WORKER, BEAT), pair):
-        app = replace(APP, units=ours, application=application, subfolder=subfolder)
+    for trio in ((WEB, WORKER, BEAT), pair):
+        ours = tuple(replace(u, user=user, socket=u.socket and f"/run/user/1{u.socket}") for u in trio)
+        app = replace(
+            APP, units=ours, health=None if user else APP.health, application=application, subfolder=subfolder
+        )
         who = units.People("deploy", "www-data", "www-data", "/opt/bb-release/bin/bb-release")
         files = {file.path.name: file.content for file in units.render(app, who, nginx=False)}
         for unit in ours:

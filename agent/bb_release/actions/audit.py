@@ -207,10 +207,10 @@ def beat(it: Written) -> Findings:
         return  # one that keeps it elsewhere, such as in the database
     path = it.option("-s", "--schedule", "--schedule-filename")
     if not path.startswith("/") or _is_below(path, str(it.app.layout.current)) or str(it.app.layout.releases) in path:
-        name = it.unit.name.partition(".")[0].partition("@")[0]
+        name, state = it.unit.name.partition(".")[0].partition("@")[0], "%S" if it.unit.user else "/var/lib"
         yield it.wrong(" keeps beat's schedule in the release: each deploy begins with an empty one (unless the"
                        " settings name another scheduler or file)",
-                       f"StateDirectory={name} and --schedule /var/lib/{name}/schedule")  # fmt: skip
+                       f"StateDirectory={name} and --schedule {state}/{name}/schedule")  # fmt: skip
 
 
 def hidden(it: Written) -> Findings:

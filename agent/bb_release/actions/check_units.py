@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from bb_release.actions import audit, instances, seen, unit_rights
+from bb_release.actions import audit, instances, seen, unit_rights, unit_scope
 from bb_release.actions.instances import manager_for
 from bb_release.actions.units import role
 from bb_release.errors import ReleaseError
@@ -25,6 +25,8 @@ NO_NEW_RIGHTS = (
     "ProtectClock", "ProtectHostname", "MemoryDenyWriteExecute", "RestrictRealtime", "RestrictSUIDSGID", "DynamicUser",
     "LockPersonality",
 )  # fmt: skip
+# as the owner of units of `systemctl --user`, else as root
+INSTALL = {False: "sudo bb-release units --install", True: "bb-release units --install"}
 SUDOERS = f"sudo visudo -f {as_written.SUDOERS}   # add: "
 
 
@@ -35,8 +37,10 @@ def units(app: App) -> Iterator[Fact]:
         try:
             yield from _state(app, unit)
         except ReleaseError as error:
-            ours = unit.kind == "systemd" and BOOTED.is_dir() and not unit.user
-            yield problem(f"{unit.name}: {error.message}", "sudo bb-release units --install" if ours else error.remedy)
+            # a user's systemd that does not run has to be started first
+            asked = not unit.user or systemctl.lingers(filesystem.name_of(app.root.stat().st_uid))
+            ours = unit.kind == "systemd" and BOOTED.is_dir() and asked
+            yield problem(f"{unit.name}: {error.message}", INSTALL[unit.user] if ours else error.remedy)
 
 
 def _state(app: App, unit: Unit) -> Iterator[Fact]:
@@ -160,18 +164,20 @@ def boot(app: App) -> Iterator[Fact]:
                    "have `bb-release recover` run at boot, after the site's units")  # fmt: skip
         return
     recover, timer = f"bb-release-recover@{app.name}.service", f"bb-release@{app.name}.timer"
-    facts = systemctl.properties(recover, ["LoadState", "UnitFileState"])
+    own = unit_scope.are_own(app)
+    scope = "systemctl --user" if own else "sudo systemctl"
+    facts = systemctl.properties(recover, ["LoadState", "UnitFileState"], user=own)
     if facts.get("LoadState") != "loaded":
         yield warn(f"{recover} is not installed: after a power cut nobody finishes a switch",
-                   "sudo bb-release units --install")  # fmt: skip
+                   INSTALL[own])  # fmt: skip
     elif facts.get("UnitFileState") != "enabled":
-        yield warn(f"{recover} does not run at boot", f"sudo systemctl enable {recover}")
+        yield warn(f"{recover} does not run at boot", f"{scope} enable {recover}")
     else:
         yield Fact(f"{recover} runs at boot")
     yield from _hardened(app)
-    facts = systemctl.properties(timer, ["LoadState", "UnitFileState", "ActiveState"])
+    facts = systemctl.properties(timer, ["LoadState", "UnitFileState", "ActiveState"], user=own)
     if facts.get("UnitFileState") == "enabled" and facts.get("ActiveState") != "active":
-        yield warn(f"{timer} is enabled, but does not run", f"sudo systemctl start {timer}")
+        yield warn(f"{timer} is enabled, but does not run", f"{scope} start {timer}")
     elif facts.get("ActiveState") == "active":
         yield Fact(f"{timer} runs: a push is a deploy")
 

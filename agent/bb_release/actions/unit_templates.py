@@ -13,20 +13,25 @@ from bb_release.model.app import App
 TEMPLATES = Path(__file__).parents[1] / "templates"
 # without quotes, spaces, `%` and `$`, a word means the same to systemd, nginx and ssh alike
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+,~-]+")
+_OF_ONE_SCOPE = re.compile(r"^@(system|user) (.*\n)", re.MULTILINE)
 _ALONE = re.compile(r"^( *)\$(environment|explained_environment|shared_folders)\n", re.MULTILINE)
 
 
-def fill(template: str, app: App, values: Mapping[str, str]) -> str:
-    """One template with its values. Raises ConfigurationInvalid for one that would need quotes."""
+def fill(template: str, app: App, values: Mapping[str, str], scope: str = "system") -> str:
+    """One template with its values, and of its lines for one scope those of this one.
+
+    Raises ConfigurationInvalid for a value that would need quotes.
+    """
     given = {
         **values, "name": app.name, "root": str(app.root),
         "project": app.project_in(app.layout.current),
     }  # fmt: skip
     for key, value in given.items():
-        if key not in ("workers", "slot_project", "link", "instances"):
-            plain(key, value)
+        if key not in ("workers", "slot_project", "link", "instances", "systemctl", "runtime", "state"):
+            plain(key, value.removeprefix("%t") if key in ("socket", "folder") else value)
     environment = list(_environment(app))
-    explained = ["# the site's own settings and secrets, read by systemd as root: mode 0600 is enough"]
+    reader = "the user's own systemd" if scope == "user" else "systemd as root"
+    explained = [f"# the site's own settings and secrets, read by {reader}: mode 0600 is enough"]
     blocks = {
         "environment": environment,
         "explained_environment": [*explained, *environment] if app.env_file else environment,
@@ -40,6 +45,7 @@ def fill(template: str, app: App, values: Mapping[str, str]) -> str:
         return "".join(f"{found[1]}{line}\n" for line in blocks[found[2]])
 
     text = (TEMPLATES / template).read_text("utf-8")
+    text = _OF_ONE_SCOPE.sub(lambda found: found[2] if found[1] == scope else "", text)
     # the blocks last: what they hold is not looked at for further names
     head = Template(_ALONE.sub(lambda found: f"{found[1]}$${found[2]}\n", text)).substitute(given)
     return _ALONE.sub(block, head)

@@ -5,7 +5,6 @@ The templates are the only source: what `systemd/` holds is what they give for t
 
 from __future__ import annotations
 
-import difflib
 import os
 import pwd
 import re
@@ -15,14 +14,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bb_release.actions import unit_rights, unit_templates
+from bb_release.actions import unit_rights, unit_scope, unit_templates
 from bb_release.actions.instances import BLUE_GREEN
-from bb_release.errors import AlreadyThere, ConfigurationInvalid, NotTheOwner, ReleaseError
-from bb_release.model import activation, durable
+from bb_release.actions.unit_scope import SYSTEMD, Scope
+from bb_release.errors import ConfigurationInvalid, ReleaseError
+from bb_release.model import activation
 from bb_release.model.app import App, Unit
-from bb_release.tools import process, systemctl
+from bb_release.tools import process
 
-SYSTEMD = Path("/etc/systemd/system")
 TMPFILES = Path("/etc/tmpfiles.d")
 NGINX = (Path("/etc/nginx/sites-available"), Path("/etc/nginx/conf.d"))
 LINK = "/usr/local/bin/bb-release"
@@ -48,11 +47,12 @@ class People:
 
 @dataclass(frozen=True)
 class File:
-    """One file to be: where, and what it holds."""
+    """One file to be: where, what it holds, and who writes it."""
 
     path: Path
     content: str
     mode: int = 0o644
+    owner: str = "root"
 
 
 def people(app: App, site_user: str, folder: Path = SYSTEMD) -> People:
@@ -94,50 +94,61 @@ def role(unit: Unit) -> str:
     return "celery" if "celery" in unit.name or "worker" in unit.name else "web"
 
 
-def socket_of(app: App) -> str:
-    """Where the site listens: the unix socket of the health address, or one named for the web unit."""
-    link = next((unit.socket for unit in app.units if unit.handover == BLUE_GREEN and unit.socket), "")
-    if link:
-        return link
-    if app.health and app.health.url.startswith("http+unix://"):
-        return app.health.url.removeprefix("http+unix://").partition(":")[0]
-    return f"/run/{_web_unit(app)}/web.sock"
-
-
 def render(app: App, who: People, *, systemd: bool = True, nginx: bool = True, folder: Path = SYSTEMD) -> list[File]:
-    """The files of this app. Units of Supervisor, of `systemctl --user` and of commands are not ours to write.
+    """The files of this app. Units of Supervisor and of commands are not ours to write.
 
+    Those of `systemctl --user` go into the folder of the owner of the app root; where all are, the agent's too.
     Raises ConfigurationInvalid: nothing names the application, or a value cannot be written into a unit.
     """
-    files = []
+    files: list[File] = []
+    own = unit_scope.own(unit_scope.own_folder(who.deploy_user), who.deploy_user)
     if systemd:
-        ours = [unit for unit in app.units if unit.kind == "systemd" and unit.runs_release and not unit.user]
-        application = _application(app) if ours else ""
-        for unit in ours:
-            values = {"unit": _stem(unit), "application": application, "celery": application.partition(".")[0]}
-            values |= {"workers": _workers(application), "socket": socket_of(app)}
-            if unit.handover == BLUE_GREEN:
-                values |= _of_slots(app)
-                files.append(
-                    File(folder / f"{_stem(unit)}@.service", _fill(f"{role(unit)}@.service", app, who, values))
-                )
-                continue
-            files.append(File(folder / f"{_stem(unit)}.service", _fill(f"{role(unit)}.service", app, who, values)))
-            if role(unit) == "web":
-                files.append(File(folder / f"{_stem(unit)}.socket", _fill("web.socket", app, who, values)))
-        if any(unit.handover == BLUE_GREEN for unit in ours):
-            values = _of_slots(app)
-            files.append(File(folder / values["boot"], _fill("boot.service", app, who, values)))
-            files.append(File(TMPFILES / values["boot_folder"], _fill("boot.conf", app, who, values)))
-        files += [File(folder / name, _fill(template, app, who, {})) for template, name in AGENT_UNITS]
-        if who.deploy_user != AGENT_USER:
+        agents = own if unit_scope.are_own(app) else unit_scope.system(folder)
+        for scope in (unit_scope.system(folder), own):
+            files += _units_of(app, who, scope)
+            if scope == agents:
+                files += [_file(name, template, app, who, scope, {}) for template, name in AGENT_UNITS]
+        if agents != own and who.deploy_user != AGENT_USER:
             files += _owners(app, who, folder)
-        files += _rights(app, who, [file.path.name for file in files if file.path.suffix == ".socket"])
+        sockets = [file.path.name for file in files if file.path.suffix == ".socket" and file.path.parent == folder]
+        files += _rights(app, who, sockets)
     if nginx:
         site = next((place for place in NGINX if place.is_dir()), NGINX[0])
-        values = {"unit": _web_unit(app), "socket": socket_of(app), "server_name": _server_name(app)}
+        of_user = unit_scope.are_own(app)
+        address = unit_scope.address_of(app, _web_unit(app), user=of_user)
+        address = address.replace("%t", str(unit_scope.runtime_folder(who.deploy_user)))
+        upstream = f"unix:{address}" if address.startswith("/") else address
+        values = {"unit": _web_unit(app), "upstream": upstream, "server_name": _server_name(app)}
         files.append(File(site / f"{app.name}.conf", _fill("site.nginx", app, who, values)))
     return files
+
+
+def _units_of(app: App, who: People, scope: Scope) -> Iterator[File]:
+    """The site's own units of one systemd, and what starts a blue-green one at boot."""
+    ours = unit_scope.in_scope(app, scope)
+    application = _application(app) if ours else ""
+    address = unit_scope.address_of(app, _web_unit(app), user=scope.name == "user")
+    for unit in ours:
+        values = {"unit": _stem(unit), "application": application, "celery": application.partition(".")[0]}
+        values["workers"] = _workers(application)
+        if unit.handover == BLUE_GREEN:
+            values |= _of_slots(app, ours, scope)
+            yield _file(f"{_stem(unit)}@.service", f"{role(unit)}@.service", app, who, scope, values)
+            continue
+        yield _file(f"{_stem(unit)}.service", f"{role(unit)}.service", app, who, scope, values)
+        if role(unit) == "web":
+            values["socket"] = unit_scope.written(address, scope)
+            yield _file(f"{_stem(unit)}.socket", "web.socket", app, who, scope, values)
+    if any(unit.handover == BLUE_GREEN for unit in ours):
+        values = _of_slots(app, ours, scope)
+        yield _file(values["boot"], "boot.service", app, who, scope, values)
+        if scope.name == "system":
+            yield File(TMPFILES / values["boot_folder"], _fill("boot.conf", app, who, values))
+
+
+def _file(name: str, template: str, app: App, who: People, scope: Scope, values: Mapping[str, str]) -> File:
+    named = {"systemctl": scope.systemctl, "runtime": scope.runtime, "state": scope.state}
+    return File(scope.folder / name, _fill(template, app, who, {**named, **values}, scope.name), owner=scope.owner)
 
 
 def _owners(app: App, who: People, folder: Path) -> Iterator[File]:
@@ -160,79 +171,18 @@ def _rights(app: App, who: People, sockets: list[str]) -> Iterator[File]:
             yield File(*unit_rights.polkit(app, unit_templates.plain("deploy_user", who.deploy_user), allowed))
 
 
-def install(files: list[File]) -> list[Path]:
-    """Write those that are not there, all or none, and have systemd read them. Returns what was written.
-
-    Raises NotTheOwner for anyone but root, AlreadyThere with the difference when a file holds something else,
-    ConfigurationInvalid when visudo does not take a file for sudo,
-    UnitsNotRestarted when systemd does not answer (the files are there then).
-    """
-    if os.geteuid() != 0:
-        raise NotTheOwner("unit files are root's", remedy="sudo bb-release units --install")
-    differences = [line for file in files for line in _difference(file)]
-    if differences:
-        raise AlreadyThere(
-            "a file that is there already holds something else; nothing was written",
-            details="\n".join(differences),
-            remedy="keep it as it is (a drop-in below NAME.d changes a unit), or move it away and run this again",
-        )
-    for file in files:
-        if file.mode == 0o440 and file.path.parent.is_dir() and not file.path.exists():
-            systemctl.check_sudoers(file.content)
-    written = []
-    for file in files:
-        if file.path.name == OWNER and file.path.parent.parent.is_dir():
-            file.path.parent.mkdir(mode=0o755, exist_ok=True)
-        if not file.path.exists() and file.path.parent.is_dir():
-            durable.put(file.path, file.content.encode(), mode=file.mode)
-            written.append(file.path)
-    if any(path.suffix in (".service", ".socket", ".timer") or path.name == OWNER for path in written):
-        systemctl.daemon_reload()
-    return written
-
-
-def enable_commands(app: App, files: list[File]) -> list[str]:
-    """What a person types once the files are there: nothing is started or enabled by itself."""
-    names = [file.path.name for file in files]
-    sockets = [name for name in names if name.endswith(".socket")]
-    services = [name for name in names if name.endswith(".service") and "@" not in name]
-    commands = [f"systemctl enable --now {name}" for name in sockets]
-    # not started: there is nothing to start before the first deploy, which does it
-    commands += [f"systemctl enable {' '.join(services)}"] if services else []
-    if "bb-release@.service" in names:
-        commands.append(f"systemctl enable bb-release-recover@{app.name}.service")
-        commands.append(f"systemctl enable --now bb-release@{app.name}.timer   # only if a push is to be a deploy")
-    commands += [f"systemd-tmpfiles --create {file.path}" for file in files if file.path.parent == TMPFILES]
-    for file in files:
-        if file.path.parent == NGINX[0]:
-            commands.append(f"ln -s {file.path} /etc/nginx/sites-enabled/")
-        if file.path.parent in NGINX:
-            commands.append("nginx -t && systemctl reload nginx")
-    return commands
-
-
-def _difference(file: File) -> Iterator[str]:
-    try:
-        there = file.path.read_text("utf-8", "replace")
-    except FileNotFoundError:
-        return
-    yield from difflib.unified_diff(
-        there.splitlines(), file.content.splitlines(), str(file.path), "what it should be", lineterm=""
-    )
-
-
 def _stem(unit: Unit) -> str:
     return unit.name.removesuffix(".service").removesuffix("@")
 
 
-def _of_slots(app: App) -> dict[str, str]:
+def _of_slots(app: App, ours: list[Unit], scope: Scope) -> dict[str, str]:
     """What the units of a blue-green handover name besides: slots, sockets, and what starts them at boot."""
-    pair = [unit for unit in app.units if unit.handover == BLUE_GREEN]
-    link = next((Path(unit.socket) for unit in pair if unit.socket), None)
+    pair = [unit for unit in ours if unit.handover == BLUE_GREEN]
+    link = next((Path(unit_scope.written(unit.socket, scope)) for unit in pair if unit.socket), None)
     return {
         "slot_project": app.project_in(app.layout.slots / "%i"),
         "boot": f"{app.name}-boot.service", "boot_folder": f"{app.name}.conf",
-        "folder": str(link.parent if link else Path("/run") / app.name),
+        "folder": str(link.parent if link else Path(scope.runtime) / app.name),
         "link": f"ln -sfn $$colour.sock {link};" if link else "",
         "instances": " ".join(f"{_stem(unit)}@$$colour.service" for unit in pair),
     }  # fmt: skip
@@ -271,6 +221,7 @@ def _server_name(app: App) -> str:
     return host or app.inline_environment.get("DJANGO_ALLOWED_HOSTS", "").partition(",")[0] or "_"
 
 
-def _fill(template: str, app: App, who: People, values: Mapping[str, str]) -> str:
+def _fill(template: str, app: App, who: People, values: Mapping[str, str], scope: str = "system") -> str:
     names = {"deploy_user": who.deploy_user, "site_user": who.site_user, "web_server": who.web_server}
-    return unit_templates.fill(template, app, {**names, "program": who.program, "agent_user": AGENT_USER, **values})
+    names |= {"program": who.program, "agent_user": AGENT_USER}
+    return unit_templates.fill(template, app, {**names, **values}, scope)

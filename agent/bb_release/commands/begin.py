@@ -16,10 +16,12 @@ from bb_release.errors import UsageInvalid
     click.option("--systemd", is_flag=True, help="Only the systemd units."),
     click.option("--nginx", is_flag=True, help="Only the nginx site."),
     click.option("--user", "site_user", default="", metavar="USER", help="Who runs the site; else as the web server."),
-    click.option("--install", is_flag=True, help="As root: write those that are not there; nothing is overwritten."),
+    click.option("--install", is_flag=True,
+                 help="As root, for a user's own units as that user: write those that are not there."),
 )  # fmt: skip
 def units(context: Context, systemd: bool, nginx: bool, site_user: str, install: bool) -> None:
     """The systemd units and the nginx site of this app, printed or installed."""
+    from bb_release.actions import unit_files
     from bb_release.actions import units as action
 
     app = context.app()
@@ -29,12 +31,14 @@ def units(context: Context, systemd: bool, nginx: bool, site_user: str, install:
         for file in files:
             console.print_line(f"# ---- {file.path}\n\n{file.content}")
         return
-    written = action.install(files)
+    written = unit_files.install(files)
     for file in files:
         state = "as it was" if file.path.exists() else "no such folder"
+        if not file.path.exists() and not unit_files.is_mine(file):
+            state = f"left to {file.owner}, who runs bb-release units --install{' --nginx' * (file.owner == 'root')}"
         console.print_line(f"{'wrote' if file.path in written else state}: {file.path}")
     console.print_line("now:")
-    for line in action.enable_commands(app, [file for file in files if file.path.exists()]):
+    for line in unit_files.enable_commands(app, [file for file in files if file.path.exists()]):
         console.print_line(f"  {line}")
 
 

@@ -20,15 +20,16 @@ _ESCAPE = re.compile(rb"\\([0-3][0-7]{2}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _LETTERS = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
 
-def daemon_reload() -> None:
-    """Have systemd read its unit files again. Raises UnitsNotRestarted."""
+def daemon_reload(*, user: bool = False) -> None:
+    """Have systemd, or the user's own, read its unit files again. Raises UnitsNotRestarted."""
+    scope = ["--user"] if user else []
     try:
-        process.run([SYSTEMCTL, "daemon-reload"], timeout_seconds=120.0)
+        process.run([SYSTEMCTL, *scope, "daemon-reload"], timeout_seconds=120.0)
     except process.ProcessFailed as error:
         raise UnitsNotRestarted(
             f"the files are written, but systemd did not read them: {error}",
             details=error.output,
-            remedy="systemctl daemon-reload, once systemd runs",
+            remedy=f"systemctl {'--user ' if user else ''}daemon-reload, once systemd runs",
         ) from error
 
 
