@@ -65,6 +65,7 @@ class Site:
         self.bind = f"127.0.0.1:{self.port}"
         self.health = f"http://{self.bind}/health/"
         self.units = ["web", "worker"] if worker else ["web"]
+        self.handover = ""
         self.settings: dict[str, str] = {}
         self.bare = False  # no units, no health: nothing but the build and the link
         self.program = agent()
@@ -138,29 +139,33 @@ class Site:
         text += self.settings.get("[health]", "")
         for unit in () if self.bare else self.units:
             text += f'\n[[units]]\nname = "{unit}"\nkind = "supervisor"\nsocket = "{self.socket}"\nsettle_seconds = 1\n'
+            text += f'handover = "{self.handover}"\n' if self.handover else ""
         text += self.settings.get("[run]", "")
         self.config.write_text(text)
 
-    def start_supervisor(self) -> None:
-        """The unit manager; its programs start with the first deploy."""
+    def program_of(self, unit: str) -> str:
+        """The section of one program in Supervisor's configuration."""
         current = self.root / "current"
         before = f"set -a; . {current}/release.env; . {self.root}/shared/site.env; exec {current}/venv/bin/"
         commands = {
             "web": f"gunicorn --no-control-socket --workers 2 --bind {self.bind} broken_brackets.wsgi",
             "worker": "celery -A broken_brackets worker --pool solo --loglevel WARNING",
         }
+        return (
+            f"[program:{unit}]\ncommand=/bin/sh -c '{before}{commands[unit]}'\ndirectory={current}/app\n"
+            f"autostart=false\nstartsecs=1\nstartretries=1\nstopwaitsecs=10\nredirect_stderr=true\n"
+            f"stdout_logfile={self.folder}/{unit}.log\n"
+        )
+
+    def start_supervisor(self) -> None:
+        """The unit manager; its programs start with the first deploy."""
         text = (
             f"[unix_http_server]\nfile={self.socket}\n"
             f"[supervisord]\nnodaemon=true\nlogfile={self.folder}/supervisord.log\npidfile={self.folder}/s.pid\n"
             "[rpcinterface:supervisor]\n"
             "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
         )
-        for unit in self.units:
-            text += (
-                f"[program:{unit}]\ncommand=/bin/sh -c '{before}{commands[unit]}'\ndirectory={current}/app\n"
-                f"autostart=false\nstartsecs=1\nstartretries=1\nstopwaitsecs=10\nredirect_stderr=true\n"
-                f"stdout_logfile={self.folder}/{unit}.log\n"
-            )
+        text += "".join(self.program_of(unit) for unit in self.units)
         conf = self.folder / "supervisord.conf"
         conf.write_text(text)
         self.own()
@@ -240,13 +245,13 @@ class Site:
 
 
 @contextmanager
-def running_site(*, cache: Path | None = None, worker: bool = False) -> Iterator[Site]:
+def running_site(*, cache: Path | None = None, worker: bool = False, kind: type[Site] = Site) -> Iterator[Site]:
     """A site in a folder of its own, with supervisord running; all of it is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="bb-"))  # short: a unix socket's path has at most 107 characters
     folder.chmod(0o755)
     site = None
     try:
-        site = Site(folder, cache=cache, worker=worker)
+        site = kind(folder, cache=cache, worker=worker)
         site.start_supervisor()
         yield site
     finally:

@@ -1,7 +1,8 @@
 """Visitors on a fixed schedule, until its input is closed; then what became of each, as JSON on its output.
 
-Run as a program of its own: `visitors.py SOCKET REQUESTS-A-SECOND`. Nobody waits for an answer before the next one
-asks (an open loop), and each is counted from the moment at which it was due: a site that hangs is not asked less often.
+Run as a program of its own: `visitors.py SOCKET REQUESTS-A-SECOND`, for a unix socket's path or HOST:PORT.
+Nobody waits for an answer before the next one asks (an open loop), and each is counted from the moment at which it was
+due: a site that hangs is not asked less often.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ async def visit(path: str, due: float) -> Visit:
     writer = None
     try:
         async with asyncio.timeout_at(due + MOST_SECONDS):  # the loop's clock is the monotonic one
-            reader, writer = await asyncio.open_unix_connection(path)
+            if path.startswith("/"):
+                reader, writer = await asyncio.open_unix_connection(path)
+            else:
+                reader, writer = await asyncio.open_connection(*path.rsplit(":", 1))
             writer.write(REQUEST)
             what, code, packages = read_answer(await reader.read())
     except (OSError, TimeoutError) as error:

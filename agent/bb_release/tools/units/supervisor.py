@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import http.client
-import os
 import socket
 import time
 import xmlrpc.client
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from xml.parsers.expat import ExpatError
 
 from bb_release.errors import ConfigurationInvalid, UnitsNotRestarted
 from bb_release.tools import host
-from bb_release.tools.units import UnitSettings, UnitState, Verb
+from bb_release.tools.units import UnitSettings, UnitState, Verb, listening
 
 ASK_SECONDS = 10.0
 LOG_BYTES = 16384
@@ -106,16 +104,18 @@ class SupervisorUnit:
             )
 
     def _require_shared_socket(self, infos: list[dict[str, Any]]) -> None:
-        """Requests wait only in a socket that supervisord holds, as standard input. Raises UnitsNotRestarted."""
-        inputs = {_input_of(int(info["pid"])) for info in infos if info["pid"]} - {""}
-        if len(infos) < 2 or not all(path.startswith("socket:") for path in inputs) or len(inputs) > 1:
+        """Requests wait only in a socket that all programs have from supervisord. Raises UnitsNotRestarted."""
+        seen = [listening.sockets_of(int(info["pid"])) for info in infos if info["pid"]]
+        known = [sockets for sockets in seen if sockets is not None]
+        shared = set.intersection(*known) if known else set()
+        if len(infos) < 2 or (known and not shared):
             raise UnitsNotRestarted(
                 f"the programs of {self._settings.name} cannot take over from each other: it takes two, and one socket",
                 remedy="write it as an [fcgi-program:x] with socket=tcp://127.0.0.1:PORT, numprocs=2 and gunicorn"
                 ' --bind fd://0; or handover = "restart"',
             )
         gunicorns = [pid for info in infos if (pid := int(info["pid"])) and "gunicorn" in " ".join(host.words_of(pid))]
-        if gunicorns and any(path[8:-1] in _unix_sockets() for path in inputs):
+        if gunicorns and listening.have_path(shared):
             raise UnitsNotRestarted(
                 f"gunicorn removes a unix socket when it ends: the first program of {self._settings.name} would close"
                 " the site",
@@ -274,17 +274,3 @@ class SupervisorUnit:
             remedy=REMEDIES.get(code, SEE_LOG),
             details=details,
         )
-
-
-def _input_of(pid: int) -> str:
-    """Where the standard input of a process leads, such as "socket:[4711]"; "" where it is closed to us."""
-    try:
-        return os.readlink(f"/proc/{pid}/fd/0")
-    except OSError:
-        return ""
-
-
-def _unix_sockets() -> set[str]:
-    """The inodes of this host's unix sockets that have a path (proc(5), /proc/net/unix)."""
-    lines = [line.split() for line in Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines()]
-    return {words[6] for words in lines[1:] if len(words) > 7}

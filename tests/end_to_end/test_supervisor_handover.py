@@ -1,0 +1,120 @@
+"""A group of two programs of a real supervisord, real gunicorn at one socket, and visitors who do not wait."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from example_site import PROJECT, Site, running_site
+
+VISITORS = PROJECT / "scripts/benchmark/visitors.py"
+RATE = 60  # requests a second
+
+
+class SharedSocket(Site):
+    """As the README has it for `handover = "socket"` under Supervisor: supervisord holds the listening socket."""
+
+    def __init__(self, folder: Path, *, cache: Path | None = None, worker: bool = False) -> None:
+        super().__init__(folder, cache=cache, worker=worker)
+        self.units, self.handover = ["web:*"], "socket"
+        self.write_config()
+
+    def program_of(self, unit: str) -> str:
+        own = super().program_of(unit.removesuffix(":*")).replace(f"--bind {self.bind}", "--threads 4 --bind fd://0")
+        return own.replace("[program:", "[fcgi-program:") + (
+            f"socket=tcp://{self.bind}\nnumprocs=2\nprocess_name=%(program_name)s_%(process_num)d\n"
+        )
+
+
+@pytest.fixture(scope="module")
+def shared(cache: Path) -> Iterator[Site]:
+    with running_site(cache=cache, kind=SharedSocket) as made:
+        made.ok("deploy")
+        yield made
+
+
+@contextmanager
+def visited(site: Site) -> Iterator[list[list[object]]]:
+    """Requests on a fixed schedule, whether or not the one before was answered; what became of each."""
+    visits: list[list[object]] = []
+    words = [sys.executable, VISITORS, site.bind, str(RATE)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as visitors:
+        try:
+            time.sleep(1)
+            yield visits
+            time.sleep(1)
+            said, _ = visitors.communicate(timeout=60)  # which closes its input
+            visits += json.loads(said)
+        finally:
+            visitors.kill()
+
+
+def failed(visits: list[list[object]]) -> list[object]:
+    """What became of those that got no good answer."""
+    assert len(visits) > RATE
+    return [visit[3] for visit in visits if visit[3] != "200"]
+
+
+def processes(site: Site) -> set[str]:
+    """The main process of each of the two programs, as supervisord knows them."""
+    log = (site.folder / "supervisord.log").read_text()
+    return {line.rpartition(" ")[2] for line in log.splitlines() if "spawned: 'web_" in line}
+
+
+def test_no_request_fails_while_gunicorns_at_one_socket_take_over_from_each_other(shared: Site) -> None:
+    first = shared.current()
+    started = processes(shared)
+    assert 2 == len(started)
+    shared.second_revision()
+    with visited(shared) as visits:
+        shared.ok("deploy")
+    second = shared.current()
+    assert [] == failed(visits)
+    assert first != second == shared.answering()["release"]
+    started = processes(shared)
+    for release in (first, second, first):
+        with visited(shared) as visits:
+            shared.ok("switch", release)
+        assert [] == failed(visits)
+        assert release == shared.answering()["release"]
+        assert 2 == len(processes(shared) - started)  # both programs, once each
+        started = processes(shared)
+    with visited(shared) as visits:
+        shared.ok("restart")
+    assert [] == failed(visits)
+    shared.ok("status")
+
+
+def test_a_release_that_cannot_start_goes_back_and_the_other_program_serves_meanwhile(shared: Site) -> None:
+    live = shared.current()
+    shared.edit("gunicorn.conf.py", "raise SystemExit(3)\n", "a service that cannot start")
+    try:
+        with visited(shared) as visits:
+            done = shared.deploy()
+    finally:
+        (shared.repository / "gunicorn.conf.py").unlink()
+        shared.commit("the service can start again")
+
+    assert 20 == done.returncode, done.stdout + done.stderr
+    assert [] == failed(visits)
+    assert live == shared.current() == shared.answering()["release"]
+    shared.ok("status")
+
+
+def test_where_all_programs_stop_at_once_requests_fail(shared: Site) -> None:
+    shared.handover = "restart"
+    shared.write_config()
+    try:
+        with visited(shared) as visits:
+            shared.ok("restart")
+    finally:
+        shared.handover = "socket"
+        shared.write_config()
+    assert {"ConnectionRefusedError", "ConnectionResetError", "cut off"} & set(failed(visits))
