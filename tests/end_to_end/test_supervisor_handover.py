@@ -108,6 +108,33 @@ def test_a_release_that_cannot_start_goes_back_and_the_other_program_serves_mean
     shared.ok("status")
 
 
+def test_check_reads_the_programs_as_supervisord_has_them_and_what_their_processes_have(shared: Site) -> None:
+    def warned() -> list[tuple[str, str]]:
+        facts = json.loads(shared.run("check", "--json").stdout)["facts"]
+        return [
+            (fact["text"], fact["do"]) for fact in facts if fact["level"] == "warn" and fact["text"].startswith("web:*")
+        ]
+
+    told = warned()
+    assert 1 == len(told), told  # nothing but that a test does not wait for long
+    ((text, do),) = told
+    assert "web:* has stopwaitsecs=10, less than gunicorn's graceful timeout (30 s" in text
+    assert do.startswith(f"supervisorctl -s unix://{shared.socket} update   # once its section in")
+    assert do.endswith(" has: stopwaitsecs=45")
+    env = shared.root / "shared/site.env"
+    before = env.read_text()
+    env.write_text(f"{before}LATER=1\n")
+    try:
+        (text, do) = next(row for row in warned() if "LATER" in row[0])
+        assert "web:* runs without LATER, which manage.py gets" in text
+        assert do.endswith(" restart web:*")
+        shared.ok("restart")
+        assert 1 == len(warned())
+    finally:
+        env.write_text(before)
+        shared.ok("restart")
+
+
 def test_where_all_programs_stop_at_once_requests_fail(shared: Site) -> None:
     shared.handover = "restart"
     shared.write_config()

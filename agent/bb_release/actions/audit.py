@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
+from typing import ClassVar
 
 from bb_release.actions.instances import BLUE_GREEN
 from bb_release.config import LOOKS_SECRET
@@ -36,8 +37,11 @@ Findings = Iterator[Fact]
 
 @dataclass(frozen=True)
 class Written:
-    """One unit of an app as systemd has read it."""
+    """One unit of an app as systemd has read it; what its manager calls three of its lines."""
 
+    START: ClassVar[str] = "ExecStart"
+    FOLDER: ClassVar[str] = "WorkingDirectory"
+    STOP: ClassVar[str] = "TimeoutStopSec"
     app: App
     unit: Unit
     facts: Mapping[str, str]
@@ -83,6 +87,12 @@ class Written:
                 return value if equals else following
         return ""
 
+    @property
+    def schedule(self) -> str:
+        """The line that keeps beat's schedule where no release is."""
+        name, state = self.unit.name.partition(".")[0].partition("@")[0], "%S" if self.unit.user else "/var/lib"
+        return f"StateDirectory={name} and --schedule {state}/{name}/schedule"
+
     def change(self, line: str) -> str:
         """What to type, and what to write there. Both instances are one file."""
         name = re.sub(r"@(blue|green)\.service$", "@.service", self.unit.name)
@@ -114,7 +124,7 @@ def start(it: Written) -> Findings:
     if f"{it.base}/" not in it.facts.get("ExecStart", ""):
         server = it.server or "…"
         yield it.wrong(f" does not start through {it.base}: a restart would not change its release",
-                       f"ExecStart={it.base}/venv/bin/{server} …   (bb-release units shows it whole)")  # fmt: skip
+                       f"{it.START}={it.base}/venv/bin/{server} …   (bb-release units shows it whole)")  # fmt: skip
 
 
 def mixing(it: Written) -> Findings:
@@ -132,13 +142,13 @@ def mixing(it: Written) -> Findings:
         run = next((word for word in after if word == "-m" or not word.startswith("-")), "")
         if run == "-m" or run.startswith(f"{it.base}/venv/bin/"):
             what = f"python -m {it.server}".strip() if run == "-m" else f"python {run}"
-            yield it.wrong(f" starts as {what}: {late}", f"ExecStart={it.base}/venv/bin/{it.server or 'PROGRAM'} …")
+            yield it.wrong(f" starts as {what}: {late}", f"{it.START}={it.base}/venv/bin/{it.server or 'PROGRAM'} …")
     for name in FOLDER_OPTIONS:
-        if _is_below(it.option(name), it.base):
+        if is_below(it.option(name), it.base):
             yield it.wrong(f" starts with {name} {it.option(name)}: {late}",
-                           f"take {name} out; WorkingDirectory={it.project}")  # fmt: skip
+                           f"take {name} out; {it.FOLDER}={it.project}")  # fmt: skip
     for name in ("PWD", "PYTHONPATH"):
-        if any(_is_below(path, it.base) for path in it.environment.get(name, "").split(":")):
+        if any(is_below(path, it.base) for path in it.environment.get(name, "").split(":")):
             yield it.wrong(f" has {name}= through the link: {late}", f"take Environment={name}=… out")
 
 
@@ -152,10 +162,10 @@ def reload(it: Written) -> Findings:
 def folder(it: Written) -> Findings:
     """The main process has its folder in the release: it is imported from there, and proof looks at it."""
     path = it.facts.get("WorkingDirectory", "").lstrip("!-")
-    if _is_below(path, it.base) or any(_is_below(it.option(name), it.base) for name in FOLDER_OPTIONS):
+    if is_below(path, it.base) or any(is_below(it.option(name), it.base) for name in FOLDER_OPTIONS):
         return
     yield it.wrong(f" works in {path or '/'}, not in the release: a deploy could not be proven",
-                   f"WorkingDirectory={it.project}")  # fmt: skip
+                   f"{it.FOLDER}={it.project}")  # fmt: skip
 
 
 def kill(it: Written) -> Findings:
@@ -163,14 +173,13 @@ def kill(it: Written) -> Findings:
     if mode in ("none", "process"):
         yield it.wrong(f" has KillMode={mode}: what outlives its main process goes on in the old release",
                        "KillMode=mixed")  # fmt: skip
-    forks = it.option("-P", "--pool") in ("", "prefork", "processes")
-    if mode == "control-group" and _is_worker(it) and forks and "multi" not in it.options:
+    if mode == "control-group" and has_pool(it):
         yield it.wrong(" has KillMode=control-group (the default): TERM reaches its pool too, and kills the tasks"
                        " that are running", "KillMode=mixed")  # fmt: skip
 
 
 def stop(it: Written) -> Findings:
-    """systemd kills what is left after TimeoutStopSec=, and says nothing of what was cut."""
+    """The manager kills what is left after this time, and says nothing of what was cut."""
     limit = seconds(it.facts.get("TimeoutStopUSec", ""))
     if limit is None:  # infinity
         return
@@ -182,22 +191,22 @@ def stop(it: Written) -> Findings:
     elif it.server == "uvicorn":
         wish = float(number(it.option("--timeout-graceful-shutdown")))
         what = f"uvicorn's --timeout-graceful-shutdown ({wish:g} s): longer requests are cut"
-    elif _is_worker(it):
+    elif is_worker(it):
         wish = float(max(number(it.option(name)) for name in ("--time-limit", "--soft-time-limit")))
         what = f"the time limit of its tasks ({wish:g} s): longer tasks are killed and lost"
         if wish <= limit:
-            yield Fact(f"{it.unit.name}: a restart gives running tasks {limit:g} s (TimeoutStopSec=), then kills them")
+            yield Fact(f"{it.unit.name}: a restart gives running tasks {limit:g} s ({it.STOP}=), then kills them")
     else:
         return
     if limit < wish:
-        yield it.wrong(f" has TimeoutStopSec={limit:g}, less than {what}", f"TimeoutStopSec={wish + 15:g}")
+        yield it.wrong(f" has {it.STOP}={limit:g}, less than {what}", f"{it.STOP}={wish + 15:g}")
 
 
 def beat(it: Written) -> Findings:
     """Celery's beat keeps its last runs in a file, by default in its folder."""
     if it.server != "celery":
         return
-    inside = _is_worker(it) and bool({"-B", "--beat"} & set(it.options))
+    inside = is_worker(it) and bool({"-B", "--beat"} & set(it.options))
     if inside and it.unit.handover == BLUE_GREEN:
         yield it.wrong(" has a beat inside (-B): while two instances run, each task is sent twice",
                        "take -B out, and give beat a unit of its own")  # fmt: skip
@@ -206,11 +215,10 @@ def beat(it: Written) -> Findings:
     if it.option("-S", "--scheduler"):
         return  # one that keeps it elsewhere, such as in the database
     path = it.option("-s", "--schedule", "--schedule-filename")
-    if not path.startswith("/") or _is_below(path, str(it.app.layout.current)) or str(it.app.layout.releases) in path:
-        name, state = it.unit.name.partition(".")[0].partition("@")[0], "%S" if it.unit.user else "/var/lib"
+    if not path.startswith("/") or is_below(path, str(it.app.layout.current)) or str(it.app.layout.releases) in path:
         yield it.wrong(" keeps beat's schedule in the release: each deploy begins with an empty one (unless the"
                        " settings name another scheduler or file)",
-                       f"StateDirectory={name} and --schedule {state}/{name}/schedule")  # fmt: skip
+                       it.schedule)  # fmt: skip
 
 
 def hidden(it: Written) -> Findings:
@@ -272,13 +280,19 @@ def backlog(it: Written, name: str, socket: Mapping[str, str]) -> Findings:
                    it.change("take Backlog= out").replace(shlex.quote(it.unit.name), shlex.quote(name)))  # fmt: skip
 
 
-def _is_worker(it: Written) -> bool:
+def is_worker(it: Written) -> bool:
     return it.server == "celery" and "worker" in it.options
 
 
+def has_pool(it: Written) -> bool:
+    """Whether it is a worker whose tasks run in processes of their own."""
+    forks = it.option("-P", "--pool") in ("", "prefork", "processes")
+    return is_worker(it) and forks and "multi" not in it.options
+
+
 def _is_in(path: str, *tops: str) -> bool:
-    return any(_is_below(path, top) for top in tops)
+    return any(is_below(path, top) for top in tops)
 
 
-def _is_below(path: str, top: str) -> bool:
+def is_below(path: str, top: str) -> bool:
     return bool(path) and PurePath(path).is_relative_to(top)

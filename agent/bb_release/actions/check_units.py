@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from bb_release.actions import audit, instances, seen, unit_rights, unit_scope
+from bb_release.actions import audit, audit_supervisor, instances, seen, site_environment, unit_rights, unit_scope
 from bb_release.actions.instances import manager_for
 from bb_release.actions.units import role
 from bb_release.errors import ReleaseError
 from bb_release.model import activation
 from bb_release.model.app import App, Unit
 from bb_release.model.fact import Fact, problem, warn
-from bb_release.tools import filesystem, systemctl
+from bb_release.tools import filesystem, host, systemctl
 from bb_release.tools.units import rights as as_written
 
 BOOTED = Path("/run/systemd/system")  # sd_booted(3)
@@ -70,6 +70,8 @@ def _live(app: App) -> str:
 def starts(app: App) -> Iterator[Fact]:
     """At boot, and as a release wants it: what a unit's own lines would do is found by `audit`."""
     for unit in instances.serving(app):
+        if unit.kind == "supervisor":
+            yield from _programs(app, unit)
         if unit.kind != "systemd":
             continue
         try:
@@ -83,6 +85,20 @@ def starts(app: App) -> Iterator[Fact]:
         if facts.get("UnitFileState") == "disabled" and unit.handover != instances.BLUE_GREEN:
             yield warn(f"{unit.name} does not start at boot", f"{scope} enable {unit.name}")
         yield from audit.audit(app, unit, facts, sockets)
+
+
+def _programs(app: App, unit: Unit) -> Iterator[Fact]:
+    """What `audit` finds in a program of Supervisor, or in those of a group."""
+    from bb_release.tools.units.supervisor import SupervisorUnit
+
+    manager = manager_for(unit)
+    try:
+        programs = manager.configured() if isinstance(manager, SupervisorUnit) else []
+        wanted = {*site_environment.read(app), *app.inline_environment}
+    except ReleaseError:  # its state, or the environment's own line, has told so already
+        return
+    found = [host.environment_names(int(program["pid"])) if program["pid"] else set() for program in programs]
+    yield from audit_supervisor.audit_programs(app, unit, programs, wanted, found)
 
 
 def handovers(app: App) -> Iterator[Fact]:

@@ -185,6 +185,15 @@ def words_of(pid: int) -> list[str]:
         return []
 
 
+def environment_names(pid: int) -> set[str]:
+    """The names in the environment by which a process was started; none where that is closed to us."""
+    try:
+        text = (PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return set()
+    return {os.fsdecode(word.partition(b"=")[0]) for word in text.split(b"\0") if b"=" in word}
+
+
 def _parts(pid: int, releases: Path) -> tuple[dict[str, set[str]] | None, bool]:
     """The releases that each part of a process names, and whether one was closed to us; None when it has ended."""
     folder = PROC / str(pid)

@@ -191,9 +191,12 @@ class SupervisorUnit:
 
     def starts_through(self, folder: str) -> bool:
         """Whether each program's command names a path below the folder."""
-        infos = self._infos()
-        known = {(info["group"], info["name"]): str(info["command"]) for info in self._call("getAllConfigInfo")}
-        return all(f"{folder}/" in known.get((info["group"], info["name"]), "") for info in infos)
+        return all(f"{folder}/" in str(info.get("command", "")) for info in self.configured())
+
+    def configured(self) -> list[dict[str, Any]]:
+        """Return what supervisord has read of each program, with its pid; before 4.2 little more than names."""
+        known = {(info["group"], info["name"]): info for info in self._call("getAllConfigInfo")}
+        return [{**known.get((info["group"], info["name"]), {}), "pid": info["pid"]} for info in self._infos()]
 
     def _infos(self) -> list[dict[str, Any]]:
         """Return supervisord's facts of each program of the unit; never none."""
