@@ -373,6 +373,9 @@ def test_the_user_installs_its_own_units_and_root_does_not() -> None:
             "systemctl --user enable --now bb-release@shop.timer",
         ):  # fmt: skip
             assert line in done.stdout
+        for closed in ("/proc/1/x", str(config)):
+            refused = install(program, config, unprivileged(), closed)
+            assert "error: preflight-failed" in refused.stderr, refused.stderr
         # a second time there is nothing to write, and what differs is not overwritten
         assert "wrote:" not in install(program, config, unprivileged()).stdout
         (place / "shop.socket").write_text("[Socket]\nListenStream=1\n")
@@ -393,9 +396,9 @@ def running_folder() -> Iterator[tuple[Path, Path]]:
         shutil.rmtree(folder)
 
 
-def install(program: Path, config: Path, who: dict[str, object]) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": "/usr/bin:/bin", "XDG_CONFIG_HOME": str(config.parent / "config")}
-    argv = [program, "--config", config, "units", "--install"]
+def install(program: Path, config: Path, who: dict[str, object], folder: str = "") -> subprocess.CompletedProcess[str]:
+    env = {"PATH": "/usr/bin:/bin", "XDG_CONFIG_HOME": folder or str(config.parent / "config")}
+    argv = [program, "--config", config, "units", "--install", "--systemd"]  # nothing in the machine's own /etc
     return subprocess.run(argv, cwd="/", env=env, capture_output=True, text=True, **who)  # type: ignore[call-overload, no-any-return]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from bb_release.actions.owner import as_owner
 from bb_release.actions.unit_scope import name_of, runtime_folder
 from bb_release.actions.units import NGINX, OWNER, TMPFILES, File
-from bb_release.errors import AlreadyThere, NotTheOwner
+from bb_release.errors import AlreadyThere, NotTheOwner, PreflightFailed
 from bb_release.model import durable
 from bb_release.model.app import App
 from bb_release.tools import systemctl
@@ -20,8 +20,9 @@ def install(files: list[File]) -> list[Path]:
     """Write those of the user who runs this that are not there, all or none, and have systemd read them.
 
     Returns what was written. Raises NotTheOwner where all units are another's (root's, or those of the owner of the
-    app root), AlreadyThere with the difference when a file holds something else, ConfigurationInvalid when visudo
-    does not take a file for sudo, UnitsNotRestarted when systemd does not answer (the files are there then).
+    app root), PreflightFailed for a folder of the user's that cannot be written to, AlreadyThere with the difference
+    when a file holds something else, ConfigurationInvalid when visudo does not take a file for sudo,
+    UnitsNotRestarted when systemd does not answer (the files are there then).
     """
     mine = [file for file in files if is_mine(file)]
     units = [file for file in files if file.path.parent not in NGINX] or files
@@ -31,6 +32,8 @@ def install(files: list[File]) -> list[Path]:
             "unit files are root's" if owner == "root" else f"these units are {owner}'s own, and not root's to write",
             remedy="sudo bb-release units --install" if owner == "root" else as_owner(owner),
         )
+    for folder in dict.fromkeys(file.path.parent for file in mine if file.owner != "root"):
+        _make_own_folder(folder)
     differences = [line for file in mine for line in _difference(file)]
     if differences:
         raise AlreadyThere(
@@ -45,8 +48,6 @@ def install(files: list[File]) -> list[Path]:
     for file in mine:
         if file.path.name == OWNER and file.path.parent.parent.is_dir():
             file.path.parent.mkdir(mode=0o755, exist_ok=True)
-        if file.owner != "root":
-            _make_own_folder(file.path.parent)
         if not file.path.exists() and file.path.parent.is_dir():
             durable.put(file.path, file.content.encode(), mode=file.mode)
             written.append(file.path)
@@ -64,9 +65,19 @@ def is_mine(file: File) -> bool:
 
 
 def _make_own_folder(folder: Path) -> None:
-    """As the XDG base directory specification has it: what is missing is made with mode 0700."""
-    for path in [*reversed(folder.parents), folder]:
-        path.mkdir(mode=0o700, exist_ok=True)
+    """As the XDG base directory specification has it: what is missing has mode 0700. Raises PreflightFailed."""
+    try:
+        for path in [*reversed(folder.parents), folder]:
+            if not path.is_dir():
+                path.mkdir(mode=0o700)
+        closed = "" if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else "it is closed to this user"
+    except OSError as error:
+        closed = str(error.strerror)
+    if closed:
+        raise PreflightFailed(
+            f"units of {name_of(os.geteuid())} cannot be written to {folder}: {closed}",
+            remedy="it has to be a folder of this user's, as those above it up to the home; or set XDG_CONFIG_HOME",
+        )
 
 
 def enable_commands(app: App, files: list[File]) -> list[str]:
