@@ -7,12 +7,13 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from chat_room import ChatRoom
 from example_site import Site
 from git_servers import SECRET as GIT_PASSWORD
 from git_servers import HttpsServer
@@ -64,19 +65,6 @@ class Migration(migrations.Migration):
 """
 
 
-class Room(BaseHTTPRequestHandler):
-    """A chat room that keeps what it is told, and is rude."""
-
-    def do_POST(self) -> None:
-        told = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.server.told.append((self.path, told))  # type: ignore[attr-defined]
-        self.send_response(500, f"no room at {self.path}")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
 def serving(server: HTTPServer) -> Iterator[HTTPServer]:
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
@@ -87,10 +75,10 @@ def serving(server: HTTPServer) -> Iterator[HTTPServer]:
 
 
 @pytest.fixture
-def room() -> Iterator[HTTPServer]:
-    server = HTTPServer(("127.0.0.1", 0), Room)
-    server.told = []  # type: ignore[attr-defined]
-    yield from serving(server)
+def room() -> Iterator[ChatRoom]:
+    with ChatRoom().open() as opened:
+        opened.rude = True
+        yield opened
 
 
 @pytest.fixture
@@ -106,7 +94,7 @@ def private(site: Site, name: str, text: str) -> str:
 
 
 @pytest.fixture
-def shop(cache: Path, index: Index, room: HTTPServer) -> Iterator[Site]:
+def shop(cache: Path, index: Index, room: ChatRoom) -> Iterator[Site]:
     with small_shop(cache) as site:
         folder = site.folder / "https"
         folder.mkdir()
@@ -145,7 +133,7 @@ def shop(cache: Path, index: Index, room: HTTPServer) -> Iterator[Site]:
             yield site
 
 
-def test_no_secret_of_any_kind_is_seen_in_what_is_said_written_sent_or_run(shop: Site, room: HTTPServer) -> None:
+def test_no_secret_of_any_kind_is_seen_in_what_is_said_written_sent_or_run(shop: Site, room: ChatRoom) -> None:
     authorities = {"SSL_CERT_FILE": str(shop.folder / "authorities")}
     said: list[str] = []
 
@@ -166,7 +154,7 @@ def test_no_secret_of_any_kind_is_seen_in_what_is_said_written_sent_or_run(shop:
             run("show", name["name"])
             run("log", name["name"])
 
-    kept, told = everything_kept(shop), room.told  # type: ignore[attr-defined]
+    kept, told = everything_kept(shop), room.told
     # what would hold them was there to be looked at
     assert "SECRET_KEY is ****" in kept
     assert "BUILD_TOKEN=****" in kept
