@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import HTTPServer
@@ -131,6 +133,84 @@ def shop(cache: Path, index: Index, room: ChatRoom) -> Iterator[Site]:
         site.own()
         with server.running():
             yield site
+
+
+HEALTH = """
+import os
+from django.http import HttpResponse
+from django.urls import path
+
+def health(request):
+    secret = os.environ["SECRET_KEY"]
+    said = "\\x1b]0;owned\\x07the key is %s\\nas it is: %r" % (secret, secret)
+    return HttpResponse(said, status=301, headers={"Location": "/login?key=" + secret})
+
+urlpatterns = [path("health/", health)]
+"""
+
+
+def test_a_health_page_that_shows_a_secret_is_told_without_it_and_without_orders_to_a_terminal(
+    cache: Path, room: ChatRoom
+) -> None:
+    with small_shop(cache) as site:
+        site.edit("requirements.txt", "django>=5.2,<5.3\n")
+        secret = "canary-that-the-health-page-shows"
+        environment = site.root / "shared" / "site.env"
+        environment.write_text(f"SECRET_KEY={secret}\nDATABASE_PATH={site.root}/shared/db.sqlite3\n")
+        site.edit("shop/urls.py", HEALTH)
+        site.settings["[health]"] = '\n[health]\nurl = "http://127.0.0.1:1/health/"\n'
+        site.write_config(webhook_file=private(site, "webhook", f"WEBHOOK_URL=http://127.0.0.1:{room.server_port}/x\n"))
+        site.own()
+        done = site.deploy()
+        said = [done.stdout, done.stderr, site.ok("log"), site.ok("log", "--json"), site.ok("history", "--json"),
+                site.ok("list", "--json"), site.ok("show", max(site.states()))]  # fmt: skip
+        assert (4, "error: rehearsal-failed") == (done.returncode, done.stderr.splitlines()[0])
+        assert "answers 301 to /login?key=****" in done.stderr
+        assert "\\x1b]0;owned\\x07the key is ****" in done.stderr
+        assert ["rehearsal-failed"] == [message["result"] for message in room.messages]
+        shown = [*said, *(text for _, text in room.told)]
+        assert [] == [text for text in (*shown, everything_kept(site)) if secret in text]
+        assert [] == [text for text in shown if "\x1b" in text]
+
+
+FAULT = """
+import sys
+from pathlib import Path
+from bb_release import console
+from bb_release.actions.run import changing
+from bb_release.errors import BugFound
+from bb_release.model.app import App
+
+root, webhook, secret = sys.argv[1], sys.argv[2], sys.stdin.read()
+app = App("shop", "git@git.example.org:a/b.git", Path(root), webhook_file=Path(webhook))
+try:
+    with changing(app, "deploy", reason="a fault") as run:
+        run.log.add_secrets([secret])
+        run.facts["to"] = "2026-01-01-00-00-00"
+        run.log.say(f"so far with {secret}")
+        raise KeyError(f"no {secret} in it")
+except BugFound as error:
+    console.print_error(error)
+    console.print_json(console.error_facts(error))
+    sys.exit(error.exit_code)
+"""
+
+
+def test_a_fault_of_our_own_leaves_a_traceback_without_the_secret_that_is_in_it(tmp_path: Path, room: ChatRoom) -> None:
+    secret, webhook = "canary-in-the-traceback", tmp_path / "webhook"
+    webhook.write_text(f"WEBHOOK_URL=http://127.0.0.1:{room.server_port}/hook\n")
+    webhook.chmod(0o600)
+    root = tmp_path / "root"
+    done = subprocess.run(
+        [sys.executable, "-c", FAULT, root, webhook], input=secret, capture_output=True, text=True, check=False
+    )
+    assert (3, "error: bug") == (done.returncode, done.stderr.splitlines()[0])
+    kept = "\n".join(path.read_text() for path in root.rglob("*") if path.is_file())
+    assert "no **** in it" in kept
+    assert "Traceback (most recent call last)" in kept
+    assert "no **** in it" in done.stderr
+    assert ["bug"] == [message["result"] for message in room.messages]
+    assert [] == [text for text in (done.stdout, done.stderr, kept, *(text for _, text in room.told)) if secret in text]
 
 
 def test_no_secret_of_any_kind_is_seen_in_what_is_said_written_sent_or_run(shop: Site, room: ChatRoom) -> None:
