@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
+
+from serving import serving
 
 
 class ChatRoom(HTTPServer):
@@ -25,14 +26,8 @@ class ChatRoom(HTTPServer):
 
     @contextmanager
     def open(self) -> Iterator[ChatRoom]:
-        thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
+        with serving(self):
             yield self
-        finally:
-            self.shutdown()
-            thread.join()
-            self.server_close()
 
 
 class _Posted(BaseHTTPRequestHandler):

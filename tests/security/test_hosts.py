@@ -54,13 +54,6 @@ def of_another(path: Path) -> None:
     os.chown(path, NOBODY - 1, NOBODY - 1)
 
 
-def private(site: Site, name: str) -> Path:
-    path = site.folder / name
-    path.write_text("")
-    site.own(path)
-    return path
-
-
 Damage = Callable[[Site], object]
 HOSTS: dict[str, tuple[Damage, int, str, str]] = {
     "the app root is writable by everyone": (
@@ -92,10 +85,10 @@ HOSTS: dict[str, tuple[Damage, int, str, str]] = {
     "the environment file is open to everyone": (
         lambda s: (s.root / "shared/site.env").chmod(0o644), 2, "configuration-invalid", "open to others"),
     "the build environment file is open to everyone": (
-        lambda s: (private(s, "build.env").chmod(0o644), s.write_config(build_env_file=f'"{s.folder}/build.env"')),
+        lambda s: (s.private("build.env", "").chmod(0o644), s.write_config(build_env_file=f'"{s.folder}/build.env"')),
         2, "configuration-invalid", "open to others"),
     "the git credentials are open to everyone": (
-        lambda s: (private(s, "login").chmod(0o644), s.write_config(
+        lambda s: (s.private("login", "").chmod(0o644), s.write_config(
             repository='"https://127.0.0.1:1/x.git"', git_credentials=f'"{s.folder}/login"')),
         2, "configuration-invalid", "chmod"),
     "the environment file is a folder": (

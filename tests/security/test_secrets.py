@@ -7,9 +7,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import HTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,6 +20,7 @@ from git_servers import HttpsServer
 from private_index import PASSWORD as INDEX_PASSWORD
 from private_index import SECRETS as INDEX_FORMS
 from private_index import USER, Index, write_wheel
+from serving import serving
 from small_shop import everything_kept, small_shop
 from watching import watched_processes
 
@@ -67,15 +66,6 @@ class Migration(migrations.Migration):
 """
 
 
-def serving(server: HTTPServer) -> Iterator[HTTPServer]:
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 @pytest.fixture
 def room() -> Iterator[ChatRoom]:
     with ChatRoom().open() as opened:
@@ -84,15 +74,15 @@ def room() -> Iterator[ChatRoom]:
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[HTTPServer]:
-    yield from serving(Index(write_wheel(tmp_path)))
+def index(tmp_path: Path) -> Iterator[Index]:
+    server = Index(write_wheel(tmp_path))
+    with serving(server):
+        yield server
 
 
 def private(site: Site, name: str, text: str) -> str:
-    path = site.folder / name
-    path.write_text(text)
-    path.chmod(0o600)
-    return f'"{path}"'
+    """As a value of the configuration."""
+    return f'"{site.private(name, text)}"'
 
 
 @pytest.fixture

@@ -103,7 +103,6 @@ def test_a_timer_builds_nothing_unsigned_tells_it_once_and_takes_what_is_signed_
 
 def test_the_webhook_is_told_once_of_what_a_timer_could_not_even_begin(shop: Site) -> None:
     away = shop.repository.with_name("away")
-    secret = shop.folder / "webhook"
 
     def tick() -> list[str]:
         """What is told at one tick, and at the next two, after the pause and in it."""
@@ -115,8 +114,7 @@ def test_the_webhook_is_told_once_of_what_a_timer_could_not_even_begin(shop: Sit
         return [message["result"] for message in room.messages[before:]]
 
     with ChatRoom().open() as room:
-        secret.write_text(f"WEBHOOK_URL=http://127.0.0.1:{room.server_port}/hook\n")
-        secret.chmod(0o600)
+        secret = shop.private("webhook", f"WEBHOOK_URL=http://127.0.0.1:{room.server_port}/hook\n")
         shop.write_config(webhook_file=f'"{secret}"')
         shop.own()
         shop.repository.rename(away)  # before the very first deploy: there is no folder for what was told yet
