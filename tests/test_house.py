@@ -20,7 +20,18 @@ AGENT = PROJECT / "agent" / "bb_release"
 FILES = {str(path.relative_to(AGENT)): path for path in sorted(AGENT.rglob("*.py"))}
 
 FOLDERS = {"actions", "commands", "model", "tools", "inside"}
-ROOMS = FOLDERS | {"cli", "console", "log", "config", "schema", "envfile", "errors", "progress"}
+ROOMS = FOLDERS | {
+    "cli",
+    "console",
+    "log",
+    "config",
+    "config_rules",
+    "checked",
+    "schema",
+    "envfile",
+    "errors",
+    "progress",
+}
 
 # What each room may use, besides itself; `tools.process` is that file alone.
 MAY_USE = {
@@ -28,9 +39,11 @@ MAY_USE = {
     "inside": set(),
     "model": {"errors"},
     "tools": {"errors"},
-    "config": {"errors", "model", "schema", "envfile"},
-    "schema": {"errors", "model", "config", "envfile"},
-    "envfile": {"errors", "model", "config", "schema"},
+    "config": {"errors", "model", "schema", "checked", "config_rules"},
+    "config_rules": set(),
+    "checked": {"model", "__init__"},
+    "schema": {"model", "config_rules"},
+    "envfile": {"errors", "model"},
     "log": {"errors", "model", "tools.process", "progress"},
     "progress": set(),
     "console": ROOMS - {"cli", "commands"},

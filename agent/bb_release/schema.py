@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, WrapValidator
 
-from bb_release.config import LOCAL, SECRET, URL_PASSWORD
+from bb_release.config_rules import LOCAL, SECRET, URL_PASSWORD
 from bb_release.model import app as target
 
 _TOKEN_AS_USER = re.compile(r"://(gh[opsur]_|github_pat_|glpat-|[A-Za-z0-9]{32,}@)")
@@ -145,7 +144,7 @@ def _factory(default: tuple[str, ...]) -> Callable[[], list[str]]:
 
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Absolute = Annotated[str, AfterValidator(lambda text: Path(_absolute(text)))]  # once checked, a Path
+Absolute = Annotated[str, AfterValidator(_absolute)]
 Relative = Annotated[str, AfterValidator(_relative)]
 Inside = Annotated[str, AfterValidator(_inside)]
 Argument = Annotated[str, _like(r"[^\x00]*", "should not contain a NUL character")]
@@ -275,24 +274,7 @@ class AppFile(_Table):
     timeouts: TimeoutsTable = Field(default_factory=TimeoutsTable)
 
 
-def build(read: AppFile, name: str) -> target.App:
-    """The frozen App. Only what the file says is passed on: the dataclasses have the defaults."""
-    facts = _facts(read)
-    if read.health is not None:
-        facts["health"] = target.Health(**_facts(read.health))
-    facts["units"] = tuple(target.Unit(**_facts(unit)) for unit in read.units)
-    facts["run"] = tuple(target.Run(**_facts(run)) for run in read.run)
-    facts["timeouts"] = target.Timeouts(**_facts(read.timeouts))
-    facts["root"] = Path(read.root)
-    return target.App(name=name, **facts)
-
-
-def _facts(table: BaseModel) -> dict[str, Any]:
-    """The keys that the file gave, with lists and tables made immutable and numbers of one type."""
-    facts: dict[str, Any] = {}
-    for key in table.model_fields_set:
-        value = getattr(table, key)
-        if isinstance(value, dict):
-            value = tuple(sorted(value.items()))  # another order in the file is not another shape of the release
-        facts[key] = tuple(value) if isinstance(value, list) else value
-    return facts
+def says(read: AppFile) -> dict[str, Any]:
+    """What the file says, as JSON has it; nothing of what it leaves open."""
+    # no warnings: an environment may be a unit's name instead of a table
+    return read.model_dump(mode="json", exclude_unset=True, warnings=False)

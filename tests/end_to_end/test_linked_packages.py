@@ -86,6 +86,9 @@ def test_another_pin_makes_another_set_and_prune_removes_those_that_no_release_h
     new = manifest(shop)["package_set"]
     assert sorted([old, new]) == sets(shop)
     assert "0.6.1" == manifest(shop)["packages"]["sqlparse"]
+    assert f"linked from the package set {old}: 2 packages that did not change" in log(shop)
+    assert 1 == len({next((shop.root / "releases").glob(f"{name}/venv/lib/*/site-packages/django/__init__.py")).stat().st_ino
+                     for name in os.listdir(shop.root / "releases")})  # fmt: skip
     shop.ok("prune", "--keep", "1")  # the one before stays, and its set too
     assert sorted([old, new]) == sets(shop)
     shop.edit("shop/urls.py", "urlpatterns = []  # changed\n")

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,7 @@ from example_site import NOBODY, unprivileged
 from programs import missing, required
 
 BOTH = pytest.mark.parametrize("installer", ["uv", "pip"])
+CHOICE = package_set.Choice({"one": "one==1.0", "two": "two==1.0", "django": "django==1.0"}, "by uv")
 MANY = 400  # modules of one package, so that an installer can be killed in the middle
 TREE = {
     "one": {
@@ -98,14 +99,20 @@ class Place:
     def installed(self, name: str, installer: str, odd: Sequence[str] = ()) -> Path:
         """An ordinary environment: what the installer makes by itself; `odd` are files with another hash."""
         venv = self.venv(name, pip=installer == "pip")
+        self.install(venv, installer, odd=odd)
+        return venv
+
+    def install(
+        self, venv: Path, installer: str, *, one: str = "1.0", odd: Sequence[str] = (), but: Collection[str] = ()
+    ) -> None:
+        """Into an environment as it is."""
         file = self.folder / "requirements.txt"
-        file.write_text(f"--no-index\n--find-links {self.wheels}\none==1.0\ntwo==1.0\ndjango==1.0\n")
+        file.write_text(f"--no-index\n--find-links {self.wheels}\none=={one}\ntwo==1.0\ndjango==1.0\n")
         env = process.environment({"HOME": str(self.folder)})
         call = Installer(installer, venv, self.folder, self.cache, env, on_line=self.lines.append)
         plan = Plan("requirements.txt", (Batch((file,), complete=True),))
-        found = call.install(plan, compiled=True, thorough=True)
+        found = call.install(plan, compiled=True, thorough=True, but=but)
         assert [*odd] == [path.partition("site-packages/")[2] for path in found]
-        return venv
 
     def linked(self, name: str) -> Path:
         """An environment whose packages are those of the set."""
@@ -187,7 +194,7 @@ def states(*folders: Path) -> dict[str, tuple[int, int, int, str]]:
 def test_a_linked_environment_is_what_the_installer_would_have_made(place: Place, installer: str) -> None:
     ordinary = place.installed("2026-01-01-00-00-01", installer)
     first = place.installed("2026-01-01-00-00-02", installer)
-    package_set.make(first, place.set)
+    package_set.make(first, place.set, CHOICE)
     linked = place.linked("2026-01-01-00-00-03")
     place.give_away()
 
@@ -206,11 +213,37 @@ def test_a_linked_environment_is_what_the_installer_would_have_made(place: Place
 
 
 @BOTH
+def test_where_one_pin_changes_the_others_are_linked_and_it_is_what_the_installer_would_have_made(
+    place: Place, installer: str
+) -> None:
+    first, second, third = (f"2026-01-01-00-00-0{number}" for number in (1, 2, 3))
+    package_set.make(place.installed(first, installer), place.set, CHOICE)
+    site = environment.sites(place.set / "venv")[0]
+    (site / "nobody-recorded-this.py").touch()
+    other = package_set.Choice({**CHOICE.pins, "one": "one==2.0"}, CHOICE.way)
+    same = package_set.same(place.set, other)
+    assert {"two", "django"} == same
+    assert not package_set.same(place.set, package_set.Choice(CHOICE.pins, "by pip"))
+    assert not package_set.same(place.folder / "nowhere", CHOICE)
+
+    mixed = place.venv(second, pip=installer == "pip")
+    package_set.put_into(mixed, place.set, only=same)
+    assert not list(mixed.glob("lib/python3*/site-packages/one*")) + list(mixed.glob("bin/one*"))
+    place.install(mixed, installer, one="2.0", but=same)
+    ordinary = place.venv(third, pip=installer == "pip")
+    place.install(ordinary, installer, one="2.0")
+    assert listed(ordinary) == listed(mixed)
+    assert listed(ordinary, general=False).keys() == listed(mixed, general=False).keys()
+    module = site / "two/module_3.py"
+    assert module.stat().st_ino == (mixed / module.relative_to(place.set / "venv")).stat().st_ino
+
+
+@BOTH
 def test_what_installers_say_of_a_linked_environment_is_what_they_say_of_an_ordinary_one(
     place: Place, installer: str
 ) -> None:
     ordinary = place.installed("2026-01-01-00-00-01", installer)
-    package_set.make(place.installed("2026-01-01-00-00-02", installer), place.set)
+    package_set.make(place.installed("2026-01-01-00-00-02", installer), place.set, CHOICE)
     linked = place.linked("2026-01-01-00-00-03")
     place.give_away()
     questions: list[Sequence[str]] = [
@@ -235,7 +268,7 @@ def test_what_installers_say_of_a_linked_environment_is_what_they_say_of_an_ordi
 
 
 def test_the_byte_code_of_a_linked_environment_is_valid_and_tracebacks_name_its_own_path(place: Place) -> None:
-    package_set.make(place.installed("2026-01-01-00-00-01", "uv"), place.set)
+    package_set.make(place.installed("2026-01-01-00-00-01", "uv"), place.set, CHOICE)
     linked = place.linked("2026-01-01-00-00-02")
     place.give_away()
     site = environment.sites(linked)[0]
@@ -264,7 +297,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_installers_do_in_one_environment_changes_no_other(place: Place, program: str, change: str) -> None:
     first = place.installed("2026-01-01-00-00-01", "pip")
-    package_set.make(first, place.set)
+    package_set.make(first, place.set, CHOICE)
     second, third = place.linked("2026-01-01-00-00-02"), place.linked("2026-01-01-00-00-03")
     place.give_away()
     before, own = states(first, third, place.set), states(second)
@@ -278,7 +311,7 @@ def test_what_installers_do_in_one_environment_changes_no_other(place: Place, pr
 @pytest.mark.parametrize("program", ["uv", "pip"])
 def test_an_installer_killed_in_the_middle_changes_no_other_environment(place: Place, program: str) -> None:
     first = place.installed("2026-01-01-00-00-01", "pip")
-    package_set.make(first, place.set)
+    package_set.make(first, place.set, CHOICE)
     halves = 0
     for number in range(2, 8):
         victim = place.linked(f"2026-01-01-00-00-{number:02}")
@@ -308,7 +341,7 @@ def test_an_installer_killed_in_the_middle_changes_no_other_environment(place: P
 
 def test_what_is_written_into_packages_stays_in_the_environment_in_which_it_is_written(place: Place) -> None:
     first = place.installed("2026-01-01-00-00-01", "uv")
-    package_set.make(first, place.set)
+    package_set.make(first, place.set, CHOICE)
     place.give_away()
     before = states(first, place.set)
     second = place.linked("2026-01-01-00-00-02")  # its scripts, and their hashes in RECORD, are written too
@@ -323,7 +356,7 @@ def test_what_is_written_into_packages_stays_in_the_environment_in_which_it_is_w
 
 
 def test_a_set_that_is_removed_takes_nothing_from_the_environments(place: Place) -> None:
-    package_set.make(place.installed("2026-01-01-00-00-01", "uv"), place.set)
+    package_set.make(place.installed("2026-01-01-00-00-01", "uv"), place.set, CHOICE)
     linked = place.linked("2026-01-01-00-00-02")
     before = states(linked)
     shutil.rmtree(place.set)
@@ -363,7 +396,7 @@ HARMS = (
 
 @pytest.mark.parametrize("how", HARMS)
 def test_of_a_set_that_is_not_whole_nothing_is_installed(place: Place, how: str) -> None:
-    package_set.make(place.installed("2026-01-01-00-00-01", "uv"), place.set)
+    package_set.make(place.installed("2026-01-01-00-00-01", "uv"), place.set, CHOICE)
     damage(place, how)
     venv = place.venv("2026-01-01-00-00-02", pip=False)
     before = listed(venv)
@@ -393,7 +426,7 @@ def test_a_file_full_of_zeros_in_the_cache_is_found_by_its_hash_and_installed_ag
 
 
 def test_a_killed_linking_leaves_a_fresh_environment_that_can_be_linked_again(place: Place) -> None:
-    package_set.make(place.installed("2026-01-01-00-00-01", "uv"), place.set)
+    package_set.make(place.installed("2026-01-01-00-00-01", "uv"), place.set, CHOICE)
     for number in range(2, 7):
         venv = place.venv(f"2026-01-01-00-00-{number:02}", pip=False)
         site = environment.sites(venv)[0]
@@ -419,7 +452,7 @@ def test_no_set_is_made_of_a_package_with_a_file_outside_of_the_environment(plac
     with record.open("a") as file:
         file.write("../../../../../../elsewhere.txt,,\n")
     with pytest.raises(package_set.UnusableError, match=r"outside of the environment: .*elsewhere\.txt"):
-        package_set.make(venv, place.set)
+        package_set.make(venv, place.set, CHOICE)
 
 
 # root
@@ -451,7 +484,7 @@ def test_for_root_files_share_their_blocks_where_the_file_system_can(place: Plac
     try:
         inside = Place(top)
         first = inside.installed("2026-01-01-00-00-01", "uv")
-        package_set.make(first, inside.set, share_blocks=True)
+        package_set.make(first, inside.set, CHOICE, share_blocks=True)
         second = inside.venv("2026-01-01-00-00-02", pip=False)
         package_set.put_into(second, inside.set, share_blocks=True)
         assert listed(first) == listed(second)

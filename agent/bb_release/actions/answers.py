@@ -23,7 +23,7 @@ _REHEARSAL: dict[str, Kind] = {"status": is_whole, "headers": list_of(_is_header
 FACTS_KEPT = (*_FACTS, *_STATIC)
 KINDS: dict[str, Kind] = {
     "facts": record({**_FACTS, **_STATIC}, needed=tuple(_FACTS)),
-    "migrations": record(_MIGRATIONS, needed=tuple(_MIGRATIONS)),
+    "migrations": record({**_MIGRATIONS, "known": is_printable}, needed=tuple(_MIGRATIONS)),
     "rehearse": record(_REHEARSAL, needed=tuple(_REHEARSAL)),
     "static": record(_STATIC, needed=tuple(_STATIC)),
 }

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import PurePath
 
 from bb_release.actions.instances import BLUE_GREEN
-from bb_release.config import LOOKS_SECRET
+from bb_release.config_rules import LOOKS_SECRET
 from bb_release.model.app import App, Unit
 from bb_release.model.fact import Fact, warn
 from bb_release.tools.systemctl import assignments

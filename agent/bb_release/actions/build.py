@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from bb_release.actions import answers, installer_cache
 from bb_release.actions.site_commands import last_lines
 from bb_release.errors import (
     ApplicationNotImportable,
     DjangoCheckFailed,
-    MigrationsNotPlanned,
     RehearsalFailed,
     SharedMissing,
 )
-from bb_release.model import durable
 from bb_release.model.app import App
 from bb_release.model.release import Release, State
 from bb_release.model.step import Deployment
@@ -139,54 +137,14 @@ def check_django(deployment: Deployment) -> None:
             deployment.reporter.warn(f"manage.py check: {warning}")
 
 
-def ask_migrations(deployment: Deployment) -> dict[str, Any]:
-    """What of this release's migrations is applied and what is pending. Raises MigrationsNotPlanned."""
-    try:
-        return django.ask(
-            project_of(deployment), "migrations", django.answer_in_memory(), is_answer=answers.KINDS["migrations"],
-            timeout_seconds=deployment.app.timeouts.plan_migrations,
-        )  # fmt: skip
-    except ProcessFailed as error:
-        raise MigrationsNotPlanned(
-            f"Django could not be asked which migrations are applied: the question {error.reason}",
-            details=last_lines(error.output),
-            remedy="see that the database is up and the site's environment names it, and that the release's Python"
-            " starts; then run the command again",
-        ) from error
-
-
-def note_applied(deployment: Deployment, names: list[str]) -> None:
-    """The manifest says what this deploy did to the database, on a full disk too. Raises StorageFailed."""
-
-    def note() -> None:
-        deployment.release = deployment.release.mark(migrations=names)
-
-    durable.with_reserve(deployment.layout.reserve, note)
-
-
-def plan_migrations(deployment: Deployment) -> None:
-    answer = ask_migrations(deployment)
-    pending, live = answer["pending"], deployment.previous
-    if live and pending and not answer["applied"]:
-        raise MigrationsNotPlanned(
-            f"the database is empty, though {live.describe()} is live and had its migrations applied",
-            remedy="see which database the site's environment names (a lost SQLite file?); where an empty one is meant:"
-            " bb-release manage -- migrate, then bb-release deploy",
-        )
-    if answer["unknown"]:
-        deployment.reporter.warn(f"the database is ahead of this release by {', '.join(answer['unknown'])}")
-    facts = {**deployment.release.manifest.facts, "pending": pending}
-    deployment.release = deployment.release.mark(facts=facts)
-    if pending:
-        deployment.reporter.line(f"pending: {', '.join(pending)}")
-
-
 def finish_build(deployment: Deployment) -> None:
     """Make the whole tree durable, then let the manifest say so: in this order, it is the only proof there is."""
-    size, files = host.tree_size(deployment.release.folder)
-    host.sync_tree(deployment.release.folder)
-    installer_cache.close_cache(deployment.app)
-    deployment.release = deployment.release.mark(State.READY, size=[size, files])
+    folder = deployment.release.folder
+    with ThreadPoolExecutor(1) as beside:  # the disk works meanwhile
+        size = beside.submit(host.tree_size, folder)
+        host.sync_tree(folder)
+        installer_cache.close_cache(deployment.app)
+    deployment.release = deployment.release.mark(State.READY, size=[*size.result()])
 
 
 def resumed(release: Release) -> Release:

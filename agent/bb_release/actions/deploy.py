@@ -2,57 +2,18 @@
 
 from __future__ import annotations
 
-from bb_release.actions import build, interruption, requirements, signed, source, static
+from bb_release.actions import build, interruption, migrations, requirements, signed, source, static
 from bb_release.actions.outcome import after, explain, nothing_to_do
 from bb_release.actions.preflight import preflight, preflight_units
-from bb_release.actions.run import Run, site_state
-from bb_release.actions.site_commands import last_lines, run_commands
+from bb_release.actions.run import Run
 from bb_release.actions.switch import SWITCH, make_live
 from bb_release.actions.wanted import python_changed
 from bb_release.actions.wish import Wish, begin, resumable
-from bb_release.errors import Explained, Held, Interrupted, MigrateFailed
+from bb_release.errors import Explained, Held
 from bb_release.model import activation, hold
 from bb_release.model.app import App
 from bb_release.model.release import Release
-from bb_release.model.step import Deployment, Scope, Step, run_steps
-from bb_release.tools import django, stage
-from bb_release.tools.process import ProcessFailed
-
-
-def migrate(deployment: Deployment) -> None:
-    """Skipped when nothing is pending. The first signal is told what is waited for, the second interrupts."""
-    pending = deployment.release.manifest.facts["pending"]
-    if not pending:
-        return
-    run_commands(deployment, "before-migrate")
-    try:
-        with interruption.policy("migrate"):
-            django.manage(
-                build.project_of(deployment), *django.MIGRATE,
-                timeout_seconds=deployment.app.timeouts.migrate, low_priority=False,
-            )  # fmt: skip
-    except (ProcessFailed, Interrupted) as error:
-        failed = MigrateFailed(
-            f"manage.py migrate {error.reason if isinstance(error, ProcessFailed) else 'was interrupted'}",
-            details=last_lines(error.output) if isinstance(error, ProcessFailed) else "",
-            remedy="correct the migration and push, then run: bb-release deploy (what is applied is not run again;"
-            " a migration with atomic = False may have left a part of its work)",
-        )
-        try:
-            left = set(build.ask_migrations(deployment)["pending"])
-        except Explained as second:
-            failed.exit_code = 4
-            failed.site = (
-                f"{site_state(deployment.app)}; the database does not tell what is applied, any of these may be:"
-                f" {', '.join(pending)} ({second.message})"
-            )
-            raise failed from error
-        build.note_applied(deployment, [name for name in pending if name not in left])
-        raise failed from error
-    stage.end()  # what is loaded may have looked at the database as it was
-    build.note_applied(deployment, pending)
-    run_commands(deployment, "after-migrate")
-
+from bb_release.model.step import Scope, Step, run_steps
 
 BUILD = (
     Step("require-shared", "are the shared files there?", Scope.RELEASE, build.require_shared),
@@ -62,11 +23,11 @@ BUILD = (
     Step("link-shared", "link shared files and folders", Scope.RELEASE, build.link_shared),
     Step("check-django", "manage.py check, import the application", Scope.RELEASE, build.check_django),
     Step("collect-static", "manage.py collectstatic", Scope.RELEASE, static.collect_static),
-    Step("plan-migrations", "which migrations are pending", Scope.RELEASE, build.plan_migrations),
+    Step("plan-migrations", "which migrations are pending", Scope.RELEASE, migrations.plan_migrations),
     Step("finish-build", "make the release durable", Scope.RELEASE, build.finish_build),
 )
 MIGRATE = (
-    Step("migrate", "manage.py migrate", Scope.DATABASE, migrate),
+    Step("migrate", "manage.py migrate", Scope.DATABASE, migrations.migrate),
     Step("rehearse", "the new code answers the health request", Scope.DATABASE, build.rehearse),
 )
 STEPS = (*BUILD, *MIGRATE, *SWITCH)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bb_release import config
+from bb_release import config, config_rules
 from bb_release.actions.check_folders import deploy_user
 from bb_release.actions.check_units import BOOTED
 from bb_release.actions.survey import survey
@@ -53,7 +53,7 @@ def init(repository: str, *, name: str = "", root: str = "", branch: str = "", o
     url = repository or git_remote.origin_of(Path.cwd())
     if Path(url).exists():
         url = str(Path(url).resolve())
-    local = config.LOCAL.fullmatch(url) is not None
+    local = config_rules.LOCAL.fullmatch(url) is not None
     access = Access(allow_file=local, passed=App.pass_environment)
     check_url(url, allow_file=local)
     if output is not None and name and output.stem != name:

@@ -6,6 +6,7 @@ A set is published by a rename after all of it is on the disk. Losing one costs 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from contextlib import suppress
 
@@ -15,18 +16,28 @@ from bb_release.model.release import Release
 from bb_release.model.step import Deployment
 from bb_release.tools import environment, host, package_set
 from bb_release.tools.installers import Installer
+from bb_release.tools.package_set import Choice
 from bb_release.tools.requirements import plain
 from bb_release.tools.requirements.pins import Plan
 
 
-def name_for(installer: Installer, plan: Plan) -> str:
-    """The set that has just what `plan` would install, "" where that is not decided beforehand."""
+def choose(installer: Installer, plan: Plan) -> Choice | None:
+    """What a set has to have been made by to be just what `plan` would install; None where that is not decided."""
     if not plan.batches or not all(batch.fixed for batch in plan.batches) or not package_set.is_fresh(installer.venv):
-        return ""
-    return package_set.name(
-        pins=[plain.read(batch.files).lines for batch in plan.batches], interpreter=plan.interpreter,
-        installer=installer.version, environment=environment.maker(), shaping=installer.shaping,
-    )  # fmt: skip
+        return None
+    pins: dict[str, list[str]] = {}
+    options = []
+    for wanted, hashes in plain.pinned("\n".join(line for b in plan.batches for line in plain.read(b.files).lines)):
+        name = re.match(r"[\w.-]+", wanted)
+        if name:
+            pins.setdefault(environment.normal(name[0]), []).append(" ".join([wanted, *sorted(hashes)]))
+        else:
+            options.append(wanted)
+    way = [
+        plan.interpreter, installer.version, environment.maker(), installer.shaping, options,
+        [batch.complete for batch in plan.batches],
+    ]  # fmt: skip
+    return Choice({name: " ".join(sorted(texts)) for name, texts in pins.items()}, package_set.digest(way))
 
 
 def take(deployment: Deployment, name: str) -> bool:
@@ -46,13 +57,33 @@ def take(deployment: Deployment, name: str) -> bool:
     return True
 
 
-def keep(deployment: Deployment, name: str) -> bool:
+def take_part(deployment: Deployment, choice: Choice) -> frozenset[str]:
+    """Give the release what the live one's set has just as it is wanted; returns those packages. Raises OSError."""
+    live, venv = deployment.previous, deployment.release.venv
+    if live is None or not live.manifest.package_set:
+        return frozenset()
+    folder = deployment.layout.sets / live.manifest.package_set
+    names = package_set.same(folder, choice) - environment.packages(venv).keys()
+    if not names:
+        return names
+    try:
+        package_set.put_into(venv, folder, only=names, share_blocks=blocks_are_shared())
+    except (package_set.UnusableError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in package_set.NO_LINKS:
+            raise
+        deployment.reporter.line(f"nothing can be linked from the package set {folder.name}: {error}")
+        return frozenset()
+    deployment.reporter.line(f"linked from the package set {folder.name}: {len(names)} packages that did not change")
+    return names
+
+
+def keep(deployment: Deployment, choice: Choice) -> bool:
     """Make a set of what has just been installed; False where that is not possible. Raises OSError."""
-    sets = deployment.layout.sets
+    sets, name = deployment.layout.sets, choice.name
     staging = sets / f".{name}{durable.STAGING}"
     sets.mkdir(mode=0o700, exist_ok=True)
     try:
-        package_set.make(deployment.release.venv, staging, share_blocks=blocks_are_shared())
+        package_set.make(deployment.release.venv, staging, choice, share_blocks=blocks_are_shared())
     except (package_set.UnusableError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in package_set.NO_LINKS:
             raise

@@ -45,15 +45,16 @@ def install(deployment: Deployment, installer: Installer, plan: Plan) -> str:
     """
     fixed = replace(plan, batches=tuple(batch for batch in plan.batches if batch.fixed))
     others = replace(plan, batches=tuple(batch for batch in plan.batches if not batch.fixed))
-    name = package_sets.name_for(installer, fixed)
-    if name and not package_sets.take(deployment, name):
-        odd = installer.install(fixed, compiled=True, thorough=True)
+    choice = package_sets.choose(installer, fixed)
+    if choice is None:
+        others = plan
+    elif not package_sets.take(deployment, choice.name):
+        linked = package_sets.take_part(deployment, choice)
+        odd = installer.install(fixed, compiled=True, thorough=True, but=linked)
         if odd:  # installed a second time without the cache, so that it is the index that has them so
             deployment.reporter.say(f"other files than their packages recorded: {', '.join(odd)}")
-        if not package_sets.keep(deployment, name):
-            name = ""
-    elif not name:
-        others = plan
+        if not package_sets.keep(deployment, choice):
+            choice = None
     if others.batches:
         installer.install(others)
-    return name
+    return choice.name if choice else ""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bb_release import config
 from bb_release.actions import interruption, site_environment, timer
 from bb_release.actions.notify import notify
 from bb_release.actions.owner import require_owner, who_runs
@@ -93,6 +94,7 @@ def changing(
             failed = durable.storage_failed(error)
             failed.site = f"{site_state(app)}; nothing was changed"
             raise failed from error
+        config.remember(app.root)
         run = Run(app, action, who_runs(), reason, lock, log, by_timer=by_timer)
         # a program's stray children become ours, so that none of them keeps the lock unseen
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from bb_release.actions import build, handover, instances, interruption, proof, static, static_pool
+from bb_release.actions import build, handover, instances, interruption, migrations, proof, static, static_pool
 from bb_release.actions.run import Run, environments, health_now, not_live
 from bb_release.actions.site_commands import tell
 from bb_release.actions.verify import remembered_units, require_units, restart_units, verify
@@ -246,21 +246,8 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
     return deployment.release
 
 
-def require_migrated(deployment: Deployment) -> None:
-    """A release whose migrations are not applied is refused; what the database has beyond it is said."""
-    answer = build.ask_migrations(deployment)
-    if answer["pending"]:
-        raise ReleaseNotUsable(
-            f"release {deployment.release.describe()} has migrations that are not applied",
-            details="\n".join(answer["pending"]),
-            remedy="deploy its revision instead: bb-release deploy <revision>",
-        )
-    if answer["unknown"]:
-        deployment.reporter.warn(f"the database is ahead of this release by {', '.join(answer['unknown'])}")
-
-
 REHEARSE_TARGET = (
-    Step("plan-migrations", "are its migrations applied?", Scope.SITE, require_migrated),
+    Step("plan-migrations", "are its migrations applied?", Scope.SITE, migrations.require_migrated),
     Step("rehearse", "the release answers the health request", Scope.SITE, build.rehearse),
 )
 

@@ -58,6 +58,7 @@ def migrations(arguments):
     from django.db.migrations.executor import MigrationExecutor
 
     answer = {"pending": [], "applied": [], "unknown": []}
+    listed = []
     for alias in connections:
         executor = MigrationExecutor(connections[alias])
         loader = executor.loader
@@ -70,7 +71,11 @@ def migrations(arguments):
         answer["unknown"] += sorted(
             mark + "%s.%s" % key for key in loader.applied_migrations if key[0] in apps and key not in known
         )
+        where = [str(connections[alias].settings_dict.get(key)) for key in ("ENGINE", "NAME", "HOST", "PORT")]
+        disk = [[*key, sorted(map(str, migration.replaces))] for key, migration in loader.disk_migrations.items()]
+        listed.append([alias, where, sorted(disk)])
         connections[alias].close()
+    answer["known"] = sources.key(sorted(listed))
     return answer
 
 

@@ -16,6 +16,7 @@ Standard library and Django only, Python 3.8 and later.
 """
 
 import builtins
+import gc
 import importlib.machinery
 import importlib.util
 import json
@@ -42,6 +43,7 @@ def neighbours():
 
 
 compressed, probe, traps = neighbours()
+SELDOM = 50000  # what a project loads stays: to look for garbage in it as often as usual is in vain
 
 
 class Start:
@@ -55,6 +57,8 @@ class Start:
 
     def run(self):
         words = self.request["words"]
+        self.thresholds = gc.get_threshold()
+        gc.set_threshold(SELDOM)
         # what Python does with a script's name (since 3.9 the module knows its whole path)
         path = os.path.abspath(words[0]) if sys.version_info >= (3, 9) else words[0]
         if not getattr(sys.flags, "safe_path", False):
@@ -97,6 +101,8 @@ class Start:
         self.utility.fetch_command = self.look_up
         if self.channel:
             self.serve(utility)
+        if gc.get_threshold()[0] == SELDOM:  # else the project has set its own
+            gc.set_threshold(*self.thresholds)
         words = self.request["words"]
         be_called([sys.executable, *words])
         is_argv = utility.argv is sys.argv
@@ -108,13 +114,15 @@ class Start:
             if utility.settings_exception:
                 raise utility.settings_exception
             self.answer()
-            sys.exit()
 
     def answer(self):
-        """The answer goes to a file, since the project's own code may print what it likes."""
+        """The answer goes to a file, since the project's own code may print what it likes. Ends the process."""
         result = probe.QUESTIONS[self.request["question"]](self.request["arguments"])
         with open(self.request["answer"], "w", encoding="utf-8") as file:
             json.dump(result, file)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # Python would take apart all that the project has loaded, which is slow
 
     def serve(self, utility):
         """Be the stage, when nothing stands against it. Returns in a child, or at once."""
@@ -130,6 +138,8 @@ class Start:
         try:
             sys.stdout.flush()
             sys.stderr.flush()
+            # a look for garbage, and the one at the end of each child, would copy all pages that they share
+            gc.freeze()
             self.tell({"ready": True})
             while True:
                 message, output = self.receive()

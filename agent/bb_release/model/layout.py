@@ -83,6 +83,11 @@ class Layout:
         return self.state / "unreachable.json"
 
     @property
+    def configuration(self) -> Path:
+        """What the configuration file was found to say."""
+        return self.state / "configuration.json"
+
+    @property
     def tries(self) -> Path:
         """What timers tried and failed, so that they try again with growing pauses."""
         return self.state / "tries.json"

@@ -62,6 +62,12 @@ def misfits(facts: Mapping[str, object], kinds: Mapping[str, Kind]) -> list[str]
 
 
 _ACTIVATION = record({"sequence": is_whole, "at": is_moment, "previous": is_text}, needed=("sequence",))
+_FACTS = {
+    **dict.fromkeys(
+        ("application", "database", "static_key", "static_root", "static_tree", "static_way"), is_printable
+    ),
+    **dict.fromkeys(("pending", "warnings"), list_of(is_text)),
+}
 _UNIT = record({
     **dict.fromkeys(("name", "kind", "socket"), is_text), "user": is_truth, "status": list_of(is_text)
 })  # fmt: skip
@@ -72,10 +78,7 @@ _TEXTS = (
 MANIFEST: dict[str, Kind] = {
     **dict.fromkeys(_TEXTS, is_text), "began_at": is_moment, "sequence": is_whole, "format": is_whole,
     "activations": list_of(_ACTIVATION), "steps": table_of(is_number), "migrations": list_of(is_text),
-    "facts": record({
-        **dict.fromkeys(("application", "static_root", "static_key", "static_tree", "static_way"), is_printable),
-        **dict.fromkeys(("pending", "warnings"), list_of(is_text)),
-    }), "packages": table_of(is_text),
+    "facts": record(_FACTS), "packages": table_of(is_text),
     "units": list_of(_UNIT), "proof": table_of(is_text), "failure": table_of(is_text),
     "size": list_of(is_number),
 }  # fmt: skip

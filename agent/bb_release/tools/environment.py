@@ -13,7 +13,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from bb_release.errors import EnvironmentNotCreated, StorageFailed
@@ -210,30 +210,44 @@ def python_version(folder: Path) -> str:
 
 def packages(folder: Path) -> dict[str, str]:
     """Installed names (normalised: lower case, dashes) and versions, from the folder names; no process."""
-    found: dict[str, str] = {}
+    return {name: info.name.removesuffix(".dist-info").rpartition("-")[2] for name, info in by_name(folder).items()}
+
+
+def by_name(folder: Path) -> dict[str, Path]:
+    """The *.dist-info folder of each installed package, by its normalised name."""
+    found: dict[str, Path] = {}
     for info in dist_infos(folder):
-        name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
+        name = info.name.removesuffix(".dist-info").rpartition("-")[0]
         if name:
-            found[re.sub(r"[-_.]+", "-", name).lower()] = version
+            found[normal(name)] = info
     return found
 
 
-def check_installed(folder: Path, *, hashes: bool = False) -> list[str]:
+def normal(name: str) -> str:
+    """A package's name as PEP 503 compares it: lower case, dashes."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def check_installed(folder: Path, *, hashes: bool = False, but: Collection[str] = ()) -> list[str]:
     """Compare every installed file's size, and its hash if wanted, with the RECORD of its package.
 
+    `but`: packages, by their normalised names, that are not looked at.
     Returns the paths, relative to `folder`, of what is missing or differs: at most 20, none when all is well.
     Entries without a size (compiled files, RECORD itself) are not looked at. Raises nothing.
     """
     problems: list[str] = []
-    for info in dist_infos(folder):
+    for name, info in by_name(folder).items():
+        if name in but:
+            continue
         try:
             rows = read_record(info)
         except (OSError, UnicodeError, csv.Error):
             rows = [["", "", "0"]]  # stands for the RECORD itself: what cannot be read is not well
+        site = str(info.parent)  # there are thousands of files: no Path is made of each
         for row in rows:
             if len(row) < 3 or not row[2].strip():
                 continue
-            path = str(info.parent / row[0]) if row[0] else str(info / "RECORD")
+            path = os.path.join(site, row[0]) if row[0] else str(info / "RECORD")  # noqa: PTH118 - may be absolute
             if row[0] and _size(path) == row[2].strip() and not (hashes and _differs(path, row[1])):
                 continue
             problems.append(os.path.relpath(path, folder))
@@ -273,7 +287,7 @@ def dist_infos(folder: Path) -> list[Path]:
 
 
 def _size(path: str) -> str:
-    """A file's size as RECORD writes it; "" when there is none. There are thousands: no Path is made of each."""
+    """A file's size as RECORD writes it; "" when there is none."""
     try:
         return str(os.stat(path).st_size)  # noqa: PTH116
     except OSError:

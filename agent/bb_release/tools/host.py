@@ -26,34 +26,31 @@ def free(path: Path) -> tuple[int, int]:
 
 
 def tree_size(path: Path) -> tuple[int, int]:
-    """Return the bytes and the count of inodes (files and folders) of a tree, links counted once.
+    """Return the bytes and the count of inodes (files and folders) that a tree has for itself alone.
 
+    A file that has another name too, perhaps elsewhere, is not counted: removing the tree would not free it.
     Bytes are what the disk gave, and at least each file's size. Raises OSError where a folder is unreadable.
     """
-    seen: set[tuple[int, int]] = set()
-    total = 0
-
-    def failed(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError) or error.filename == str(path):
-            raise error
-
-    def count(name: str) -> None:
-        nonlocal total
+    facts = path.lstat()
+    total, count, ahead = max(facts.st_size, facts.st_blocks * 512), 1, [str(path)]
+    while ahead:
         try:
-            facts = os.lstat(name)
-        except FileNotFoundError:  # a file that another process removed meanwhile
-            return
-        if (facts.st_dev, facts.st_ino) not in seen:
-            seen.add((facts.st_dev, facts.st_ino))
-            total += max(facts.st_size, facts.st_blocks * 512)
-
-    for folder, folders, files in os.walk(path, onerror=failed):
-        count(folder)
-        for name in files:
-            count(f"{folder}/{name}")
-        for name in folders:  # links to folders are named here, but never walked
-            count(f"{folder}/{name}")
-    return total, len(seen)
+            entries = os.scandir(ahead.pop())
+        except FileNotFoundError:  # another process removes here
+            continue
+        with entries:
+            for entry in entries:
+                try:
+                    facts = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder:
+                    ahead.append(entry.path)
+                if is_folder or facts.st_nlink == 1:
+                    total += max(facts.st_size, facts.st_blocks * 512)
+                    count += 1
+    return total, count
 
 
 def process_tree(pid: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +63,14 @@ class Installer:
         """What of `env` may shape what is built from source: all but what names a release, a place or a password."""
         return {key: value for key, value in self.env.items() if not _SHAPES_NOTHING.fullmatch(key)}
 
-    def install(self, plan: Plan, *, compiled: bool = False, thorough: bool = False) -> list[str]:
+    def install(
+        self, plan: Plan, *, compiled: bool = False, thorough: bool = False, but: Collection[str] = ()
+    ) -> list[str]:  # fmt: skip
         """Install what `plan` has and prove that every file arrived, with its byte code when `compiled`.
 
         With one hash in the files of a batch, all need one. Returns the files that have their size, but not the
-        hash that their package recorded, which is only looked at when `thorough`.
+        hash that their package recorded, which is only looked at when `thorough`. `but`: packages that are there and
+        are known to be whole.
         Raises RequirementsNotInstalled: the installer failed or took too long, or installed files are incomplete
         even after a second installation without the cache.
         """
@@ -86,7 +89,7 @@ class Installer:
                 self.run([*argv, *self._options(batch), *more], plan)
 
         run([])
-        if environment.check_installed(self.venv, hashes=thorough):
+        if environment.check_installed(self.venv, hashes=thorough, but=but):
             # a damaged cache is the usual reason, so that the second time goes without it
             self._say("installed files are incomplete: installing once more without the cache")
             run(again)

@@ -51,14 +51,15 @@ def link_tree(source: Path, tree: Mapping[str, tuple[int, int, int]], target: Pa
     target.mkdir()
     for name in sorted(tree):  # a folder before what is in it
         mode, _, changed = tree[name]
-        path = target / name
+        path = f"{target}/{name}"  # there are thousands: no Path is made of each
         if stat.S_ISDIR(mode):
-            path.mkdir(exist_ok=not name)
-            path.chmod(stat.S_IMODE(mode))
+            if name:
+                os.mkdir(path)  # noqa: PTH102
+            os.chmod(path, stat.S_IMODE(mode))  # noqa: PTH101
         elif plain_of(name) in tree:
-            _copy(source / name, path, mode, changed)
+            _copy(f"{source}/{name}", path, mode, changed)
         else:
-            os.link(source / name, path)
+            os.link(f"{source}/{name}", path)
 
 
 def share(top: Path, source: Path, scratch: Path) -> int:
@@ -83,9 +84,11 @@ def plain_of(name: str) -> str:
     return plain if dot + suffix in WRITTEN_IN_PLACE else "."
 
 
-def _copy(source: Path, target: Path, mode: int, changed_ns: int) -> None:
+def _copy(source: str, target: str, mode: int, changed_ns: int) -> None:
     """What shutil.copy2 does, without a look at each thing that a file may have: there are thousands of them."""
-    with target.open("xb") as file:
-        file.write(source.read_bytes())
-    target.chmod(stat.S_IMODE(mode))
-    os.utime(target, ns=(changed_ns, changed_ns))
+    with open(source, "rb", 0) as original, open(target, "xb", 0) as copy:  # noqa: PTH123
+        content = memoryview(original.read())
+        while content:
+            content = content[copy.write(content) :]
+        os.fchmod(copy.fileno(), stat.S_IMODE(mode))
+        os.utime(copy.fileno(), ns=(changed_ns, changed_ns))

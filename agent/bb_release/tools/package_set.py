@@ -15,7 +15,8 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from bb_release.tools import environment
@@ -32,9 +33,21 @@ class UnusableError(Exception):
     """A set that is not whole, or an environment of which none can be made; the text says why."""
 
 
-def name(**decided_by: object) -> str:
-    """A set's name: a hash of everything that decides what is in it."""
-    return hashlib.sha256(json.dumps(decided_by, sort_keys=True, default=list).encode()).hexdigest()[:32]
+@dataclass(frozen=True)
+class Choice:
+    """Everything that decides what is in a set: `pins` by package, and the way in which they are installed."""
+
+    pins: Mapping[str, str]
+    way: str
+
+    @property
+    def name(self) -> str:
+        return digest([sorted(self.pins.items()), self.way])
+
+
+def digest(decided_by: object) -> str:
+    """A short text for a value; another one for another value."""
+    return hashlib.sha256(json.dumps(decided_by, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def is_fresh(venv: Path) -> bool:
@@ -42,7 +55,18 @@ def is_fresh(venv: Path) -> bool:
     return set(environment.packages(venv)) <= {"pip"}
 
 
-def make(venv: Path, folder: Path, *, share_blocks: bool = False) -> None:
+def same(folder: Path, choice: Choice) -> frozenset[str]:
+    """The packages of a set that `choice` has just so; none of a set that cannot be read, or is made otherwise."""
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+        if facts["way"] != choice.way:
+            return frozenset()
+        return frozenset(name for name, pin in choice.pins.items() if facts["pins"].get(name) == pin)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return frozenset()
+
+
+def make(venv: Path, folder: Path, choice: Choice, *, share_blocks: bool = False) -> None:
     """Make a set in `folder` of all that is installed in `venv`. What is linked becomes read-only, in both.
 
     `share_blocks`: reflinks where the file system has them, for an owner whom no mode keeps from writing.
@@ -54,20 +78,21 @@ def make(venv: Path, folder: Path, *, share_blocks: bool = False) -> None:
         count += _link_tree(site, folder / "venv" / site.relative_to(venv), link, read_only=True)
     places = (str(venv), os.path.realpath(venv))
     scripts, others = [], []
-    for path in _outside(venv):
+    for path in _outside(venv, environment.dist_infos(venv)):
         if _names_one_of(venv / path, places):
             scripts.append(path)
         else:
             others.append(path)
         _link_one(venv / path, folder / "venv" / path, link)
         _close(f"{folder}/venv/{path}")
-    facts = {"venv": places, "files": count, "scripts": scripts, "others": others}
+    facts = {"venv": places, "files": count, "scripts": scripts, "others": others, **vars(choice)}
     (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
 
 
-def put_into(venv: Path, folder: Path, *, share_blocks: bool = False) -> int:
-    """Give the fresh `venv` what the set in `folder` has; returns how many packages that are.
+def put_into(venv: Path, folder: Path, *, only: Collection[str] | None = None, share_blocks: bool = False) -> int:
+    """Give the fresh `venv` what the set in `folder` has; returns how many packages are in it then.
 
+    `only`: nothing but what these packages recorded, and its byte code.
     The site-packages appear last and at once, so that what a killed run leaves is still a fresh environment.
     Raises UnusableError (the set is not whole: nothing counts as installed then), OSError.
     """
@@ -77,7 +102,9 @@ def put_into(venv: Path, folder: Path, *, share_blocks: bool = False) -> int:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnusableError(f"its {FACTS} cannot be read: {error}") from error
     kept = folder / "venv"
-    if environment.check_installed(kept):
+    installed = environment.by_name(kept)
+    wanted = installed if only is None else {name: info for name, info in installed.items() if name in only}
+    if environment.check_installed(kept, but=installed.keys() - wanted.keys()):
         raise UnusableError("its files are not what their packages recorded")
     link, aside = _linker(share_blocks=share_blocks), {}
     try:
@@ -85,9 +112,16 @@ def put_into(venv: Path, folder: Path, *, share_blocks: bool = False) -> int:
             place = venv / site.relative_to(kept)
             aside[place] = place.with_name(ASIDE)
             shutil.rmtree(aside[place], ignore_errors=True)
-            files -= _link_tree(site, aside[place], link)
-        if files:
+            if only is None:
+                files -= _link_tree(site, aside[place], link)
+            else:
+                _link_tree(place, aside[place], link)  # what a fresh environment has
+                _link_recorded(site, aside[place], wanted.values(), link)
+        if only is None and files:
             raise UnusableError("files are missing")
+        if only is not None:
+            recorded = set(_outside(kept, wanted.values()))
+            scripts, others = ([path for path in paths if path in recorded] for paths in (scripts, others))
         new = (str(venv), os.path.realpath(venv))
         written = {str(venv / path): _write_script(kept / path, venv / path, old, new) for path in scripts}
         for path in others:
@@ -103,11 +137,11 @@ def put_into(venv: Path, folder: Path, *, share_blocks: bool = False) -> int:
     return len(environment.packages(venv))
 
 
-def _outside(venv: Path) -> list[str]:
+def _outside(venv: Path, infos: Iterable[Path]) -> list[str]:
     """Scripts and data files, relative to `venv`: what packages recorded outside of site-packages."""
     tops = [f"{site}/" for site in environment.sites(venv)]
     found = set()
-    for info in environment.dist_infos(venv):
+    for info in infos:
         for row in environment.read_record(info):
             path = os.path.normpath(info.parent / row[0])
             if not row[0] or any(path.startswith(top) for top in tops):
@@ -176,6 +210,24 @@ def _link_tree(source: Path, target: Path, link: Link, *, read_only: bool = Fals
                     _close(path)
                 count += 1
     return count
+
+
+def _link_recorded(site: Path, target: Path, infos: Iterable[Path], link: Link) -> None:
+    """Link what some packages recorded below `site`, and the byte code that an installer made of it unrecorded."""
+    made, done, compiled = {str(target)}, set(), f".cpython-{site.parent.name[len('python') :].replace('.', '')}.pyc"
+    for info in infos:
+        for row in environment.read_record(info) if info.parent == site else ():
+            path = os.path.normpath(row[0])
+            folder, _, file = path.rpartition("/")
+            beside = f"{folder}/__pycache__/".lstrip("/") + file.removesuffix(".py") + compiled
+            for each in (path, beside) if file.endswith(".py") else (path,):
+                if not each.startswith(("../", "/")) and each not in done and os.path.lexists(f"{site}/{each}"):
+                    above = os.path.dirname(f"{target}/{each}")  # noqa: PTH120
+                    if above not in made:
+                        os.makedirs(above, 0o755, exist_ok=True)  # noqa: PTH103
+                        made.add(above)
+                    link(f"{site}/{each}", f"{target}/{each}")
+                    done.add(each)
 
 
 def _link_one(source: Path, target: Path, link: Link) -> None:

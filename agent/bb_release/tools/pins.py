@@ -7,6 +7,8 @@ import re
 import tomllib
 from collections.abc import Iterator
 
+from bb_release.tools.environment import normal
+
 # what is looked for where the configuration names nothing
 NAMES = (
     "uv.lock", "pylock.toml", "poetry.lock", "Pipfile.lock", "requirements.txt", "requirements/production.txt",
@@ -37,11 +39,6 @@ def pins(file: str, text: str) -> dict[str, str]:
 def included(text: str) -> list[str]:
     """The files that a requirements file includes by -r."""
     return re.findall(r"(?m)^\s*(?:-r\s*|--requirement[\s=]+)([^\s#:]+)\s*(?:#.*)?$", text)
-
-
-def normal(name: str) -> str:
-    """A package's name as the index has it: lower case, dashes."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _lines(lines: list[str]) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bb_release.actions import answers, build, static, static_links, switch
+from bb_release.actions import answers, build, migrations, static, static_links
 from bb_release.errors import ReleaseError
 from bb_release.log import RunLog
 from bb_release.model import release as releases
@@ -141,15 +141,15 @@ def django_answers(data: bytes, folder: Path) -> None:
             build.check_django(deployment)
             static.collect_static(deployment)
         elif question == "migrations":
-            build.plan_migrations(deployment)
+            migrations.plan_migrations(deployment)
             assert deployment.release.manifest.facts["pending"] == json.loads(answer)["pending"]
-            switch.require_migrated(deployment)
+            migrations.require_migrated(deployment)
         elif question == "rehearse":
             build.rehearse(deployment)
         else:
             static_links.ask_again(deployment)
         facts = releases.read(deployment.release.folder).manifest.facts
-        assert not set(facts) - {*answers.FACTS_KEPT, "warnings", "pending"}
+        assert not set(facts) - {*answers.FACTS_KEPT, "warnings", "pending", "database"}
 
 
 STAGE = """#!/usr/bin/python3 -IS
@@ -276,7 +276,7 @@ FACTS = {
     "application": "shop.wsgi:application", "django": "5.2.8", "python": "3.11.2", "settings": "shop.settings",
     "static_root": "", "staticfiles": False, "static_sources": "", "static_way": "", "static_unknown": "x\ny",
 }  # fmt: skip
-PLAN = {"pending": ["shop.0002_x"], "applied": [], "unknown": ["shop.0003_y"]}
+PLAN = {"pending": ["shop.0002_x"], "applied": [], "unknown": ["shop.0003_y"], "known": "a" * 64}
 ANSWER = {"status": 200, "headers": [["Content-Type", "text/plain"]], "body": "ok"}
 ODD = (None, 5, -1, 1e308, "\ud800", "\0", "a\nb", "\x1b[2J", [], [5], {}, True, "/" * 5000, "a" * 5000, [["a"]])
 STATS = {"celery@host": {"pid": 4711}}

@@ -17,14 +17,9 @@ from example_site import Site
 from small_shop import small_shop
 
 LIE = """
-import atexit, glob, os
+import json
 
-def lie():
-    for path in glob.glob(f"/proc/{os.getppid()}/fd/*"):
-        if "memfd:answer" in os.readlink(path):
-            open(path, "w").write(%r)
-
-atexit.register(lie)
+json.dump = lambda answer, file: file.write(%r)
 """
 
 

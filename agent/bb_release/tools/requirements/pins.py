@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bb_release.errors import RequirementsInvalid
+from bb_release.tools.environment import normal as normal
 
 PYPI = "https://pypi.org/simple"
 THEN_DEPLOY = "then run: bb-release deploy"
@@ -193,8 +194,3 @@ def refuse_unknown(shown: str, kind: str, wanted: Sequence[str], there: Iterable
             f"{shown} has no {kind} {', '.join(missing)}; it has: {has}",
             remedy=f"correct {kind}s in the configuration, {THEN_DEPLOY}",
         )
-
-
-def normal(name: str) -> str:
-    """A name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
