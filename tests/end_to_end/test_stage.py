@@ -27,7 +27,7 @@ EVERYTHING = ("check", "facts", "collectstatic", "migrations", "rehearse", "migr
 VERSIONS = [("3.8", "django~=4.2.0"), ("3.12", "django~=5.2.0"), ("3.13", "django>=6")]
 
 TELLS = """\
-import __main__, os, signal
+import __main__, gc, os, signal
 facts = {
     "argv": sys.argv, "orig_argv": getattr(sys, "orig_argv", None), "main": __main__.__file__, "name": __main__.__name__,
     "path": sys.path[0], "folder": os.getcwd(), "leads": os.getsid(0) == os.getpid() == os.getpgid(0),
@@ -36,6 +36,7 @@ facts = {
     "shown": [word for word in open("/proc/self/cmdline").read().split("\\0") if word],
     "terminal": [sys.stdin.isatty(), sys.stdout.isatty()], "input": sys.stdin.read(),
     "term": str(signal.getsignal(signal.SIGTERM)), "type": type(sys.argv).__name__,
+    "garbage": [gc.isenabled(), gc.get_threshold()],
     "modules": sorted({"compressed", "probe", "sources", "traps", "stage"} & set(sys.modules)),
 }
 for item in sorted(facts.items()):
@@ -71,6 +72,9 @@ STAGED: dict[str, dict[str, str]] = {
         + "".join(f"    {line}\n" for line in SETTINGS.splitlines()),
         "shop/wsgi.py": "from configurations.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n",
     },
+    "settings that say how often garbage is looked for": as_collectstatic(
+        "import gc; self.stdout.write(str(gc.get_threshold()))\n", "import gc; gc.set_threshold(12345, 6, 7)\n"
+    ),
     "settings that are relative to the working directory": {
         **in_settings("VERSION = open('VERSION').read()\nprint(VERSION)\n"),
         "VERSION": "1.2",

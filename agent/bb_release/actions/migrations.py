@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from bb_release.actions import answers, build, interruption
@@ -52,7 +54,8 @@ def plan_migrations(deployment: Deployment) -> None:
         )
     if answer["unknown"]:
         deployment.reporter.warn(f"the database is ahead of this release by {', '.join(answer['unknown'])}")
-    facts = {**deployment.release.manifest.facts, "pending": pending, "database": _database(deployment.app, answer)}
+    listed = hashlib.sha256(json.dumps(answer["listed"]).encode()).hexdigest()
+    facts = {**deployment.release.manifest.facts, "pending": pending, "database": _database(deployment.app, listed)}
     deployment.release = deployment.release.mark(facts=facts)
     if pending:
         deployment.reporter.line(f"pending: {', '.join(pending)}")
@@ -109,15 +112,15 @@ def require_migrated(deployment: Deployment) -> None:
         deployment.reporter.warn(f"the database is ahead of this release by {', '.join(answer['unknown'])}")
 
 
-def _database(app: App, answer: dict[str, Any]) -> str:
+def _database(app: App, listed: str) -> str:
     """What says which migrations a release has for which databases; "" where that is not known.
 
     A file with the site's environment may name other databases once it is written to.
     """
-    if app.environment_unit or not answer.get("known"):
+    if app.environment_unit or not listed:
         return ""
     look = app.env_file.stat() if app.env_file else None
-    return f"{answer['known']} {look.st_ino} {look.st_mtime_ns}" if look else str(answer["known"])
+    return f"{listed} {look.st_ino} {look.st_mtime_ns}" if look else listed
 
 
 def _is_like_live(deployment: Deployment) -> bool:
@@ -126,6 +129,6 @@ def _is_like_live(deployment: Deployment) -> bool:
     if live is None or live.state is not State.VERIFIED:
         return False
     known = str(live.manifest.facts.get("database") or "")
-    still = known and known == _database(app, {"known": known.partition(" ")[0]})
+    still = known and known == _database(app, known.partition(" ")[0])
     same_shape = live.manifest.shape == target.manifest.shape == app.shape
     return bool(still and same_shape and known == target.manifest.facts.get("database"))

@@ -75,7 +75,7 @@ def migrations(arguments):
         disk = [[*key, sorted(map(str, migration.replaces))] for key, migration in loader.disk_migrations.items()]
         listed.append([alias, where, sorted(disk)])
         connections[alias].close()
-    answer["known"] = sources.key(sorted(listed))
+    answer["listed"] = sorted(listed)
     return answer
 
 

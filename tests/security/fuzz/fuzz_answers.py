@@ -276,7 +276,7 @@ FACTS = {
     "application": "shop.wsgi:application", "django": "5.2.8", "python": "3.11.2", "settings": "shop.settings",
     "static_root": "", "staticfiles": False, "static_sources": "", "static_way": "", "static_unknown": "x\ny",
 }  # fmt: skip
-PLAN = {"pending": ["shop.0002_x"], "applied": [], "unknown": ["shop.0003_y"], "known": "a" * 64}
+PLAN = {"pending": ["shop.0002_x"], "applied": [], "unknown": ["shop.0003_y"], "listed": [["default", ["x"], []]]}
 ANSWER = {"status": 200, "headers": [["Content-Type", "text/plain"]], "body": "ok"}
 ODD = (None, 5, -1, 1e308, "\ud800", "\0", "a\nb", "\x1b[2J", [], [5], {}, True, "/" * 5000, "a" * 5000, [["a"]])
 STATS = {"celery@host": {"pid": 4711}}
