@@ -13,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from bb_release.model.layout import Layout
 from example_site import NOBODY, Site, running_site
 
 
@@ -25,6 +26,13 @@ def cache() -> Iterator[Path]:
         os.chown(folder, NOBODY, NOBODY)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """An app root with nothing but a place for releases; a test of what lies elsewhere has one of its own."""
+    (tmp_path / "releases").mkdir()
+    return Layout(tmp_path)
 
 
 @pytest.fixture

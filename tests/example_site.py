@@ -143,6 +143,14 @@ class Site:
         text += self.settings.get("[run]", "")
         self.config.write_text(text)
 
+    def private(self, name: str, text: str) -> Path:
+        """A file with something secret beside the site."""
+        path = self.folder / name
+        path.write_text(text)
+        path.chmod(0o600)
+        self.own(path)
+        return path
+
     def program_of(self, unit: str) -> str:
         """The section of one program in Supervisor's configuration."""
         current = self.root / "current"
@@ -257,4 +265,19 @@ def running_site(*, cache: Path | None = None, worker: bool = False, kind: type[
     finally:
         if site:
             site.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def bare_site(cache: Path) -> Iterator[Site]:
+    """A site without units and without a health page, in a folder of its own that goes with it."""
+    folder = Path(tempfile.mkdtemp(prefix="bb-"))
+    folder.chmod(0o755)
+    try:
+        site = Site(folder, cache=cache)
+        site.bare = True
+        site.write_config()
+        site.own()
+        yield site
+    finally:
         shutil.rmtree(folder, ignore_errors=True)

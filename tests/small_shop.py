@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from example_site import Site
+from example_site import Site, bare_site
 
 FILES = {
     "manage.py": (
@@ -29,19 +27,12 @@ FILES = {
 @contextmanager
 def small_shop(cache: Path) -> Iterator[Site]:
     """The site without requirements yet, and without units: nothing but the build and the link."""
-    folder = Path(tempfile.mkdtemp(prefix="bb-"))
-    folder.chmod(0o755)
-    try:
-        site = Site(folder, cache=cache)
-        site.bare = True
-        site.write_config()
+    with bare_site(cache) as site:
         site.git("rm", "-rqf", ".")
         for name, text in FILES.items():
             (site.repository / name).parent.mkdir(exist_ok=True)
             (site.repository / name).write_text(text)
         yield site
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def everything_kept(site: Site) -> str:

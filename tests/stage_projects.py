@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bb_release.actions import answers
 from bb_release.tools import django, process, stage
 from bb_release.tools.process import ProcessFailed
 
@@ -160,7 +161,10 @@ class Place:
         return django.manage(self.project, *words, **{"timeout_seconds": 60, **options})
 
     def ask(self, question: str, **arguments: object) -> dict[str, Any]:
-        return django.ask(self.project, question, self.folder / "answer.json", timeout_seconds=60, **arguments)
+        return django.ask(
+            self.project, question, self.folder / "answer.json", is_answer=answers.KINDS[question], timeout_seconds=60,
+            **arguments,
+        )  # fmt: skip
 
     def do(self, name: str) -> tuple[object, list[str]]:
         """One thing that the agent does: how it ended, and each line of what it said."""

@@ -23,7 +23,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/bench handover",
         description="Measures what visitors see of a switch, by each way of handing over, with a real nginx, gunicorn"
-        " and systemd, which root boots for it; nothing of it is left. A minute for each of --deploys, and one before.",
+        " and systemd, which root boots for it; nothing of it is left. A minute and a half for each of --deploys.",
     )
     parser.add_argument("--deploys", type=int, default=10, metavar="N", help="switches of each way (default: 10)")
     parser.add_argument("--rate", type=int, default=200, metavar="N", help="requests a second (default: 200)")

@@ -142,15 +142,17 @@ def switch(way: str, release: str) -> None:
         sh("ln", "-sfn", f"releases/{release}", f"{link}.new")
         sh("mv", "-T", f"{link}.new", link)
         sh("systemctl", "reload", "bench-hup.service")
+    elif way == "build":
+        bb("socket", "deploy", "--build-only", "--force")
     elif way != "steady":
         bb(way, "switch", release)
 
 
 def measure(way: str, rate: int) -> tally.Facts:
     """One switch to the release that is not live, under visitors. Raises NotMeasured."""
-    site = "blue-green" if way == "steady" else way
-    live = current(root_of(site))
-    release = live if way == "steady" else next(name for name in os.listdir(root_of(site) / "releases") if name != live)
+    site = {"steady": "blue-green", "build": "socket"}.get(way, way)
+    live, (first, second, *_) = current(root_of(site)), sorted(os.listdir(root_of(site) / "releases"))
+    release = live if way in tally.NO_SWITCH else second if live == first else first
     program = [sys.executable, VISITORS, f"/run/nginx-{site}.sock", str(rate)]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as visitors:
         time.sleep(0.5 + BEFORE_SECONDS)  # half a second for Python to start

@@ -17,11 +17,13 @@ from benchmark.visitors import OK, Visit
 Facts = dict[str, Any]
 WAYS = {
     "steady": "nothing, the steady state",
+    "build": "nothing; a release is built",
     "restart": '`"restart"`',
     "hup": "a reload (HUP), not by bb-release",
     "socket": '`"socket"`',
     "blue-green": '`"blue-green"`',
 }
+NO_SWITCH = ("steady", "build")
 BEGIN, END = "<!-- handover -->\n", "<!-- /handover -->"
 PLACE = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
 
@@ -76,16 +78,15 @@ def rows(facts: Facts) -> list[list[str]]:
     ]
     for way, runs in facts["runs"].items():
         after = sum(run["after"] for run in runs)
-        steady = way == "steady"
         shares = [
-            f"{100 * sum(run[key] for run in runs) / after:.0f} %" if after and not steady else ""
+            f"{100 * sum(run[key] for run in runs) / after:.0f} %" if after and way not in NO_SWITCH else ""
             for key in ("old_code", "old_packages")
         ]
         lines.append(
             [
                 WAYS[way], f"{sum(run['requests'] for run in runs):,}", f"{sum(map(failed, runs)):,}",
                 *(ms(middle(runs, key)) for key in ("p50", "p99", "max")),
-                "" if steady else f"{middle(runs, 'seconds'):.1f}", *shares,
+                "" if way == "steady" else f"{middle(runs, 'seconds'):.1f}", *shares,
             ]
         )  # fmt: skip
     return lines
@@ -98,8 +99,9 @@ def aims(facts: Facts) -> list[str]:
     for way in ("socket", "blue-green"):
         bad = sum(failed(run) > 0 for run in runs[way])
         lines.append(f"no failure in any switch by {WAYS[way]}: " + (f"not so in {bad}" if bad else "so it was"))
-    times = middle(runs["blue-green"], "p99") / middle(runs["steady"], "p99")
-    lines.append(f"p99 of {WAYS['blue-green']} at most twice the steady state's: it was {times:.1f} times")
+    for way, what in (("blue-green", WAYS["blue-green"]), ("build", "a site beside which a release is built")):
+        times = middle(runs[way], "p99") / middle(runs["steady"], "p99")
+        lines.append(f"p99 of {what} at most twice the steady state's: it was {times:.1f} times")
     return lines
 
 

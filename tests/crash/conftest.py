@@ -17,8 +17,8 @@ from tiny_site import TinySite, in_memory, tiny_site
 from example_site import NOBODY
 
 
-def pytest_sessionfinish() -> None:
-    """The numbers of this session go into RESULTS.md, when BB_CRASH_RESULTS=1 says so."""
+def pytest_runtest_teardown() -> None:
+    """The numbers so far go into RESULTS.md, when BB_CRASH_RESULTS=1 says so: a session that is ended keeps them."""
     if results.is_wanted():
         results.write()
 

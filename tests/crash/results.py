@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 from dataclasses import dataclass, replace
@@ -55,10 +56,15 @@ def write(path: Path = TABLE) -> None:
     """Merge what was recorded into the table."""
     if not _rows:
         return
-    rows = {**read(path), **_rows}
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---|---:|---:|---:|---|---|---|"]
-    lines += ["| " + " | ".join(cells(rows[name])) + " |" for name in sorted(rows)]
-    path.write_text(HEAD + "\n".join(lines) + "\n")
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # two processes may run tests at once
+        rows = {**read(path), **_rows}
+        lines = ["| " + " | ".join(COLUMNS) + " |", "|---|---:|---:|---:|---|---|---|"]
+        lines += ["| " + " | ".join(cells(rows[name])) + " |" for name in sorted(rows)]
+        path.write_text(HEAD + "\n".join(lines) + "\n")
+    finally:
+        os.close(folder)
 
 
 def cells(row: Row) -> list[str]:

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from example_site import Site, unprivileged
+from example_site import bare_site, unprivileged
 
 # programs that the agent itself starts; what these start in turn is theirs (and differs between versions of git)
 STARTED = {
@@ -126,15 +125,10 @@ def strace() -> str:
 @pytest.fixture(scope="module")
 def seen(strace: str, cache: Path) -> Iterator[Counted]:
     """A second deploy in which one line of code changed, traced."""
-    folder = Path(tempfile.mkdtemp(prefix="bb-counts-"))
-    folder.chmod(0o755)
-    try:
-        site = Site(folder, cache=cache)
-        site.bare = True
-        site.write_config()
+    with bare_site(cache) as site:
         site.ok("deploy")
         site.edit("brackets/balance.py", (site.repository / "brackets/balance.py").read_text() + "\n# one more line\n")
-        trace = folder / "trace"
+        trace = site.folder / "trace"
         watched = "trace=execve,clone,clone3,vfork,fork,fsync,fdatasync,syncfs,sync"
         done = subprocess.run(
             [strace, "-f", "--seccomp-bpf", "-q", "-s", "65535", "-e", watched, "-o", trace, *site.command("deploy")],
@@ -143,8 +137,6 @@ def seen(strace: str, cache: Path) -> Iterator[Counted]:
         )  # fmt: skip
         assert 0 == done.returncode, done.stdout + done.stderr
         yield counted(trace.read_text(errors="replace"))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_code_only_deploy_starts_no_more_programs_than_these(seen: Counted) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -15,6 +14,7 @@ import pytest
 from bb_release.tools import uv
 from example_site import Site
 from private_index import PASSWORD, SECRETS, USER, Index, write_wheel
+from serving import serving
 from small_shop import everything_kept, small_shop
 from watching import watched_processes
 
@@ -24,12 +24,8 @@ BOTH = pytest.mark.parametrize("installer", ["uv", "pip"])
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[Index]:
     server = Index(write_wheel(tmp_path))
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield server
 
 
 @pytest.fixture
@@ -38,25 +34,18 @@ def shop(cache: Path) -> Iterator[Site]:
         yield made
 
 
-def write_private(site: Site, name: str, text: str) -> Path:
-    path = site.folder / name
-    path.write_text(text)
-    path.chmod(0o600)
-    return path
-
-
 def configure(site: Site, index: Index, *, installer: str, way: str, password: str = PASSWORD) -> None:
     site.settings["installer"] = f'"{installer}"'
     site.settings["build_env_file"] = f'"{site.folder}/build.env"'
     if way == "netrc":
         site.settings["index_url"] = f'"http://{index.address}"'
-        netrc = write_private(site, "netrc", f"machine 127.0.0.1\nlogin {USER}\npassword {password}\n")
+        netrc = site.private("netrc", f"machine 127.0.0.1\nlogin {USER}\npassword {password}\n")
         text = f"NETRC={netrc}\n"
     elif way == "build_env_file":
         text = f"PIP_INDEX_URL=http://{USER}:{quote(password, safe='')}@{index.address}\n"
     else:
         text = f"UV_INDEX_HOUSE_USERNAME={USER}\nUV_INDEX_HOUSE_PASSWORD={password}\n"
-    write_private(site, "build.env", text)
+    site.private("build.env", text)
     site.write_config()
     site.own()
 

@@ -5,32 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from example_site import Site, unprivileged
+from example_site import Site, bare_site, unprivileged
 from programs import required
 
 
 @pytest.fixture
 def place(cache: Path) -> Iterator[Site]:
     """A site with no units and no health page, in a folder of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="bb-"))
-    folder.chmod(0o755)
-    try:
-        site = Site(folder, cache=cache)
-        site.bare = True
-        site.write_config()
-        site.own()
+    with bare_site(cache) as site:
         yield site
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def packed(site: Site, name: str, *words: str) -> Path:

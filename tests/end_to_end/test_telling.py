@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
+from chat_room import ChatRoom
 from example_site import Site, unprivileged
 
 PLACES = (
@@ -27,29 +26,10 @@ def health(request):
 """
 
 
-class Room(BaseHTTPRequestHandler):
-    """A chat room that keeps what it is told."""
-
-    def do_POST(self) -> None:
-        told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.told.append(told)  # type: ignore[attr-defined]
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
 @pytest.fixture
-def room() -> Iterator[HTTPServer]:
-    server = HTTPServer(("127.0.0.1", 0), Room)
-    server.told = []  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def room() -> Iterator[ChatRoom]:
+    with ChatRoom().open() as opened:
+        yield opened
 
 
 def listen_everywhere(site: Site, book: Path) -> str:
@@ -62,7 +42,7 @@ def listen_everywhere(site: Site, book: Path) -> str:
     return text
 
 
-def test_commands_and_webhook_are_told_of_success_failure_and_the_way_back(site: Site, room: HTTPServer) -> None:
+def test_commands_and_webhook_are_told_of_success_failure_and_the_way_back(site: Site, room: ChatRoom) -> None:
     book, secret = site.folder / "book", site.folder / "webhook"
     secret.write_text(f"WEBHOOK_URL=http://127.0.0.1:{room.server_port}/a-secret-address\n")
     secret.chmod(0o600)
@@ -94,7 +74,7 @@ def test_commands_and_webhook_are_told_of_success_failure_and_the_way_back(site:
     assert 1 == failed.returncode
     assert ["after-failure", "broken_brackets", max(site.states()), "install-requirements", "secret"] == told()[-1]
 
-    messages = room.told  # type: ignore[attr-defined]
+    messages = room.messages
     assert ["verified", "not-healthy", "requirements-not-installed"] == [m["result"] for m in messages]
     assert [0, 20, 1] == [m["exit_code"] for m in messages]
     assert messages[0]["to"] == first
@@ -108,7 +88,7 @@ def test_commands_and_webhook_are_told_of_success_failure_and_the_way_back(site:
     site.ok("unhold")
     again = site.deploy("--if-changed")
     assert (1, "", "") == (again.returncode, again.stdout, again.stderr)
-    assert 3 == len(messages)
+    assert 3 == len(room.told)
 
     for name in ("history", "log"):
         assert "a-secret-address" not in site.ok(name)

@@ -8,29 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from example_site import Site, unprivileged
+from example_site import Site, bare_site, unprivileged
 from git_servers import SECRET, HttpsServer, SshServer, keygen
 
 
 @pytest.fixture
 def place(cache: Path) -> Iterator[Site]:
     """A site with no units and no health page, in a folder of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="bb-"))
-    folder.chmod(0o755)
-    try:
-        site = Site(folder, cache=cache)
-        site.bare = True
+    with bare_site(cache) as site:
         yield site
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

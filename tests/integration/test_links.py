@@ -15,16 +15,7 @@ from bb_release.model.app import App
 from bb_release.model.release import Manifest, Release, State
 from bb_release.model.step import Deployment
 from bb_release.tools import links
-
-
-class Notes:
-    """A Reporter that only remembers lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
+from notes import Notes
 
 
 @pytest.fixture

@@ -14,24 +14,9 @@ from bb_release.model.app import App
 from bb_release.model.layout import Layout
 from bb_release.model.release import Manifest, Release, State
 from bb_release.model.step import Deployment
+from notes import Notes
 
 DAY = 86400.0
-
-
-class Notes:
-    """A Reporter that only remembers warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    (tmp_path / "releases").mkdir()
-    return Layout(tmp_path)
 
 
 def release(layout: Layout, name: str, files: dict[str, str], paths: dict[str, str] | None = None) -> Release:

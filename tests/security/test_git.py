@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,28 @@ def test_what_is_planted_in_the_mirror_does_not_run(place: Place) -> None:
     assert (place.export(second) / "b.txt").read_text() == "two\n"
     assert not place.canary.exists()
     assert "sshCommand" not in (place.mirror / "config").read_text()
+
+
+def test_what_the_configuration_of_the_user_and_of_the_remote_names_does_not_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = place.commit("second", {".gitattributes": "* filter=x\n", "b.txt": "two\n"})
+    evil, home = place.script(), place.top / "home"
+    planted = (
+        f"[core]\n\tfsmonitor = {evil}\n\thooksPath = {place.top}\n\tsshCommand = {evil}\n\tpager = {evil}\n"
+        f"\talternateRefsCommand = {evil}\n[uploadpack]\n\tpackObjectsHook = {evil}\n[protocol]\n\tallow = always\n"
+        f'[credential]\n\thelper = !{evil}\n[filter "x"]\n\tsmudge = {evil}\n\trequired = true\n'
+    )
+    (home / ".config" / "git").mkdir(parents=True)
+    for path in (home / ".gitconfig", home / ".config/git/config", place.work / ".git/config"):
+        path.write_text((path.read_text() if path.exists() else "") + planted)
+    person = pwd.getpwuid(os.geteuid())
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: pwd.struct_passwd((*person[:5], str(home), person[6])))
+    place.fetch()
+    assert (place.export(second) / "b.txt").read_text() == "two\n"
+    with pytest.raises(errors.MirrorNotUpdated):
+        place.fetch(Access(), "ssh://git@localhost:1/x")
+    assert not place.canary.exists()
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,13 @@ HOSTS: dict[str, tuple[Damage, int, str, str]] = {
         lambda s: s.config.chmod(0o666), 2, "configuration-invalid", "can be written by everyone"),
     "the environment file is open to everyone": (
         lambda s: (s.root / "shared/site.env").chmod(0o644), 2, "configuration-invalid", "open to others"),
+    "the build environment file is open to everyone": (
+        lambda s: (s.private("build.env", "").chmod(0o644), s.write_config(build_env_file=f'"{s.folder}/build.env"')),
+        2, "configuration-invalid", "open to others"),
+    "the git credentials are open to everyone": (
+        lambda s: (s.private("login", "").chmod(0o644), s.write_config(
+            repository='"https://127.0.0.1:1/x.git"', git_credentials=f'"{s.folder}/login"')),
+        2, "configuration-invalid", "chmod"),
     "the environment file is a folder": (
         lambda s: s.write_config(env_file=f'"{canary(s)}"'), 2, "configuration-invalid", "Is a directory"),
 }  # fmt: skip
@@ -92,7 +99,7 @@ GIVEN_AWAY: dict[str, tuple[Damage, int, str, str]] = {
     "the configuration is another user's": (lambda s: of_another(s.config), 2, "configuration-invalid", "another user"),
     **{f"{name} is another user's": (
         lambda s, name=name: of_another(s.root / name), 1, "preflight-failed", "not a folder of our own")
-       for name in ("releases", "shared")},
+       for name in ("releases", "shared", "state", "logs")},
 }  # fmt: skip
 
 
@@ -161,6 +168,39 @@ def test_nothing_that_a_repository_or_a_person_wrote_reaches_a_terminal_as_an_or
     assert "because \\x1b]0;owned" in shown[0]
     assert any("\\x9b5i" in text for text in shown[1:3])
     assert [] == [text for text in shown for letter in "\x1b\x07\x9b\u202e" if letter in text]
+
+
+def test_a_planted_environment_reaches_no_program_of_a_deploy(shop: Site) -> None:
+    evil, ran = shop.folder / "evil", shop.folder / "evil/ran"
+    evil.mkdir()
+    programs = [evil / name for name in ("git", "uv", "ssh", "sh", "python", "python3", "pip")]
+    for path in programs:
+        path.write_text(f'#!/bin/sh\necho "{path.name}" >> {ran}\nexit 1\n')
+        path.chmod(0o755)
+    (evil / "start.sh").write_text(f"echo a shell >> {ran}\n")
+    (evil / "sitecustomize.py").write_text(
+        f"import sys\nopen({str(ran)!r}, 'a').write(' '.join(sys.orig_argv) + chr(10))\n"
+    )
+    shop.settings["[run]"] = "".join(
+        f'\n[[run]]\nat = "{at}"\ncommand = ["bash", "-c", "env"]\n' for at in ("before-requirements", "after-verify")
+    )
+    shop.write_config()
+    shop.own()
+    planted = {
+        "PATH": f"{evil}:/usr/bin:/bin", "PYTHONPATH": str(evil), "BASH_ENV": str(evil / "start.sh"),
+        "ENV": str(evil / "start.sh"), "VIRTUAL_ENV": str(evil), "DJANGO_SETTINGS_MODULE": "evil.settings",
+        "GIT_DIR": str(evil), "GIT_SSH_COMMAND": str(programs[0]), "GIT_EXEC_PATH": str(evil),
+        "UV_DEFAULT_INDEX": f"http://127.0.0.1:1/{evil}", "UV_INDEX_URL": f"http://127.0.0.1:1/{evil}",
+        "PIP_INDEX_URL": f"http://127.0.0.1:1/{evil}", "UV_PYTHON": str(evil / "python"), "SECRET_KEY": str(evil),
+    }  # fmt: skip
+    done = shop.run("deploy", **planted)
+    assert 0 == done.returncode, done.stderr
+    log = shop.ok("log")
+    assert 2 == log.count(" VIRTUAL_ENV=")  # each command has told its environment
+    assert str(evil) not in log
+    assert [] == [
+        line for line in ran.read_text().splitlines() if "bb-release" not in line and "bb_release" not in line
+    ]
 
 
 def test_a_reason_that_is_no_text_is_told_again_without_a_fault(shop: Site) -> None:

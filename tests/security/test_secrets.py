@@ -5,20 +5,22 @@ from __future__ import annotations
 import base64
 import json
 import os
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from chat_room import ChatRoom
 from example_site import Site
 from git_servers import SECRET as GIT_PASSWORD
 from git_servers import HttpsServer
 from private_index import PASSWORD as INDEX_PASSWORD
 from private_index import SECRETS as INDEX_FORMS
 from private_index import USER, Index, write_wheel
+from serving import serving
 from small_shop import everything_kept, small_shop
 from watching import watched_processes
 
@@ -64,49 +66,27 @@ class Migration(migrations.Migration):
 """
 
 
-class Room(BaseHTTPRequestHandler):
-    """A chat room that keeps what it is told, and is rude."""
-
-    def do_POST(self) -> None:
-        told = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.server.told.append((self.path, told))  # type: ignore[attr-defined]
-        self.send_response(500, f"no room at {self.path}")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
-def serving(server: HTTPServer) -> Iterator[HTTPServer]:
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+@pytest.fixture
+def room() -> Iterator[ChatRoom]:
+    with ChatRoom().open() as opened:
+        opened.rude = True
+        yield opened
 
 
 @pytest.fixture
-def room() -> Iterator[HTTPServer]:
-    server = HTTPServer(("127.0.0.1", 0), Room)
-    server.told = []  # type: ignore[attr-defined]
-    yield from serving(server)
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Iterator[HTTPServer]:
-    yield from serving(Index(write_wheel(tmp_path)))
+def index(tmp_path: Path) -> Iterator[Index]:
+    server = Index(write_wheel(tmp_path))
+    with serving(server):
+        yield server
 
 
 def private(site: Site, name: str, text: str) -> str:
-    path = site.folder / name
-    path.write_text(text)
-    path.chmod(0o600)
-    return f'"{path}"'
+    """As a value of the configuration."""
+    return f'"{site.private(name, text)}"'
 
 
 @pytest.fixture
-def shop(cache: Path, index: Index, room: HTTPServer) -> Iterator[Site]:
+def shop(cache: Path, index: Index, room: ChatRoom) -> Iterator[Site]:
     with small_shop(cache) as site:
         folder = site.folder / "https"
         folder.mkdir()
@@ -145,7 +125,85 @@ def shop(cache: Path, index: Index, room: HTTPServer) -> Iterator[Site]:
             yield site
 
 
-def test_no_secret_of_any_kind_is_seen_in_what_is_said_written_sent_or_run(shop: Site, room: HTTPServer) -> None:
+HEALTH = """
+import os
+from django.http import HttpResponse
+from django.urls import path
+
+def health(request):
+    secret = os.environ["SECRET_KEY"]
+    said = "\\x1b]0;owned\\x07the key is %s\\nas it is: %r" % (secret, secret)
+    return HttpResponse(said, status=301, headers={"Location": "/login?key=" + secret})
+
+urlpatterns = [path("health/", health)]
+"""
+
+
+def test_a_health_page_that_shows_a_secret_is_told_without_it_and_without_orders_to_a_terminal(
+    cache: Path, room: ChatRoom
+) -> None:
+    with small_shop(cache) as site:
+        site.edit("requirements.txt", "django>=5.2,<5.3\n")
+        secret = "canary-that-the-health-page-shows"
+        environment = site.root / "shared" / "site.env"
+        environment.write_text(f"SECRET_KEY={secret}\nDATABASE_PATH={site.root}/shared/db.sqlite3\n")
+        site.edit("shop/urls.py", HEALTH)
+        site.settings["[health]"] = '\n[health]\nurl = "http://127.0.0.1:1/health/"\n'
+        site.write_config(webhook_file=private(site, "webhook", f"WEBHOOK_URL=http://127.0.0.1:{room.server_port}/x\n"))
+        site.own()
+        done = site.deploy()
+        said = [done.stdout, done.stderr, site.ok("log"), site.ok("log", "--json"), site.ok("history", "--json"),
+                site.ok("list", "--json"), site.ok("show", max(site.states()))]  # fmt: skip
+        assert (4, "error: rehearsal-failed") == (done.returncode, done.stderr.splitlines()[0])
+        assert "answers 301 to /login?key=****" in done.stderr
+        assert "\\x1b]0;owned\\x07the key is ****" in done.stderr
+        assert ["rehearsal-failed"] == [message["result"] for message in room.messages]
+        shown = [*said, *(text for _, text in room.told)]
+        assert [] == [text for text in (*shown, everything_kept(site)) if secret in text]
+        assert [] == [text for text in shown if "\x1b" in text]
+
+
+FAULT = """
+import sys
+from pathlib import Path
+from bb_release import console
+from bb_release.actions.run import changing
+from bb_release.errors import BugFound
+from bb_release.model.app import App
+
+root, webhook, secret = sys.argv[1], sys.argv[2], sys.stdin.read()
+app = App("shop", "git@git.example.org:a/b.git", Path(root), webhook_file=Path(webhook))
+try:
+    with changing(app, "deploy", reason="a fault") as run:
+        run.log.add_secrets([secret])
+        run.facts["to"] = "2026-01-01-00-00-00"
+        run.log.say(f"so far with {secret}")
+        raise KeyError(f"no {secret} in it")
+except BugFound as error:
+    console.print_error(error)
+    console.print_json(console.error_facts(error))
+    sys.exit(error.exit_code)
+"""
+
+
+def test_a_fault_of_our_own_leaves_a_traceback_without_the_secret_that_is_in_it(tmp_path: Path, room: ChatRoom) -> None:
+    secret, webhook = "canary-in-the-traceback", tmp_path / "webhook"
+    webhook.write_text(f"WEBHOOK_URL=http://127.0.0.1:{room.server_port}/hook\n")
+    webhook.chmod(0o600)
+    root = tmp_path / "root"
+    done = subprocess.run(
+        [sys.executable, "-c", FAULT, root, webhook], input=secret, capture_output=True, text=True, check=False
+    )
+    assert (3, "error: bug") == (done.returncode, done.stderr.splitlines()[0])
+    kept = "\n".join(path.read_text() for path in root.rglob("*") if path.is_file())
+    assert "no **** in it" in kept
+    assert "Traceback (most recent call last)" in kept
+    assert "no **** in it" in done.stderr
+    assert ["bug"] == [message["result"] for message in room.messages]
+    assert [] == [text for text in (done.stdout, done.stderr, kept, *(text for _, text in room.told)) if secret in text]
+
+
+def test_no_secret_of_any_kind_is_seen_in_what_is_said_written_sent_or_run(shop: Site, room: ChatRoom) -> None:
     authorities = {"SSL_CERT_FILE": str(shop.folder / "authorities")}
     said: list[str] = []
 
@@ -166,7 +224,7 @@ def test_no_secret_of_any_kind_is_seen_in_what_is_said_written_sent_or_run(shop:
             run("show", name["name"])
             run("log", name["name"])
 
-    kept, told = everything_kept(shop), room.told  # type: ignore[attr-defined]
+    kept, told = everything_kept(shop), room.told
     # what would hold them was there to be looked at
     assert "SECRET_KEY is ****" in kept
     assert "BUILD_TOKEN=****" in kept

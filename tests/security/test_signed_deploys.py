@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from chat_room import ChatRoom
 from example_site import Site, unprivileged
 from programs import required
 from signing import allowed, ssh_key, with_ssh
@@ -98,6 +99,48 @@ def test_a_timer_builds_nothing_unsigned_tells_it_once_and_takes_what_is_signed_
     done = shop.deploy("--if-changed")
     assert (0, "") == (done.returncode, done.stderr)
     assert shop.git("rev-parse", "v1^{commit}") == json.loads(shop.ok("show"))["revision"]
+
+
+def test_the_webhook_is_told_once_of_what_a_timer_could_not_even_begin(shop: Site) -> None:
+    away = shop.repository.with_name("away")
+
+    def tick() -> list[str]:
+        """What is told at one tick, and at the next two, after the pause and in it."""
+        before = len(room.told)
+        for _ in range(3):
+            shop.deploy("--if-changed")
+            if (shop.root / "state" / "tries.json").exists():
+                try_again(shop)
+        return [message["result"] for message in room.messages[before:]]
+
+    with ChatRoom().open() as room:
+        secret = shop.private("webhook", f"WEBHOOK_URL=http://127.0.0.1:{room.server_port}/hook\n")
+        shop.write_config(webhook_file=f'"{secret}"')
+        shop.own()
+        shop.repository.rename(away)  # before the very first deploy: there is no folder for what was told yet
+        assert ["mirror-not-updated"] == tick()
+        away.rename(shop.repository)
+        assert ["signature-invalid"] == tick()
+        assert "nothing live was changed" in room.messages[-1]["site"]
+        assert "is not signed" in room.messages[-1]["text"]
+        shop.repository.rename(away)
+        assert ["mirror-not-updated"] == tick()
+        away.rename(shop.repository)
+        shop.write_config(branch='"gone"')
+        assert ["ref-not-found"] == tick()
+        shop.write_config(branch='"main"', shared_files='["gone"]')
+        shop.edit("shop/urls.py", "urlpatterns = []\n# unsigned\n")
+        assert ["signature-invalid"] == tick()
+
+        assert UNSIGNED == first_line(shop.deploy())  # by hand: each try is a message
+        assert "signature-invalid" == room.messages[-1]["result"]
+        told = len(room.told)
+        assert 1 == shop.deploy("no-such-branch").returncode  # but not a slip of the fingers
+        assert 1 == shop.deploy("--build-only").returncode  # nor what is not to change the site
+        shop.ok("hold", "-m", "lunch")
+        assert 12 == shop.deploy().returncode
+        assert told == len(room.told)
+        assert [] == built(shop)
 
 
 def test_an_archive_is_refused_since_nobody_can_have_signed_it(shop: Site) -> None:

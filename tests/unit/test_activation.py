@@ -11,20 +11,7 @@ import pytest
 from bb_release.errors import StateUnreadable
 from bb_release.model import activation
 from bb_release.model.layout import Layout
-from bb_release.model.release import Manifest, Release, State
-
-FIRST, SECOND = "2026-03-01-12-00-00", "2026-03-01-12-00-01"
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    (tmp_path / "releases").mkdir()
-    return Layout(tmp_path)
-
-
-def a_release(layout: Layout, name: str) -> Release:
-    (layout.releases / name).mkdir()
-    return Release(layout.releases / name, Manifest(name=name, state=State.VERIFIED)).mark()
+from made_releases import FIRST, SECOND, a_release
 
 
 def test_a_new_host_has_no_current(layout: Layout) -> None:

@@ -83,7 +83,7 @@ RIGHT = [
     program(f"cd {ROOT}/current/app && exec {BIN}/gunicorn shop.wsgi", directory="none"),
     program(command=f"{BIN}/gunicorn --graceful-timeout 20 shop.wsgi", stopwaitsecs=20),
     program(command=f"{BIN}/hypercorn shop.asgi", stopwaitsecs=10),
-    program(command="/bin/sh -c 'unclosed"), {"group": "shop", "name": "shop"},
+    program(command="/bin/sh -c 'unclosed"), program(command=""),
 ]  # fmt: skip
 
 

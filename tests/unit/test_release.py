@@ -19,12 +19,6 @@ from bb_release.model.shape import MANIFEST as MANIFEST_KINDS
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    (tmp_path / "releases").mkdir()
-    return Layout(tmp_path)
-
-
 def a_release(
     layout: Layout, second: int, *, state: State = State.VERIFIED, sequence: int = 0, previous: str = "", **facts: Any
 ) -> Release:

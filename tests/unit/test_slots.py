@@ -3,26 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-
-import pytest
 
 from bb_release.model import activation, slots
 from bb_release.model.layout import Layout
-from bb_release.model.release import Manifest, Release, State
-
-FIRST, SECOND = "2026-03-01-12-00-00", "2026-03-01-12-00-01"
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    (tmp_path / "releases").mkdir()
-    return Layout(tmp_path)
-
-
-def a_release(layout: Layout, name: str) -> Release:
-    (layout.releases / name).mkdir()
-    return Release(layout.releases / name, Manifest(name=name, state=State.VERIFIED)).mark()
+from bb_release.model.release import Release
+from made_releases import FIRST, SECOND, a_release
 
 
 def go_live(layout: Layout, release: Release) -> None:

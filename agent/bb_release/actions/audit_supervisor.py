@@ -57,17 +57,18 @@ def audit_programs(
 ) -> Findings:
     """Every finding, once for all programs of a group; none about one that does not run the release. Raises nothing.
 
-    `programs` are what getAllConfigInfo says of each (less of it before Supervisor 4.2), `wanted` the names in
-    manage.py's environment, `found` those in each program's.
+    `programs` are what getAllConfigInfo says of each, `wanted` the names in manage.py's environment, `found` those in
+    each program's.
     """
     said: set[str] = set()
     for program, names in zip(programs, found, strict=True) if unit.runs_release else ():
-        directory = str(program.get("directory", ""))  # "none" where it has none
         it = Program(app, unit, {
-            "ExecStart": str(program.get("command", "")), "WorkingDirectory": directory * (directory != "none"),
-            "TimeoutStopUSec": f"{program.get('stopwaitsecs', 0)}s", "killasgroup": str(program.get("killasgroup", "")),
+            "ExecStart": program["command"], "TimeoutStopUSec": f"{program['stopwaitsecs']}s",
+            # how supervisord says that there is none
+            "WorkingDirectory": "" if program["directory"] == "none" else program["directory"],
+            "killasgroup": str(program["killasgroup"]),
         })  # fmt: skip
-        if "command" not in program or not it.words:
+        if not it.words:
             continue
         for fact in chain(*(look(it) for look in LOOKS), _environment(it, wanted, names)):
             if fact.text not in said:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from bb_release.actions import installer_cache
+from bb_release.actions import answers, installer_cache
 from bb_release.actions.site_commands import last_lines
 from bb_release.errors import (
     ApplicationNotImportable,
@@ -118,16 +118,19 @@ def check_django(deployment: Deployment) -> None:
         ) from error
     try:
         facts = django.ask(
-            project, "facts", django.answer_in_memory(),
+            project, "facts", django.answer_in_memory(), is_answer=answers.KINDS["facts"],
             timeout_seconds=app.timeouts.check, application=app.application, static=app.collect_static,
         )  # fmt: skip
     except ProcessFailed as error:
         raise ApplicationNotImportable(
-            "the WSGI or ASGI application of the new release cannot be imported",
+            "the WSGI or ASGI application of the new release cannot be imported"
+            if error.returncode != 0
+            else f"the new release {error.reason} when it was asked what it is",
             details=last_lines(error.output),
             remedy="correct it and push, then run: bb-release deploy (application = names it if it is elsewhere)",
         ) from error
-    deployment.release = deployment.release.mark(facts={**facts, "warnings": warnings})
+    known_facts = {name: facts[name] for name in answers.FACTS_KEPT if name in facts}
+    deployment.release = deployment.release.mark(facts={**known_facts, "warnings": warnings})
     known = deployment.previous.manifest.facts.get("warnings", []) if deployment.previous else []
     for warning in warnings:
         if warning not in known:  # each is told by the deploy that brought it, not by all that follow
@@ -168,7 +171,7 @@ def rehearse(deployment: Deployment) -> None:
     remedy = "correct it and push, then run: bb-release deploy; rehearse = false skips this step"
     try:
         answer = django.ask(
-            project_of(deployment), "rehearse", django.answer_in_memory(),
+            project_of(deployment), "rehearse", django.answer_in_memory(), is_answer=answers.KINDS["rehearse"],
             timeout_seconds=deployment.app.timeouts.rehearse,
             application=deployment.app.application, path=path, headers=headers, scheme=scheme,
         )  # fmt: skip

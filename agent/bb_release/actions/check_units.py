@@ -97,7 +97,7 @@ def _programs(app: App, unit: Unit) -> Iterator[Fact]:
         wanted = {*site_environment.read(app), *app.inline_environment}
     except ReleaseError:  # its state, or the environment's own line, has told so already
         return
-    found = [host.environment_names(int(program["pid"])) if program["pid"] else set() for program in programs]
+    found = [host.environment_names(program["pid"]) if program["pid"] else set() for program in programs]
     yield from audit_supervisor.audit_programs(app, unit, programs, wanted, found)
 
 

@@ -36,6 +36,7 @@ STEPS = (*BUILD, *MIGRATE, *SWITCH)
 def deploy(run: Run, wish: Wish) -> Release:
     """Put one revision live. Raises Explained, with the state of the site in it."""
     app, layout = run.app, run.app.layout
+    run.is_for_live = not wish.build_only
     require_not_held(app, wish)
     if wish.archive:
         signed.require_no_archive(app)
@@ -47,9 +48,9 @@ def deploy(run: Run, wish: Wish) -> Release:
     done = live and live.is_verified_for(revision, app.shape) and not python_changed(app, live)
     if live and done and not wish.force and not wish.build_only and not resumed:
         return nothing_to_do(run, live, wish)
-    signed.require_signed(run, revision, if_changed=wish.if_changed)
+    signed.require_signed(run, revision)
     if not wish.build_only:
-        preflight_units(app, live, revision, if_changed=wish.if_changed)
+        preflight_units(app, live)
     deployment = begin(run, wish, ref, revision, live, resumed)
     run.facts["built" if wish.build_only else "to"] = deployment.release.name
     run.log.say(f"release {deployment.release.name} from {ref} ({revision[:7]})")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from bb_release.actions import build, interruption
+from bb_release.actions import answers, build, interruption
 from bb_release.actions.run import site_state
 from bb_release.actions.site_commands import last_lines, run_commands
 from bb_release.errors import Explained, Interrupted, MigrateFailed, MigrationsNotPlanned, ReleaseNotUsable
@@ -23,7 +23,7 @@ def ask_migrations(deployment: Deployment) -> dict[str, Any]:
     try:
         return django.ask(
             build.project_of(deployment), "migrations", django.answer_in_memory(),
-            timeout_seconds=deployment.app.timeouts.plan_migrations,
+            is_answer=answers.KINDS["migrations"], timeout_seconds=deployment.app.timeouts.plan_migrations,
         )  # fmt: skip
     except ProcessFailed as error:
         raise MigrationsNotPlanned(

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bb_release.envfile import read as read_envfile
-from bb_release.errors import Explained, ReleaseError
+from bb_release.errors import (
+    Explained,
+    Held,
+    Interrupted,
+    NoSuchRelease,
+    NotNow,
+    RefInvalid,
+    RefNotFound,
+    ReleaseError,
+    ReleaseNotUsable,
+    UsageInvalid,
+)
+from bb_release.model.app import App
 from bb_release.tools import webhook
 
 if TYPE_CHECKING:
@@ -14,38 +27,56 @@ if TYPE_CHECKING:
 
 VARIABLE = "WEBHOOK_URL"
 WAIT_SECONDS = 10.0
+MISTYPED = (NoSuchRelease, RefInvalid, RefNotFound, ReleaseNotUsable, UsageInvalid)  # of interest to who typed it
 
 
 def notify(run: Run, error: Explained | None) -> None:
-    """One message for each run that was to change what is live; none for a failure that was told before."""
-    app = run.app
-    if app.webhook_file is None or "to" not in run.facts or (error is not None and error.told_before):
-        return
-    facts: dict[str, object] = {
-        "text": sentence(run, error),  # what Slack, Mattermost and others show
+    """One message for each run that was to change what is live."""
+    if is_news(run, error):
+        problem = tell(run.app, action=run.action, who=run.who, reason=run.reason, facts=run.facts, error=error)
+        if problem:
+            run.log.warn(f"nobody was told: {problem}")
+
+
+def is_news(run: Run, error: Explained | None) -> bool:
+    """Not what a timer's try before has told, nor that it is not the time; and what did not begin, only in part."""
+    if error is None or "to" in run.facts:
+        return "to" in run.facts and not (error and error.told_before) and not isinstance(error, NotNow)
+    if error.told_before or isinstance(error, Held | NotNow | Interrupted):
+        return False
+    return run.by_timer or (run.is_for_live and not isinstance(error, MISTYPED))
+
+
+def tell(
+    app: App, *, action: str, who: str, reason: str, facts: Mapping[str, object], error: Explained | None
+) -> str:  # fmt: skip
+    """Send one message, where there is an address for it. Returns why it was not taken, "" where it was."""
+    if app.webhook_file is None:
+        return ""
+    host = socket.gethostname()
+    message: dict[str, object] = {
+        "text": f"{app.name} on {host}: {action} by {who}{sentence(facts, error)}",  # what Slack and others show
         "app": app.name,
-        "host": socket.gethostname(),
-        "action": run.action,
+        "host": host,
+        "action": action,
         "result": error.code if error else "verified",
         "exit_code": error.exit_code if error else 0,
-        "who": run.who,
-        "reason": run.reason,
-        **run.facts,
+        "who": who,
+        "reason": reason,
+        **facts,
     }
     if error:
-        facts.update(message=error.message, site=error.site, remedy=error.remedy)
+        message.update(message=error.message, site=error.site, remedy=error.remedy)
     try:
         url = read_envfile(app.webhook_file).get(VARIABLE, "")
         if not url:
-            raise webhook.NotTold(f"{app.webhook_file} has no line {VARIABLE}=https://…")
-        webhook.post(url, facts, timeout_seconds=WAIT_SECONDS)
+            return f"{app.webhook_file} has no line {VARIABLE}=https://…"
+        webhook.post(url, message, timeout_seconds=WAIT_SECONDS)
     except (webhook.NotTold, ReleaseError) as problem:
-        run.log.warn(f"nobody was told: {problem}")
+        return str(problem)
+    return ""
 
 
-def sentence(run: Run, error: Explained | None) -> str:
+def sentence(facts: Mapping[str, object], error: Explained | None) -> str:
     """What happened, for people in a chat room."""
-    host = socket.gethostname()
-    if error is None:
-        return f"{run.app.name} on {host}: {run.action} by {run.who}: {run.facts['to']} is live and verified"
-    return f"{run.app.name} on {host}: {run.action} by {run.who} failed: {error.message}. Site: {error.site}"
+    return f" failed: {error.message}. Site: {error.site}" if error else f": {facts['to']} is live and verified"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bb_release.actions import build, prune, site_environment, timer
+from bb_release.actions import build, prune, site_environment
 from bb_release.actions.room import room
 from bb_release.actions.run import Run, site_state
 from bb_release.actions.verify import require_none_left, require_units
@@ -36,14 +36,10 @@ def preflight(app: App, run: Run, *, keep: Release | None) -> None:
         run.log.warn(f"before this deploy: {site}")
 
 
-def preflight_units(app: App, live: Release | None, revision: str, *, if_changed: bool) -> None:
+def preflight_units(app: App, live: Release | None) -> None:
     """What the switch will need, asked before a build is spent on it. Raises PreflightFailed."""
-    try:
-        require_units(app)
-        require_none_left(app, live)
-    except PreflightFailed as error:
-        error.told_before = timer.note_failure(app, revision, error.code) and if_changed
-        raise
+    require_units(app)
+    require_none_left(app, live)
 
 
 def unfinished(app: App) -> list[Release]:

@@ -13,15 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bb_release import config
-from bb_release.actions import interruption, site_environment
+from bb_release.actions import interruption, site_environment, timer
 from bb_release.actions.notify import notify
 from bb_release.actions.owner import require_owner, who_runs
 from bb_release.envfile import read as read_envfile
 from bb_release.errors import (
     BugFound,
     Explained,
+    Held,
     Interrupted,
     NoSuchRelease,
+    NotNow,
     PreflightFailed,
     ReleaseError,
     StateUnreadable,
@@ -49,6 +51,8 @@ class Run:
     lock: int
     log: RunLog
     facts: dict[str, object] = field(default_factory=dict)  # what the journal gets to know at the end
+    by_timer: bool = False  # a `deploy --if-changed`: the same failure is told once, not at each tick
+    is_for_live: bool = False  # asked to change what is live
     done: str = ""  # set once what was asked for is true: what fails after that does not undo it
 
 
@@ -76,7 +80,7 @@ def make_folders(app: App) -> None:
 
 @contextmanager
 def changing(
-    app: App, action: str, *, reason: str = "", quiet: bool = False, wait_seconds: float = 0.0
+    app: App, action: str, *, reason: str = "", quiet: bool = False, wait_seconds: float = 0.0, by_timer: bool = False
 ) -> Iterator[Run]:
     """Hold the lock, keep a log, note the result; whatever fails inside gets its `site:` and `log:` lines."""
     require_owner(app)
@@ -91,7 +95,7 @@ def changing(
             failed.site = f"{site_state(app)}; nothing was changed"
             raise failed from error
         config.remember(app.root)
-        run = Run(app, action, who_runs(), reason, lock, log)
+        run = Run(app, action, who_runs(), reason, lock, log, by_timer=by_timer)
         # a program's stray children become ours, so that none of them keeps the lock unseen
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         began = time.monotonic()
@@ -132,7 +136,17 @@ def _fail(run: Run, error: Explained) -> None:
     if isinstance(error, BugFound):
         run.log.event("traceback", text="".join(traceback.format_exc()))
     _note_quietly(run, f"{run.action}_failed", code=error.code, exit_code=error.exit_code)
+    if run.by_timer and not {"to", "built"} & set(run.facts) and not isinstance(error, Held | NotNow | Interrupted):
+        _note_try(run, error)
     notify(run, error)
+
+
+def _note_try(run: Run, error: Explained) -> None:
+    """A timer's try that came to no release: the revision, where it is known, waits, and the same is told once."""
+    try:
+        error.told_before = timer.note_failure(run.app, str(run.facts.get("revision", "")), error.code)
+    except ReleaseError as second:
+        run.log.warn(second.message)
 
 
 def open_log(app: App, action: str, *, quiet: bool) -> RunLog:

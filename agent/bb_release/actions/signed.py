@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from bb_release.actions import timer
 from bb_release.actions.run import Run
-from bb_release.errors import ReleaseError, UsageInvalid
+from bb_release.errors import UsageInvalid
 from bb_release.model.app import App
 from bb_release.model.fact import Fact, warn
 from bb_release.tools import signature
@@ -34,13 +33,9 @@ def require_no_archive(app: App) -> None:
         )
 
 
-def require_signed(run: Run, revision: str, *, if_changed: bool) -> None:
-    """Stop what is not signed, `--force` or not. A timer is told of it once. Raises SignatureInvalid."""
-    try:
-        found = signer(run.app, revision)
-    except ReleaseError as error:
-        error.told_before = timer.note_failure(run.app, revision, error.code) and if_changed
-        raise
+def require_signed(run: Run, revision: str) -> None:
+    """Stop what is not signed, `--force` or not. Raises SignatureInvalid."""
+    found = signer(run.app, revision)
     if found:
         run.facts["signed_by"] = found
         run.log.say(f"signed by {found}")

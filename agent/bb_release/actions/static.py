@@ -115,7 +115,10 @@ def refuse_foreign_static_root(deployment: Deployment, root: Path) -> None:
         raise StaticNotCollected(
             "STATIC_ROOT is not set to an absolute path", remedy=f"{remedy}; or collect_static = false"
         )
-    resolved = root.resolve()
+    try:
+        resolved = root.resolve()
+    except (OSError, RuntimeError) as error:  # Python up to 3.12 has the second for links that go in circles
+        raise StaticNotCollected(f"STATIC_ROOT leads nowhere that can be looked at: {error}", remedy=remedy) from error
     if resolved.is_relative_to(folder) and resolved != folder:
         return
     if resolved.is_relative_to(layout.releases.resolve()) or root.is_relative_to(layout.current):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bb_release.actions import answers
 from bb_release.actions.build import project_of
 from bb_release.model.durable import FULL
 from bb_release.model.release import Release
@@ -56,14 +57,14 @@ def inputs_of(deployment: Deployment, root: Path) -> Inputs | None:
         deployment.reporter.line(f"static files are collected anew with each release: {why}")
         return None
     key = hashlib.sha256(json.dumps([facts["static_sources"], there]).encode()).hexdigest()
-    return Inputs(key, str(facts["static_way"]))
+    return Inputs(key, str(facts.get("static_way", "")))
 
 
 def ask_again(deployment: Deployment) -> dict[str, Any]:
     """What was known before a command of the site's own may have built static files is not true any more."""
     try:
         return django.ask(
-            project_of(deployment), "static", django.answer_in_memory(),
+            project_of(deployment), "static", django.answer_in_memory(), is_answer=answers.KINDS["static"],
             timeout_seconds=deployment.app.timeouts.collect_static,
         )  # fmt: skip
     except ProcessFailed as error:
@@ -101,13 +102,13 @@ def collected_before(deployment: Deployment) -> Before | None:
     """What there is to link to; nothing where somebody has changed it since, or nothing was noted."""
     previous, source = deployment.previous, collected_by(deployment.previous)
     facts = previous.manifest.facts if previous else {}
-    if previous is None or source is None or not facts.get("static_tree"):
+    if previous is None or source is None or not all(facts.get(name) for name in ("static_tree", "static_key")):
         return None
     tree = links.read_tree(source)
     if links.digest(tree) != facts["static_tree"]:
         deployment.reporter.line(f"the static files of {previous.name} are not what was collected: collect anew")
         return None
-    return Before(previous.name, source, tree, Inputs(facts["static_key"], facts["static_way"]))
+    return Before(previous.name, source, tree, Inputs(facts["static_key"], facts.get("static_way", "")))
 
 
 def link_unchanged(deployment: Deployment, root: Path, before: Before) -> bool:

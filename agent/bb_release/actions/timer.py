@@ -6,7 +6,7 @@ import time
 from math import inf
 from typing import Any
 
-from bb_release.actions.owner import require_owner
+from bb_release.actions.owner import require_owner, who_runs
 from bb_release.actions.wanted import access_of, python_changed
 from bb_release.errors import ReleaseError
 from bb_release.model import activation, durable, hold, lock
@@ -22,14 +22,30 @@ _IS_TRIES = record({"revision": is_text, "code": is_text, "count": is_whole, "ne
 
 
 def nothing_to_do(app: App) -> str:
-    """Why a timer has nothing to do now, or "" when it has: one `git ls-remote`, no lock. Raises ReleaseError."""
+    """Why a timer has nothing to do now, or "" when it has: one `git ls-remote`, no lock.
+
+    Raises ReleaseError; the same one is told once, not at each tick.
+    """
     require_owner(app)
+    try:
+        why = look(app)
+    except ReleaseError as error:
+        tell_once(app, error)
+        raise
+    app.layout.unreachable.unlink(missing_ok=True)
+    return why
+
+
+def look(app: App) -> str:
+    """What the hold, the lock, the remote and the releases say. Raises ReleaseError."""
     layout = app.layout
     if hold.read(layout):
         return "held"
     if layout.lock.exists() and lock.is_held(layout):
         return "a run is under way"
-    wanted = look(app)
+    wanted = mirror.remote_revision(
+        app.repository, app.branch, access_of(app), timeout_seconds=app.timeouts.fetch or inf
+    )
     live = activation.current(layout)
     if wanted is None:
         return ""
@@ -59,21 +75,23 @@ def read_tries(app: App) -> dict[str, Any]:
     return facts
 
 
-def look(app: App) -> str | None:
-    """What the branch is at the remote now. The same failure is told once, not at each tick. Raises ReleaseError."""
-    layout = app.layout
+def tell_once(app: App, error: ReleaseError) -> None:
+    """A tick that could not even look has no run, and so no log: who started it is told, and the webhook."""
+    from bb_release.actions import notify, run  # for a timer with nothing to do, too slow to import
+
+    layout, told = app.layout, {"code": error.code}
+    error.site = error.site or f"{run.site_state(app)}; nothing live was changed"
     try:
-        wanted = mirror.remote_revision(
-            app.repository, app.branch, access_of(app), timeout_seconds=app.timeouts.fetch or inf
-        )
-    except ReleaseError as error:
-        told = {"code": error.code}
         error.told_before = durable.read_json(layout.unreachable) == told
-        if not error.told_before and layout.state.is_dir():
-            durable.with_reserve(layout.reserve, lambda: durable.put_json(layout.unreachable, told))
-        raise
-    layout.unreachable.unlink(missing_ok=True)
-    return wanted
+        if error.told_before:
+            return
+        layout.state.mkdir(mode=0o700, exist_ok=True)
+        durable.with_reserve(layout.reserve, lambda: durable.put_json(layout.unreachable, told))
+    except (ReleaseError, OSError):
+        return  # what cannot be noted would be a message at each tick
+    problem = notify.tell(app, action="deploy", who=who_runs(), reason="", facts={}, error=error)
+    if problem:
+        error.details = f"{error.details}\nnobody was told: {problem}".strip()
 
 
 def note_failure(app: App, revision: str, code: str) -> bool:

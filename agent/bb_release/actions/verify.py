@@ -71,6 +71,8 @@ def require_none_left(app: App, live: Release | None) -> None:
     """
     configured = remembered_units(app)
     for written in live.manifest.units if live else ():
+        if not all(key in written for key in REMEMBERED):  # another agent's: which unit that was is not known
+            continue
         facts = {key: written[key] for key in REMEMBERED}  # JSON made a list of the tuple
         facts["status"] = tuple(facts["status"])
         if facts in configured:

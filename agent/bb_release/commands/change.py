@@ -69,7 +69,12 @@ def deploy(
     )  # fmt: skip
     try:
         with run.changing(
-            app, "deploy", reason=reason, quiet=quiet or if_changed or as_json, wait_seconds=wait_seconds
+            app,
+            "deploy",
+            reason=reason,
+            quiet=quiet or if_changed or as_json,
+            wait_seconds=wait_seconds,
+            by_timer=if_changed,
         ) as under_way:
             recover.recover(under_way)
             release = action.deploy(under_way, wish)

@@ -79,7 +79,7 @@ class Layout:
 
     @property
     def unreachable(self) -> Path:
-        """The last failure of a timer's look at the repository, so that it is told once."""
+        """What a timer's look last failed with (at the repository, as a rule), so that it is told once."""
         return self.state / "unreachable.json"
 
     @property

@@ -13,6 +13,15 @@ def is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def is_printable(value: object) -> bool:
+    """A text of one line, for a person or a path: no control characters, no halves of a pair."""
+    return isinstance(value, str) and value.isprintable()
+
+
+def is_truth(value: object) -> bool:
+    return isinstance(value, bool)
+
+
 def is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -53,6 +62,15 @@ def misfits(facts: Mapping[str, object], kinds: Mapping[str, Kind]) -> list[str]
 
 
 _ACTIVATION = record({"sequence": is_whole, "at": is_moment, "previous": is_text}, needed=("sequence",))
+_FACTS = {
+    **dict.fromkeys(
+        ("application", "database", "static_key", "static_root", "static_tree", "static_way"), is_printable
+    ),
+    **dict.fromkeys(("pending", "warnings"), list_of(is_text)),
+}
+_UNIT = record({
+    **dict.fromkeys(("name", "kind", "socket"), is_text), "user": is_truth, "status": list_of(is_text)
+})  # fmt: skip
 _TEXTS = (
     "name", "state", "ref", "revision", "shape", "before", "previous", "makes_bad", "agent", "boot", "python", "reason",
     "package_set",
@@ -60,7 +78,7 @@ _TEXTS = (
 MANIFEST: dict[str, Kind] = {
     **dict.fromkeys(_TEXTS, is_text), "began_at": is_moment, "sequence": is_whole, "format": is_whole,
     "activations": list_of(_ACTIVATION), "steps": table_of(is_number), "migrations": list_of(is_text),
-    "facts": record({"pending": list_of(is_text), "warnings": list_of(is_text)}), "packages": table_of(is_text),
-    "units": list_of(table_of(is_anything)), "proof": table_of(is_text), "failure": table_of(is_text),
+    "facts": record(_FACTS), "packages": table_of(is_text),
+    "units": list_of(_UNIT), "proof": table_of(is_text), "failure": table_of(is_text),
     "size": list_of(is_number),
 }  # fmt: skip

@@ -17,6 +17,7 @@ CHECK = ("check",)
 CHECK_DEPLOY = ("check", "--deploy")
 COLLECT_STATIC = ("collectstatic", "--noinput", "--verbosity", "1")
 MIGRATE = ("migrate", "--noinput")
+LARGEST_ANSWER = 16_000_000  # bytes; ten thousand migrations are one of these
 STAGED = (CHECK, CHECK_DEPLOY, COLLECT_STATIC, MIGRATE)  # what one stage may be asked for
 
 
@@ -56,22 +57,35 @@ def ask(
     question: str,
     answer: Path,
     *,
+    is_answer: Callable[[object], bool],
     timeout_seconds: float | None,
     **arguments: object,
 ) -> dict[str, Any]:
-    """Ask Django a question of `inside/probe.py`; the answer comes by a file. Raises ProcessFailed."""
+    """Ask Django a question of `inside/probe.py`; the answer comes by a file.
+
+    The site's own code may write there too, whatever it likes: what `is_answer` does not take is no answer.
+    Raises ProcessFailed.
+    """
     answer.write_bytes(b"")
     words = [project.manage, *CHECK]
     request = {"words": words, "question": question, "answer": str(answer), "arguments": arguments}
     argv: list[str | Path] = [project.python, stage.PROGRAM, "-", json.dumps(request)]
-    try:
-        done = _run(project, request, argv, timeout_seconds, low_priority=False)
-        facts = json.loads(answer.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ProcessFailed([str(word) for word in argv], "gave no answer", done.output, 0) from error
-    if not isinstance(facts, dict):
-        raise ProcessFailed([str(word) for word in argv], "gave no answer", done.output, 0)
+    done = _run(project, request, argv, timeout_seconds, low_priority=False)
+    with answer.open("rb") as file:
+        facts = read_answer(file.read(LARGEST_ANSWER + 1), is_answer)
+    if facts is None:
+        raise ProcessFailed([str(word) for word in argv], "gave no answer that can be right", done.output, 0)
     return facts
+
+
+def read_answer(raw: bytes, is_answer: Callable[[object], bool]) -> dict[str, Any] | None:
+    """What a file says as an answer; None for what cannot be one."""
+    try:
+        facts = json.loads(raw) if len(raw) <= LARGEST_ANSWER else None
+        json.dumps(facts, ensure_ascii=False).encode()  # half of a pair could be written nowhere
+    except (ValueError, RecursionError):
+        return None
+    return facts if isinstance(facts, dict) and is_answer(facts) else None
 
 
 def _run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,6 +14,8 @@ from bb_release.tools import lfs, process, submodules
 from bb_release.tools.bare import FULL_HASH, SUSPECT, argv, remove, settle
 from bb_release.tools.git_access import Access, Origin, git_environment
 from bb_release.tools.tree import check_tree
+
+_ENTRY = re.compile(r"(?P<mode>[0-7]{6}) [a-z]+ (?P<hash>[0-9a-f]+)\t(?P<path>.+)", re.DOTALL)
 
 
 def export_tree(
@@ -107,7 +110,7 @@ def _write(
         ).output  # fmt: skip
 
     try:
-        entries = [e for e in git("ls-tree", "-r", "-z", "--full-tree", revision, capture=True).split("\0") if e]
+        files, pinned = read_tree(git("ls-tree", "-r", "-z", "--full-tree", revision, capture=True))
         git("read-tree", revision)
         git("checkout-index", "--all", "--force", "--quiet")
     except process.ProcessFailed as error:
@@ -117,10 +120,18 @@ def _write(
             f"the tree of {revision} could not be written: {error}", details=error.output,
             remedy="Deploy again: a broken mirror is cloned anew. Check the free space if it stays so.",
         ) from error  # fmt: skip
-    pinned = {}
-    for entry in entries:
-        facts, _, path = entry.partition("\t")
-        mode, _, name = facts.split(" ")
-        if mode == "160000":
-            pinned[path] = name
-    return len(entries) - len(pinned), pinned
+    return files, pinned
+
+
+def read_tree(listed: str) -> tuple[int, dict[str, str]]:
+    """How many files and links `git ls-tree -z` lists, and the commit of each submodule. Raises TreeNotExported."""
+    pinned, files = {}, 0
+    for entry in filter(None, listed.split("\0")):
+        facts = _ENTRY.match(entry)
+        if facts is None or (facts["mode"] == "160000" and not FULL_HASH.match(facts["hash"])):
+            raise TreeNotExported(f"git lists {entry[:80]!r}, which is no file of a tree", remedy="Deploy again.")
+        if facts["mode"] == "160000":
+            pinned[facts["path"]] = facts["hash"]
+        else:
+            files += 1
+    return files, pinned

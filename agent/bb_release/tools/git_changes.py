@@ -24,8 +24,13 @@ def changed_files(mirror: Path, old: str, new: str) -> list[tuple[str, str]]:
         listed = _git(mirror, "ls-tree", "-r", "-z", "--name-only", "--full-tree", _checked(new))
         return [("A", path) for path in listed.split("\0") if path]
     words = _git(mirror, "diff-tree", "-r", "-z", "--no-renames", "--name-status", _checked(old), _checked(new))
-    parts = words.split("\0")
-    return list(zip(parts[::2], parts[1::2], strict=False))
+    return read_changes(words)
+
+
+def read_changes(said: str) -> list[tuple[str, str]]:
+    """Status and path of each file, as `git diff-tree -z --name-status` lists them."""
+    parts = said.split("\0")
+    return [pair for pair in zip(parts[::2], parts[1::2], strict=False) if pair[1]]
 
 
 def file_text(mirror: Path, revision: str, path: str) -> str:
@@ -40,7 +45,16 @@ def file_text(mirror: Path, revision: str, path: str) -> str:
 
 def count_between(mirror: Path, old: str, new: str) -> int:
     """How many commits `new` has that `old` lacks. Raises RefNotFound."""
-    return int(_git(mirror, "rev-list", "--count", f"{_checked(old)}..{_checked(new)}"))
+    return read_count(_git(mirror, "rev-list", "--count", f"{_checked(old)}..{_checked(new)}"))
+
+
+def read_count(said: str) -> int:
+    """The number that git printed. Raises RefNotFound where it is none."""
+    if not re.fullmatch(r"[0-9]{1,18}\n?", said):
+        raise RefNotFound(
+            f"git says {said[:80]!r} where it should count commits", remedy="Deploy: that mends a mirror."
+        )
+    return int(said)
 
 
 def _checked(revision: str) -> str:

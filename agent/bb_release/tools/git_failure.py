@@ -14,6 +14,7 @@ from bb_release.tools import process
 from bb_release.tools.git_access import Access, secrets_of, ssh_host
 
 _SCAN_SECONDS = 10
+_KEY_LINE = re.compile(r"[!-~]+ [a-z0-9-]+ AAAA[A-Za-z0-9+/]+={0,2}")
 _PREFERRED = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa")  # the order in which ssh asks for them
 
 
@@ -64,7 +65,7 @@ def _unknown(url: str, access: Access, said: str) -> HostKeyUnknown:
             remedy=f"See its fingerprint with `{scan} | ssh-keygen -lf -`, compare it with the one that the "
             f"host's owner publishes, and only when they are the same: `{scan} {into}`.",
         )  # fmt: skip
-    prints = [f"{_fingerprint(line)} ({line.split()[1]})" for line in lines]
+    prints = [f"{fingerprint(line)} ({line.split()[1]})" for line in lines]
     return HostKeyUnknown(
         f"the host key of {name} is not known; its fingerprint is {prints[0]}",
         details="\n".join([said, *prints]),
@@ -96,8 +97,15 @@ def _reached(url: str) -> tuple[str, int]:
         said = process.run(words, timeout_seconds=_SCAN_SECONDS, capture=True).output
     except process.ProcessFailed:
         said = ""
+    return read_reached(said, host, port)
+
+
+def read_reached(said: str, host: str, port: int | None) -> tuple[str, int]:
+    """Host and port in what `ssh -G` says of itself."""
     facts = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
-    return facts.get("hostname", host), int(facts.get("port", port or 22))
+    told = facts.get("port", "")
+    known = int(told) if re.fullmatch(r"[0-9]{1,5}", told) else 0
+    return facts.get("hostname", host), known if 0 < known < 65536 else port or 22
 
 
 def _scan(host: str, port: int) -> list[str]:
@@ -107,12 +115,17 @@ def _scan(host: str, port: int) -> list[str]:
         said = process.run(words, timeout_seconds=2 * _SCAN_SECONDS, capture=True, check=False).output
     except process.ProcessFailed:
         return []
-    lines = [line for line in said.splitlines() if re.fullmatch(r"\S+ [a-z0-9-]+ [A-Za-z0-9+/]+=*", line)]
+    return read_keys(said)
+
+
+def read_keys(said: str) -> list[str]:
+    """The lines of known_hosts in what ssh-keyscan printed, the one that ssh would ask for first."""
+    lines = [line for line in said.split("\n") if _KEY_LINE.fullmatch(line) and len(line.split()[2]) % 4 == 0]
     rank = {kind: number for number, kind in enumerate(_PREFERRED)}
     return sorted(lines, key=lambda line: rank.get(line.split()[1], len(rank)))
 
 
-def _fingerprint(line: str) -> str:
+def fingerprint(line: str) -> str:
     """As `ssh-keygen -l` prints it: the hash of the key's blob, in base64 without padding."""
     digest = hashlib.sha256(base64.b64decode(line.split()[2])).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bb_release.errors import MirrorNotUpdated, RefNotFound, UsageInvalid
+from bb_release.errors import MirrorNotUpdated, RefInvalid, RefNotFound, UsageInvalid
 from bb_release.tools import process
-from bb_release.tools.git_access import Access, check_url, git_environment, upload_pack
+from bb_release.tools.git_access import Access, check_ref, check_url, git_environment, upload_pack
 
 
 def default_branch(url: str, access: Access, *, timeout_seconds: float) -> str:
@@ -26,11 +26,21 @@ def default_branch(url: str, access: Access, *, timeout_seconds: float) -> str:
             details=error.output,
             remedy="name it: bb-release init --branch main",
         ) from error
-    found = re.search(r"(?m)^ref: refs/heads/(\S+)\tHEAD$", said)
-    if found is None:
+    branch = read_branch(said)
+    if not branch:
         raise RefNotFound("the repository names no branch of its own: it is empty, or its HEAD is detached",
                           remedy="push something, or name the branch: bb-release init --branch main")  # fmt: skip
-    return found[1]
+    return branch
+
+
+def read_branch(said: str) -> str:
+    """The branch that HEAD names, as `git ls-remote --symref` tells it; "" where it names none that we would take."""
+    found = re.search(r"(?m)^ref: refs/heads/(\S+)\tHEAD$", said)
+    try:
+        check_ref(found[1] if found else "")
+    except RefInvalid:
+        return ""
+    return found[1] if found else ""
 
 
 def origin_of(folder: Path) -> str:

@@ -84,12 +84,22 @@ def alive(pid: int) -> bool:
         return False
     except PermissionError:
         pass  # another user's, so it is there
+    except OverflowError:  # a number that no process has: read from a file
+        return False
     try:
         return _fields(pid)[0] not in ("Z", "X")
     except (FileNotFoundError, ProcessLookupError):
         return _hidden()  # with hidepid, another user's process has no folder in /proc, but the signal found it
     except PermissionError:
         return True
+
+
+def parent_of(pid: int) -> int:
+    """Return the id of the process's parent; 0 when there is no such process, or it has none."""
+    try:
+        return int(_fields(pid)[1]) if pid > 0 else 0
+    except OSError:
+        return 0
 
 
 def boot_clock() -> float:

@@ -163,9 +163,14 @@ def remote_revision(url: str, ref: str, access: Access, *, timeout_seconds: floa
         done = process.run(words, env=git_environment(access), timeout_seconds=timeout_seconds, capture=True)
     except process.ProcessFailed as error:
         raise not_updated(url, access, error) from error
-    pairs = (line.partition("\t") for line in done.output.splitlines())
-    listed = {name: found for found, _, name in pairs}
+    listed = read_listed(done.output)
     return next((listed[name] for name in wanted if name in listed), None)
+
+
+def read_listed(said: str) -> dict[str, str]:
+    """Names to hashes, as `git ls-remote` lists what a remote says; a line without a whole hash says nothing."""
+    pairs = (line.partition("\t") for line in said.split("\n"))
+    return {name: found for found, _, name in pairs if name and FULL_HASH.match(found)}
 
 
 def commits_between(mirror: Path, old: str, new: str) -> list[str]:

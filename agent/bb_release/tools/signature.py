@@ -24,6 +24,7 @@ from bb_release.tools.bare import FULL_HASH, LOCAL_SECONDS, argv, settle
 from bb_release.tools.git_access import Access, git_environment
 
 LARGEST = 10_000_000
+TAG_FIELDS = 6  # that are asked for of each tag
 _ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
 # ssh-keygen(1), ALLOWED SIGNERS: principals, perhaps options, the key. A key alone, as in a .pub file, names nobody
 _SSH_LINE = re.compile(rb"[^\s\x00-\x1f]+ (.* )?(?:ssh|ecdsa|sk)-[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+=*(?:\s.*)?$")
@@ -166,7 +167,11 @@ def signer_of_tag(mirror: Path, revision: str, signers: Signers) -> str:
     refused: list[str] = []
     with _keys(signers) as (settings, env):
         for line in listed.split("\n")[:-1]:  # not splitlines: a tag may have other ends of lines in its name
-            kind, name, target, target_kind, own_name, ref = line.split("\0")
+            facts = line.split("\0")
+            if len(facts) != TAG_FIELDS:
+                refused.append("there is a tag that cannot be read")
+                continue
+            kind, name, target, target_kind, own_name, ref = facts
             shown = ref.removeprefix("refs/tags/")
             if kind != "tag":
                 refused.append(f"{shown} is a lightweight tag, which nobody can sign")
@@ -224,16 +229,21 @@ def _ask(mirror: Path, question: str, name: str, settings: list[str], env: dict[
     except process.ProcessFailed as error:
         raise _invalid(f"the signature of {what} could not be asked for: {error}", error.output) from error
     said = done.output
-    if done.returncode == 0:
-        ssh, gpg, valid = _SSH_GOOD.search(said), _GPG_GOOD.search(said), _GPG_VALID.search(said)
-        if ssh:
-            return f"{ssh[1]}, {ssh[2]}"
-        if gpg and valid:
-            return f"{gpg[1]}, {valid[1]}"
+    found = read_verdict(said) if done.returncode == 0 else ""
+    if found:
+        return found
     why = next((words for mark, words in _WHY if mark in said), "")
     if not said.strip():  # all that git says of a commit without one
         why = "it is not signed"
     raise _invalid(f"{what}: {why or 'its signature does not count'}", said)
+
+
+def read_verdict(said: str) -> str:
+    """Who signed, in what ssh-keygen or gpg said by git's mouth; "" where neither names somebody."""
+    ssh, gpg, valid = _SSH_GOOD.search(said), _GPG_GOOD.search(said), _GPG_VALID.search(said)
+    if ssh:
+        return f"{ssh[1]}, {ssh[2]}"
+    return f"{gpg[1]}, {valid[1]}" if gpg and valid else ""
 
 
 def _invalid(message: str, details: str) -> SignatureInvalid:

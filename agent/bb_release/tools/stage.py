@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from bb_release.tools import process
+from bb_release.tools import host, process
 from bb_release.tools.process import Completed, TimeLimit, Watch
 
 PROGRAM = Path(__file__).parents[1] / "inside" / "stage.py"
@@ -58,7 +58,7 @@ class Child:
         """Its exit code, or None. A child that lost its stage is ended: nobody could tell how it ends."""
         if self.returncode is None:
             try:
-                self.returncode = self._stage.ask({"poll": self.pid})["returncode"]
+                self.returncode = exit_code(self._stage.ask({"poll": self.pid}))
             except StageLost:
                 with suppress(ProcessLookupError):
                     os.killpg(self.pid, signal.SIGKILL)
@@ -102,7 +102,7 @@ class Stage:
         """Wait until the project is loaded; False when the process is nothing but its first command."""
         watch.until(self._ours.fileno())
         try:
-            self.against = self._receive().get("against", "")
+            self.against = str(self._receive().get("against", ""))
         except StageLost:
             self.against = OTHER_WAY
         self.said = list(watch.tail)
@@ -113,7 +113,11 @@ class Stage:
         read, write = os.pipe()
         stdout = os.fdopen(read, "rb", buffering=0)
         try:
-            return Child(self, self.ask(request, write)["pid"], stdout)
+            pid = self.ask(request, write).get("pid")
+            # a group of this number will be ended: it must be nobody else's, whatever the site's code answers
+            if self._process is None or not isinstance(pid, int) or host.parent_of(pid) != self._process.pid:
+                raise StageLost("it names a process that is not its child")
+            return Child(self, pid, stdout)
         except StageLost:
             stdout.close()
             raise
@@ -129,7 +133,7 @@ class Stage:
                 raise StageLost(str(error)) from error
             answer = self._receive()
         if "error" in answer:
-            raise StageLost(answer["error"])
+            raise StageLost(str(answer["error"]))
         return answer
 
     def _receive(self) -> dict[str, Any]:
@@ -139,13 +143,7 @@ class Stage:
             raise StageLost(str(error)) from error
         if not raw:
             raise StageLost("it has ended")
-        try:
-            answer = json.loads(raw)
-        except (ValueError, RecursionError) as error:  # the site's code has the other end too
-            raise StageLost("its answer cannot be read") from error
-        if not isinstance(answer, dict):
-            raise StageLost("its answer cannot be read")
-        return answer
+        return read_answer(raw)
 
     def end(self) -> None:
         """A stage ends when its channel is closed; one that does not is made to."""
@@ -154,6 +152,25 @@ class Stage:
             with suppress(TimeLimit):
                 self._process.wait(END_SECONDS)
             process.end_group(self._process)
+
+
+def read_answer(raw: bytes) -> dict[str, Any]:
+    """One answer: the site's code has the other end too. Raises StageLost for what is none."""
+    try:
+        answer = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise StageLost("its answer cannot be read") from error
+    if not isinstance(answer, dict):
+        raise StageLost("its answer cannot be read")
+    return answer
+
+
+def exit_code(answer: Mapping[str, Any]) -> int | None:
+    """How a child ended, None while it runs. Raises StageLost for what no program ends with."""
+    code = answer.get("returncode", "")
+    if code is None or (isinstance(code, int) and not isinstance(code, bool) and -signal.NSIG < code < 256):
+        return code
+    raise StageLost("its answer cannot be right")
 
 
 _stage: Stage | None = None

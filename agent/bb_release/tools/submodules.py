@@ -34,6 +34,11 @@ def urls(repository: Path, revision: str, base: str) -> dict[str, str]:
             f"the tree of {revision} has submodules, and no .gitmodules that can be read", details=error.output,
             remedy="Add the submodules with `git submodule add`, or remove them with `git rm`, and push.",
         ) from error  # fmt: skip
+    return read_urls(said, base)
+
+
+def read_urls(said: str, base: str) -> dict[str, str]:
+    """Path to url in what `git config -z --list` says of a .gitmodules. Raises TreeNotExported."""
     named: dict[str, dict[str, str]] = {}
     for line in said.split("\0"):
         key, _, value = line.partition("\n")

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import fuzz_answers
+
 from bb_release import config, console, envfile
 from bb_release.actions import audit, prune, status, survey, timer
 from bb_release.errors import ReleaseError
@@ -284,7 +286,7 @@ TARGETS: dict[str, Target] = {
     "archive": unpack, "manifest": manifests, "state": state_files, "health": health_answers,
     "properties": unit_properties, "journal": journal_lines, "lock-file": lock_files, "pyproject": projects,
     "pins": pins_of_text, "source": sources, "lfs": lfs_pointers, "signers": signers,
-    "unit": unit_files, "nginx": nginx_files,
+    "unit": unit_files, "nginx": nginx_files, **fuzz_answers.TARGETS,
 }  # fmt: skip
 
 
@@ -361,6 +363,7 @@ PIPFILE = b"Pipfile.lock\n" + json.dumps({
                 "x": {"git": "https://git.example.org/x.git", "ref": "1" * 40}},
 }).encode()  # fmt: skip
 SEEDS: dict[str, list[bytes]] = {
+    **fuzz_answers.SEEDS,
     "unit": [b"{ path=/srv/a ; argv[]=/srv/a/current/venv/bin/python -m celery -A a worker -B --time-limit=9 ; flags= ; }",
              b'argv[]=x/gunicorn --chdir /srv/a ; ignore_errors=no\nloaded\n"A=a \\"b\\001" B=c', b"\n" * 17],
     "nginx": [b"http { open_file_cache max=9; server { root '/srv/a/current'; location / { alias \"x\"; } } } # c", b"a;};{"],

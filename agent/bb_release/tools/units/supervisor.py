@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import time
 import xmlrpc.client
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 from xml.parsers.expat import ExpatError
@@ -13,6 +13,7 @@ from xml.parsers.expat import ExpatError
 from bb_release.errors import ConfigurationInvalid, UnitsNotRestarted
 from bb_release.tools import host
 from bb_release.tools.units import UnitSettings, UnitState, Verb, listening
+from bb_release.tools.units.supervisord import COMMAND, CONFIGURED, MALFORMED, PROCESS, RESULT, Transport, fits
 
 ASK_SECONDS = 10.0
 LOG_BYTES = 16384
@@ -27,33 +28,6 @@ REMEDIES = {
     NO_FILE: "the program's command does not exist: correct `command` in Supervisor's configuration",
     NOT_EXECUTABLE: "the program's command is not executable: correct `command` or its mode",
 }
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-class _Transport(xmlrpc.client.Transport):
-    """Connects to a unix socket (`path`), or, where it is empty, to the address itself; with a time limit."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__()
-        self._path = path
-        self._timeout = timeout
-
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        # get_host_info takes a name and password out of the address and makes them a header
-        address, self._extra_headers, _ = self.get_host_info(host)
-        if self._path:
-            return _UnixConnection(self._path, self._timeout)
-        return http.client.HTTPConnection(address, timeout=self._timeout)
 
 
 class SupervisorUnit:
@@ -81,7 +55,7 @@ class SupervisorUnit:
     def state(self) -> UnitState:
         """Ask supervisord. A group runs when all its programs run; its main process is the first one's."""
         infos = self._infos()
-        pids = [int(info["pid"]) for info in infos if info["pid"]]
+        pids = [info["pid"] for info in infos if info["pid"]]
         main = pids[0] if pids else 0
         words = sorted({f"{info['statename']} {info['spawnerr']}".strip() for info in infos})
         return UnitState(
@@ -105,7 +79,7 @@ class SupervisorUnit:
 
     def _require_shared_socket(self, infos: list[dict[str, Any]]) -> None:
         """Requests wait only in a socket that all programs have from supervisord. Raises UnitsNotRestarted."""
-        seen = [listening.sockets_of(int(info["pid"])) for info in infos if info["pid"]]
+        seen = [listening.sockets_of(info["pid"]) for info in infos if info["pid"]]
         known = [sockets for sockets in seen if sockets is not None]
         shared = set.intersection(*known) if known else set()
         if len(infos) < 2 or (known and not shared):
@@ -114,7 +88,7 @@ class SupervisorUnit:
                 remedy="write it as an [fcgi-program:x] with socket=tcp://127.0.0.1:PORT, numprocs=2 and gunicorn"
                 ' --bind fd://0; or handover = "restart"',
             )
-        gunicorns = [pid for info in infos if (pid := int(info["pid"])) and "gunicorn" in " ".join(host.words_of(pid))]
+        gunicorns = [pid for info in infos if (pid := info["pid"]) and "gunicorn" in " ".join(host.words_of(pid))]
         if gunicorns and listening.have_path(shared):
             raise UnitsNotRestarted(
                 f"gunicorn removes a unix socket when it ends: the first program of {self._settings.name} would close"
@@ -172,8 +146,9 @@ class SupervisorUnit:
             for info in self._infos():
                 name = f"{info['group']}:{info['name']}"
                 for method in ("tailProcessStderrLog", "tailProcessStdoutLog"):
-                    text = str(self._call(method, name, 0, LOG_BYTES)[0])
-                    if text.strip():
+                    answer = self._call(method, name, 0, LOG_BYTES)  # the text, an offset, whether there was more
+                    text = answer[0] if isinstance(answer, list) and answer else ""
+                    if isinstance(text, str) and text.strip():
                         lines += text.splitlines()[-count:] if count > 0 else []
                         break
         except UnitsNotRestarted:
@@ -182,7 +157,7 @@ class SupervisorUnit:
 
     def processes(self) -> list[int]:
         """Return the programs' processes and all that descend from them."""
-        pids = {pid for info in self._infos() if info["pid"] for pid in host.process_tree(int(info["pid"]))}
+        pids = {pid for info in self._infos() if info["pid"] for pid in host.process_tree(info["pid"])}
         return sorted(pids)
 
     def cut_off(self) -> float | None:
@@ -191,18 +166,24 @@ class SupervisorUnit:
 
     def starts_through(self, folder: str) -> bool:
         """Whether each program's command names a path below the folder."""
-        return all(f"{folder}/" in str(info.get("command", "")) for info in self.configured())
+        infos = self._infos()
+        configured = self._checked(self._call("getAllConfigInfo"), COMMAND)
+        known = {(info["group"], info["name"]): info["command"] for info in configured}
+        return all(f"{folder}/" in known.get((info["group"], info["name"]), "") for info in infos)
 
     def configured(self) -> list[dict[str, Any]]:
-        """Return what supervisord has read of each program, with its pid; before 4.2 little more than names."""
-        known = {(info["group"], info["name"]): info for info in self._call("getAllConfigInfo")}
-        return [{**known.get((info["group"], info["name"]), {}), "pid": info["pid"]} for info in self._infos()]
+        """Return what supervisord has read of each program (4.2 or newer), with its pid."""
+        told = self._checked(self._call("getAllConfigInfo"), CONFIGURED)
+        known = {(info["group"], info["name"]): info for info in told}
+        pids = {(info["group"], info["name"]): info["pid"] for info in self._infos()}
+        return [{**known[name], "pid": pid} for name, pid in pids.items() if name in known]
 
     def _infos(self) -> list[dict[str, Any]]:
         """Return supervisord's facts of each program of the unit; never none."""
         if not self._group:
-            return [self._call("getProcessInfo", self._settings.name)]
-        infos = [info for info in self._call("getAllProcessInfo") if info["group"] == self._group]
+            return self._checked([self._call("getProcessInfo", self._settings.name)], PROCESS)
+        all_infos = self._checked(self._call("getAllProcessInfo"), PROCESS)
+        infos = [info for info in all_infos if info["group"] == self._group]
         if not infos:
             raise UnitsNotRestarted(
                 f"supervisord knows no group {self._group}, or it has no programs", remedy=REMEDIES[BAD_NAME]
@@ -229,15 +210,27 @@ class SupervisorUnit:
 
     def _judge(self, results: Any, accepted: tuple[int, ...]) -> None:
         """Raise UnitsNotRestarted for the first program of a group whose status is not accepted."""
-        for result in results:
+        for result in self._checked(results, RESULT):
             if result["status"] not in accepted:
                 name = f"{result['group']}:{result['name']}"
-                raise self._failure(name, int(result["status"]), str(result["description"]))
+                raise self._failure(name, result["status"], result["description"])
+
+    def _checked(self, answer: Any, kinds: Mapping[str, type]) -> list[dict[str, Any]]:
+        """The answer, once it is a list of what it should be. Raises UnitsNotRestarted: nothing of it is believed."""
+        if isinstance(answer, list) and all(fits(one, kinds) for one in answer):
+            return answer
+        raise self._unreadable("it is not what supervisord says")
+
+    def _unreadable(self, why: object) -> UnitsNotRestarted:
+        return UnitsNotRestarted(
+            f"supervisord at {self._path or 'its port'} gave an answer that cannot be read: {why}",
+            remedy="is `socket` really supervisord's?",
+        )
 
     def _call(self, method: str, *args: Any, deadline: float | None = None, accepted: int = 0) -> Any:
         """Call supervisord; None when it refused with the `accepted` fault. Raises UnitsNotRestarted."""
         seconds = ASK_SECONDS if deadline is None else max(0.1, deadline - time.monotonic())
-        proxy = xmlrpc.client.ServerProxy(self._url, transport=_Transport(self._path, seconds))
+        proxy = xmlrpc.client.ServerProxy(self._url, transport=Transport(self._path, seconds))
         name, where = self._settings.name, self._path or "its port"
         try:
             with proxy:
@@ -245,7 +238,8 @@ class SupervisorUnit:
         except xmlrpc.client.Fault as fault:
             if accepted and fault.faultCode == accepted:
                 return None
-            raise self._failure(name, fault.faultCode, fault.faultString) from fault
+            code = fault.faultCode if isinstance(fault.faultCode, int) else 0
+            raise self._failure(name, code, str(fault.faultString)) from fault
         except TimeoutError as error:
             raise UnitsNotRestarted(
                 f"supervisord did not finish {method} of the unit {name} within {seconds:.0f} s",
@@ -262,11 +256,8 @@ class SupervisorUnit:
                 remedy="is supervisord running, is `socket` its [unix_http_server] file, and may this user "
                 "write to it (chown= and chmod= there)?",
             ) from error
-        except (ExpatError, xmlrpc.client.Error) as error:
-            raise UnitsNotRestarted(
-                f"supervisord at {where} gave an answer that cannot be read: {error}",
-                remedy="is `socket` really supervisord's?",
-            ) from error
+        except (ExpatError, xmlrpc.client.Error, *MALFORMED) as error:
+            raise self._unreadable(error) from error
 
     def _failure(self, name: str, code: int, text: str) -> UnitsNotRestarted:
         details = ""
