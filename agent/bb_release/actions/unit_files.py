@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bb_release.actions.owner import as_owner
-from bb_release.actions.unit_scope import name_of, runtime_folder
+from bb_release.actions.unit_scope import runtime_folder
 from bb_release.actions.units import NGINX, OWNER, TMPFILES, File
 from bb_release.errors import AlreadyThere, NotTheOwner, PreflightFailed
 from bb_release.model import durable
 from bb_release.model.app import App
 from bb_release.tools import systemctl
+from bb_release.tools.filesystem import name_of
 
 
 def install(files: list[File]) -> list[Path]:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from bb_release.actions.instances import BLUE_GREEN
 from bb_release.errors import ConfigurationInvalid
 from bb_release.model.app import App, Unit
+from bb_release.tools.filesystem import name_of
 
 SYSTEMD = Path("/etc/systemd/system")
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -49,14 +50,6 @@ def own_folder(user: str) -> Path:
     except KeyError:
         home = f"/home/{user}"
     return Path(home) / ".config/systemd/user"
-
-
-def name_of(uid: int) -> str:
-    """A user's name; the number where there is none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def runtime_folder(user: str) -> Path:
