@@ -139,7 +139,7 @@ def test_a_killed_tree_of_processes_leaves_it_whole_in_every_step(site: TinySite
     tries = 0
     # a step of a few milliseconds, or of none, is hit by chance alone: it is left to the failpoints
     wanted = {name for name, seconds in times.items() if name and seconds >= 0.05}
-    assert len(wanted) >= 5, times
+    assert len(wanted) >= 3, times
     while tries < TREES or wanted - set(killed):
         assert tries < TREES + 100, f"SEED={SEED}: after {tries} kills never hit: {wanted - set(killed)}"
         revision = site.add_column() if tries % 4 == 1 else site.edit("NOTE", f"{tries}\n")

@@ -8,31 +8,12 @@ import re
 import shlex
 import stat
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from example_site import Site, unprivileged
-
-
-@contextmanager
-def configured(site: Site, **settings: str) -> Iterator[None]:
-    """Other settings for a while."""
-    before = dict(site.settings)
-    site.write_config(**settings)
-    site.own(site.config)
-    try:
-        yield
-    finally:
-        site.settings.clear()
-        site.write_config(**before)
-        site.own(site.config)
-
-
-def run_at(at: str, command: str) -> str:
-    return f"\n[[run]]\nat = \"{at}\"\ncommand = ['sh', '-c', '''{command}''']\n"
+from other_settings import configured, run_at
 
 
 def test_a_release_is_readable_for_the_site_whatever_the_umask_is(live_site: Site) -> None:
@@ -167,7 +148,7 @@ def test_a_bad_first_release_is_good_again_when_a_restart_proves_it(site: Site) 
 def test_only_what_was_asked_for_is_resumed_and_a_pin_protects_a_failed_build(live_site: Site) -> None:
     done = live_site.deploy("--resume", "2001-01-01-00-00-00")
     assert (11, "error: no-such-release") == (done.returncode, done.stderr.splitlines()[0])
-    broken = run_at("after-collect-static", "test -e /nonexistent")
+    broken = run_at("after-collect-static", "false")
     live_site.edit("NOTE", "to be resumed\n")
     with configured(live_site, **{"[run]": broken}):
         assert 1 == live_site.deploy().returncode

@@ -6,6 +6,7 @@ import json
 import os
 
 from example_site import Site
+from other_settings import run_at
 
 SETTINGS = "broken_brackets/settings.py"
 STYLE = "brackets/static/brackets/site.css"
@@ -39,14 +40,10 @@ def test_an_outer_static_root_is_collected_after_the_switch_and_again_on_the_way
     assert old == (outer / "brackets" / "site.css").read_text()
 
 
-def run_at(place: str, command: str) -> dict[str, str]:
-    return {"[run]": f'\n[[run]]\nat = "{place}"\ncommand = ["sh", "-c", "{command}"]\n'}
-
-
 def test_files_that_a_command_of_the_site_builds_are_linked_when_they_came_out_the_same(site: Site) -> None:
     site.bare = True
     built = "brackets/static/brackets/built.css"
-    site.write_config(**run_at("before-collect-static", f"cat brackets/*.py | wc -c > {built}"))
+    site.write_config(**{"[run]": run_at("before-collect-static", f"cat brackets/*.py | wc -c > {built}")})
     site.edit("brackets/balance.py", (site.repository / "brackets/balance.py").read_text() + "\n# 1\n")
     site.ok("deploy")
     first = site.root / "releases" / site.current()
@@ -66,7 +63,7 @@ def test_files_that_a_command_of_the_site_builds_are_linked_when_they_came_out_t
 
 def test_a_command_after_collectstatic_may_write_into_what_is_there(site: Site) -> None:
     site.bare = True
-    site.write_config(**run_at("after-collect-static", "echo '/* more */' >> staticfiles/brackets/site.css"))
+    site.write_config(**{"[run]": run_at("after-collect-static", "echo '/* more */' >> staticfiles/brackets/site.css")})
     site.ok("deploy")
     first = site.root / "releases" / site.current() / "static/brackets/site.css"
     was = first.read_text()

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from example_site import Site, unprivileged
+from other_settings import configured, run_at
 
 SGR_COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7][0-9;]*m")
 
@@ -54,15 +55,16 @@ def everything(terminal: int, seconds: float = 120.0) -> str:
 
 
 def test_a_terminal_shows_the_step_under_way_and_what_its_program_says(live_site: Site) -> None:
-    live_site.edit("brackets/static/brackets/seen.css", "a { color: red }\n")
-    with at_a_terminal(live_site, "deploy") as (process, terminal):
+    live_site.edit("NOTE", "its programs\n")
+    said = run_at("after-collect-static", "echo said by a program; sleep 1")
+    with configured(live_site, **{"[run]": said}), at_a_terminal(live_site, "deploy") as (process, terminal):
         shown = everything(terminal)
         os.close(terminal)
         assert process.wait(30) == 0
     assert re.search(r"install-requirements +0\.\d s", shown)  # while it runs
     assert re.search(r"\r\n|\n", shown)
     assert re.search(r"install-requirements +\d+\.\d s\r\n", shown)  # and when it has ended
-    assert "static files copied" in shown  # a line of collectstatic's, at the foot
+    assert "said by a program" in shown  # at the foot, while its step runs
     assert SGR_COLOUR.search(shown)
 
 

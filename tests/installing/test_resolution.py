@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_environment import Place, wheel
 
-from bb_release.actions.package_sets import name_for
+from bb_release.actions import package_sets
 from bb_release.errors import RequirementsNotInstalled
 from bb_release.tools import environment, indexes, resolution
 from bb_release.tools.installers import Installer
@@ -34,6 +34,11 @@ def wish(place: Place, text: str, name: str = "requirements.txt") -> Plan:
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
     return Plan(name, (Batch((file,), fixed=plain.read([file]).is_fixed),), interpreter="this one")
+
+
+def name_for(made_by: Installer, plan: Plan) -> str:
+    chosen = package_sets.choose(made_by, plan)
+    return chosen.name if chosen else ""
 
 
 def test_what_is_open_is_pinned_and_what_the_tree_holds_is_kept_apart(place: Place) -> None:
