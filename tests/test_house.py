@@ -190,7 +190,7 @@ def test_the_readme_lists_every_failures_code() -> None:
         "import bb_release.cli",
         (
             "import bb_release.cli; sys.argv = ['bb-release', '--version']\n"
-            "try: bb_release.cli.main()\nexcept SystemExit as end: assert not end.code"
+            "try: bb_release.cli.run_command()\nexcept SystemExit as end: assert not end.code"
         ),
     ],
     ids=["import", "version"],
@@ -224,7 +224,7 @@ def test_looking_at_an_app_loads_nothing_that_only_a_deploy_needs(tmp_path: Path
     config.write_text(f'repository = "git@git.example.org:a/b.git"\nbranch = "main"\nroot = "{root}"\nunits = []\n')
     script = (
         f"import sys, bb_release.cli; sys.argv = ['bb-release', '--config', {str(config)!r}, {command!r}]\n"
-        "try: bb_release.cli.main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+        "try: bb_release.cli.run_command()\nexcept SystemExit as end: assert not end.code, end.code\n"
         f"print('loaded', *sorted(set({NOT_TO_LOOK!r}) & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)

@@ -191,13 +191,7 @@ def python_version(folder: Path) -> str:
 
     Raises EnvironmentNotCreated: the file is missing or names no version.
     """
-    values: dict[str, str] = {}
-    try:
-        for line in (folder / "pyvenv.cfg").read_text("utf-8", "replace").splitlines():
-            key, _, value = line.partition("=")
-            values[key.strip().lower()] = value.strip()
-    except OSError:
-        values = {}
+    values = facts(folder)
     # virtualenv and uv write version_info, the standard library's venv writes version
     match = re.match(r"\d+\.\d+\.\d+", values.get("version_info") or values.get("version", ""))
     if match is None:
@@ -206,6 +200,15 @@ def python_version(folder: Path) -> str:
             remedy="deploy again, which makes a new environment",
         )
     return match.group()
+
+
+def facts(folder: Path) -> dict[str, str]:
+    """What pyvenv.cfg says of an environment, by keys in lower case; nothing when it cannot be read."""
+    try:
+        lines = (folder / "pyvenv.cfg").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return {}
+    return {key.strip().lower(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
 
 
 def packages(folder: Path) -> dict[str, str]:
