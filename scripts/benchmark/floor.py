@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -49,6 +50,7 @@ class Floor:
     def release(self) -> None:
         """Make one release by raw steps, and keep what each took."""
         ground = self.place.ground
+        os.sync()  # as before each contestant
         said = self._run(
             PYTHON, ground.recipes / "floor.py", self.place.root, ground.repository, self.uv, PYTHON
         )  # fmt: skip

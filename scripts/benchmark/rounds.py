@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
@@ -65,6 +66,7 @@ def play(contestants: list[Contestant], floor: Floor, project: Project, count: i
 
     def measure(contestant: Contestant, scenario: str, *, moves: bool = True) -> Figures:
         before = contestant.live() if scenario != "cold" else None
+        os.sync()  # what the one before left to be written is not paid for by this one
         figures = contestant.run(scenario)
         record.figures[contestant.name][scenario].append(figures)
         say(f"  {SCENARIOS[scenario]:<28}{contestant.name:<18}{getattr(figures, COUNTED[scenario]):9.2f} s")
