@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from bb_release.errors import ConfigurationInvalid, NotHealthy
+from bb_release.tools.unix_http import UnixConnection
 
 BODY_BYTES = 64 * 1024
 UNIX = "http+unix://"
@@ -33,17 +34,6 @@ class Answer:
     status: int
     body: str
     headers: dict[str, str]
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def check_url(url: str) -> None:
@@ -180,7 +170,7 @@ def _connection(url: str, timeout: float) -> tuple[http.client.HTTPConnection, s
         path, _, target = url.removeprefix(UNIX).partition(":/")
         if not path.startswith("/"):
             raise ValueError("the socket's path must be absolute")
-        return _UnixConnection(path, timeout), f"/{target}"
+        return UnixConnection(path, timeout), f"/{target}"
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
         raise ValueError("it begins with none of http://, https://, http+unix://")

@@ -11,7 +11,7 @@ import socket
 import threading
 import xmlrpc.client
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,9 +192,9 @@ def stage_answers(data: bytes, folder: Path) -> None:
         stage.end()
 
 
-def supervisord_answers(data: bytes, folder: Path) -> None:
-    """Every question to a supervisord gets the same answer."""
-    path = folder / "s"
+@contextlib.contextmanager
+def answering(path: Path, data: bytes) -> Iterator[None]:
+    """A server on a unix socket whose every answer is the same."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen(8)
@@ -204,19 +204,28 @@ def supervisord_answers(data: bytes, folder: Path) -> None:
                 line, _ = server.accept()
                 with line, contextlib.suppress(OSError):
                     line.settimeout(1)
-                    if not line.recv(65536):
-                        return
+                    asked = b""
+                    while b"</methodCall>" not in asked:  # head and body may come apart
+                        part = line.recv(65536)
+                        if not part:
+                            return
+                        asked += part
                     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n" % len(data)
                     line.sendall(head + data)
 
         thread = threading.Thread(target=answer)
         thread.start()
         try:
-            ask_supervisord(path)
+            yield
         finally:
             with socket.socket(socket.AF_UNIX) as last:
                 last.connect(str(path))
             thread.join()
+
+
+def supervisord_answers(data: bytes, folder: Path) -> None:
+    with answering(folder / "s", data):
+        ask_supervisord(folder / "s")
 
 
 def ask_supervisord(path: Path) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import fuzz_answers
 
-from bb_release import config, console, envfile
+from bb_release import checked, config, console, envfile
 from bb_release.actions import audit, prune, status, survey, timer
 from bb_release.errors import ReleaseError
 from bb_release.model import activation, hold, journal, lock, retention
@@ -55,6 +55,22 @@ def read_config(data: bytes, folder: Path) -> None:
     app = config.load(path)
     assert app.layout.current.is_relative_to("/")
     assert app.shape
+
+
+def configuration_note(data: bytes, folder: Path) -> None:
+    """What was noted of a configuration counts under its key and with its sum, or not at all."""
+    file = folder / "configuration.json"
+    file.write_bytes(data)
+    file.chmod(0o600)
+    assert checked.recall(file, "key") is None
+    try:
+        says = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(says, dict):
+        checked.note(file, "key", says)
+        assert json.dumps(says, sort_keys=True) == json.dumps(checked.recall(file, "key"), sort_keys=True)
+        assert checked.recall(file, "another key") is None
 
 
 def read_envfile(data: bytes, folder: Path) -> None:
@@ -286,7 +302,7 @@ TARGETS: dict[str, Target] = {
     "archive": unpack, "manifest": manifests, "state": state_files, "health": health_answers,
     "properties": unit_properties, "journal": journal_lines, "lock-file": lock_files, "pyproject": projects,
     "pins": pins_of_text, "source": sources, "lfs": lfs_pointers, "signers": signers,
-    "unit": unit_files, "nginx": nginx_files, **fuzz_answers.TARGETS,
+    "unit": unit_files, "nginx": nginx_files, "configuration-note": configuration_note, **fuzz_answers.TARGETS,
 }  # fmt: skip
 
 
@@ -368,6 +384,7 @@ SEEDS: dict[str, list[bytes]] = {
              b'argv[]=x/gunicorn --chdir /srv/a ; ignore_errors=no\nloaded\n"A=a \\"b\\001" B=c', b"\n" * 17],
     "nginx": [b"http { open_file_cache max=9; server { root '/srv/a/current'; location / { alias \"x\"; } } } # c", b"a;};{"],
     "config": [EXAMPLE, b'repository = "git@git.example.org:a/b.git"\nroot = "/srv/a"\nunits = ["a.service"]\n', b"a = 1e9"],
+    "configuration-note": [b'{"key": "key", "says": {}, "sum": "x"}', b'{"a": {"b": [1, 1e999, NaN, "\\ud800"]}}', b"[" * 60_000, b"\xff", b"", b"5"],
     "envfile": [b"A=1\nB='x y'\nC=\"a\\\"b\"\\\n  c\n# note\n;\n", b"export A=1\n", b"A='open"],
     "ref": [b"main", b"v1.0", b"feature/x-1", b"a..b", b"-x", "ä".encode(), b"\xff"],
     "url": [b"git@git.example.org:a/b.git\n=====\n../c.git", b"https://h:80/a\n=====\n../../x", b"ssh://u@h/x", b"ext::sh -c x"],

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+import xmlrpc.client
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fuzz_answers import BETWEEN, FACTS, SEEDS, deployment_in, stage_answers
+from fuzz_answers import BETWEEN, FACTS, SEEDS, answering, deployment_in, stage_answers
 
 from bb_release.actions import build
 from bb_release.tools import django
+from bb_release.tools.units import supervisord
 from example_site import Site
 from small_shop import small_shop
 
@@ -73,3 +75,17 @@ def test_a_site_that_answers_in_djangos_place_is_told_and_not_believed(shop: Sit
 def test_an_answer_without_an_end_is_none() -> None:
     assert {} == django.read_answer(b" " * 100 + b"{}", lambda facts: facts == {})
     assert django.read_answer(b" " * django.LARGEST_ANSWER + b"{}", lambda facts: facts == {}) is None
+
+
+def test_an_answer_of_supervisord_is_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = xmlrpc.client.dumps(("x" * 5000,), methodresponse=True).encode()
+
+    def ask() -> object:
+        way = supervisord.Transport(str(tmp_path / "s"), 5)
+        return xmlrpc.client.ServerProxy("http://localhost", transport=way).supervisor.readLog()
+
+    with answering(tmp_path / "s", said):
+        assert "x" * 5000 == ask()
+        monkeypatch.setattr(supervisord, "MOST_BYTES", 5000)
+        with pytest.raises(ValueError, match="more than 5000 bytes"):
+            ask()

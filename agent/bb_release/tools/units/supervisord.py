@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import xmlrpc.client
 from collections.abc import Mapping
 from typing import Any
 
+from bb_release.tools.unix_http import UnixConnection
+
+MOST_BYTES = 16_000_000  # of one answer; a thousand programs make less than one million
 # what xmlrpc.client raises of XML that is none of XML-RPC (a struct without names, an int that is no number)
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _NAMES: dict[str, type] = {"group": str, "name": str}
@@ -17,19 +19,25 @@ COMMAND = {**_NAMES, "command": str}
 CONFIGURED = {**COMMAND, "directory": str, "stopwaitsecs": int, "killasgroup": bool}
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
+class _Bounded:
+    """What a response has to say, up to MOST_BYTES; then ValueError, one of MALFORMED."""
 
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self._response = response
+        self._left = MOST_BYTES
+
+    def read(self, size: int) -> bytes:
+        content = self._response.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise ValueError(f"an answer of more than {MOST_BYTES} bytes")
+        return content
 
 
 class Transport(xmlrpc.client.Transport):
     """Connects to a unix socket (`path`), or, where it is empty, to the address itself; with a time limit."""
+
+    accept_gzip_encoding = False  # a few bytes could become many
 
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__()
@@ -40,8 +48,11 @@ class Transport(xmlrpc.client.Transport):
         # get_host_info takes a name and password out of the address and makes them a header
         address, self._extra_headers, _ = self.get_host_info(host)
         if self._path:
-            return _UnixConnection(self._path, self._timeout)
+            return UnixConnection(self._path, self._timeout)
         return http.client.HTTPConnection(address, timeout=self._timeout)
+
+    def parse_response(self, response: Any) -> Any:
+        return super().parse_response(_Bounded(response))  # type: ignore[arg-type]  # it only reads
 
 
 def fits(facts: object, kinds: Mapping[str, type]) -> bool:
