@@ -54,7 +54,8 @@ def run_command() -> None:
         if error.told_before:
             sys.exit(error.exit_code)
         if as_json:
-            console.print_json(console.error_facts(error))
+            with suppress(OSError):  # nobody reads any more; the exit code still says what happened
+                console.print_json(console.error_facts(error))
         console.print_error(error)
         sys.exit(error.exit_code)
     except click.ClickException as error:

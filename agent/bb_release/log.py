@@ -119,6 +119,8 @@ class RunLog:
                 print(text, file=self._stream, flush=True)
         except (OSError, ValueError):  # a dead terminal (EIO) or a closed pipe
             self._stream = None
+        except RuntimeError:  # a signal's word in the middle of another one: the log has it
+            return
 
     def close(self) -> None:
         self._step_over()

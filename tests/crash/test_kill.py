@@ -102,6 +102,7 @@ def test_a_hundred_random_kills_leave_current_whole_and_the_next_deploy_succeeds
     site.add_column()
     times = usual_times(site)
     reached: Counter[str] = Counter()
+    killed_runs = 0
     for number in range(KILLS):
         revision = site.edit("NOTE", f"{number}\n") if number % 10 else site.add_column()
         follower = Follower(site.root)
@@ -111,6 +112,7 @@ def test_a_hundred_random_kills_leave_current_whole_and_the_next_deploy_succeeds
         wait_until_in(follower, step, run, within)
         run.kill()
         run.communicate()
+        killed_runs += run.returncode == -signal.SIGKILL  # another one had ended before
         reached[follower.look()] += 1
         found = oracle.problems(recovered=False)
         assert [] == found, f"SEED={SEED}, kill {number}: {found}"
@@ -118,7 +120,7 @@ def test_a_hundred_random_kills_leave_current_whole_and_the_next_deploy_succeeds
             clear_tried(site, oracle)
             assert oracle.manifest(oracle.current())["revision"] == revision
     print(f"SEED={SEED}: killed in {dict(reached)}")
-    results.record("random kills of the agent in a deploy", injected=KILLS, hit=KILLS, broken=0, seed=SEED)
+    results.record("random kills of the agent in a deploy", injected=KILLS, hit=killed_runs, broken=0, seed=SEED)
     assert len(reached) >= 8, reached
 
 
@@ -136,7 +138,7 @@ def test_a_killed_tree_of_processes_leaves_it_whole_in_every_step(site: TinySite
     site.add_column()
     times = usual_times(site)
     killed: Counter[str] = Counter()
-    tries = 0
+    tries = hit = 0
     # a step of a few milliseconds, or of none, is hit by chance alone: it is left to the failpoints
     wanted = {name for name, seconds in times.items() if name and seconds >= 0.05}
     assert len(wanted) >= 3, times
@@ -156,6 +158,7 @@ def test_a_killed_tree_of_processes_leaves_it_whole_in_every_step(site: TinySite
         first = children_of(run.pid)[:1]
         while not first and run.poll() is None:
             first = children_of(run.pid)[:1]
+        hit += bool(first)
         for pid, _ in first:
             os.kill(pid, signal.SIGKILL)
             wait_until_gone(pid)
@@ -171,7 +174,7 @@ def test_a_killed_tree_of_processes_leaves_it_whole_in_every_step(site: TinySite
             site.ok("recover")
             oracle.require_whole(recovered=True)
     print(f"SEED={SEED}: {tries} trees killed in {dict(killed)}")
-    results.record("random kills of the whole process tree", injected=tries, hit=tries, broken=0, seed=SEED)
+    results.record("random kills of the whole process tree", injected=tries, hit=hit, broken=0, seed=SEED)
 
 
 def wait_until_gone(pid: int) -> None:

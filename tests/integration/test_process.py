@@ -149,6 +149,13 @@ def test_no_line_is_lost_of_a_long_output_and_only_the_last_are_kept() -> None:
     assert lines[-process.KEPT_LINES :] == done.output.splitlines()
 
 
+def test_what_never_ends_its_line_is_told_in_pieces() -> None:
+    lines: list[str] = []
+    run(python("import sys; sys.stdout.write('x' * 3_000_000)"), on_line=lines.append)
+    assert 3_000_000 == sum(map(len, lines))
+    assert max(map(len, lines)) <= 2 * process.LONGEST_LINE
+
+
 def test_bytes_that_are_no_text_do_no_harm() -> None:
     lines: list[str] = []
     run(shell(r"printf 'a\377b\r\n\303\251\n'"), on_line=lines.append)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -69,3 +72,24 @@ def test_what_cannot_be_told_is_one_clear_sentence_without_the_address(url: str)
         webhook.post(url, {}, timeout_seconds=5)
     assert "webhook" in str(caught.value)
     assert "secret-path" not in str(caught.value)
+
+
+def test_a_listener_that_answers_byte_by_byte_is_not_waited_for() -> None:
+    ended = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        line, _ = server.accept()
+        with line, suppress(OSError):
+            while not ended.wait(0.1):
+                line.sendall(b"H")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(webhook.NotTold, match="could not be reached"):
+            webhook.post(f"http://127.0.0.1:{server.getsockname()[1]}/x", {}, timeout_seconds=0.5)
+        took = time.monotonic() - began
+        ended.set()
+        thread.join()
+    assert took < 20

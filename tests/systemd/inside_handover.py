@@ -58,6 +58,20 @@ BAD_VIEWS = """
 well = health
 
 
+def is_first_worker(kept=[]):
+    import fcntl
+    import os
+
+    if not kept:
+        kept.append(open(os.environ["DATABASE_PATH"] + "." + os.environ["BB_RELEASE"], "w"))
+        try:
+            fcntl.flock(kept[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kept.append(True)
+        except OSError:
+            kept.append(False)
+    return kept[1]
+
+
 def health(request):
     import sys
     import time
@@ -66,6 +80,9 @@ def health(request):
 
     if "gunicorn" in sys.modules and mode() == "500":
         print("the health view is unwell", file=sys.stderr, flush=True)
+        return HttpResponse("unwell", status=500)
+    if "gunicorn" in sys.modules and mode() == "one-worker" and not is_first_worker():
+        print("the other worker is unwell", file=sys.stderr, flush=True)
         return HttpResponse("unwell", status=500)
     if "gunicorn" in sys.modules and mode() == "hang":
         print("the health view hangs", file=sys.stderr, flush=True)
@@ -463,6 +480,32 @@ def test_blue_green_a_bad_release_is_never_led_to_and_what_serves_is_not_touched
     require_one_colour(first)
     assert before == prop(f"colours@{serving()}.service", "MainPID")
     mode("colours", "well", second)
+
+
+def test_blue_green_one_bad_worker_among_good_ones_is_enough_to_refuse_a_release() -> None:
+    first, second = two_releases("colours")
+    mode("colours", "one-worker", second)
+    with load() as counts:
+        done = bb("colours", "switch", second, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "nothing live was changed" in done.stderr
+    assert {("200", first)} == set(counts)
+    require_one_colour(first)
+    mode("colours", "well", second)
+
+
+def test_blue_green_a_moved_link_is_no_reason_to_stop_what_serves() -> None:
+    first, second = two_releases("colours")
+    with load() as counts:
+        sh("ln", "-sfn", f"releases/{second}", str(COLOURS / "current"))
+        bb("colours", "recover", check=False)
+        bb("colours", "prune", check=False)
+        time.sleep(0.5)
+        bb("colours", "restart")
+        assert second == health(str(ACTIVE))["release"]
+        bb("colours", "switch", first)
+    assert {} == failures(counts)
+    require_one_colour(first)
 
 
 def test_blue_green_what_goes_wrong_after_the_swap_goes_back_to_the_instance_that_never_stopped() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,11 +36,12 @@ def start_beside(deployment: Deployment) -> None:
     app, layout = deployment.app, deployment.layout
     colour = instances.active(app)
     live = activation.current(layout)
+    serves = colour or instances.led_to(app)  # without a slot when a person has moved `current`: it is not disturbed
     if not colour and live is not None and live.name != deployment.release.name:
         # what is live was started in another way: with a slot of its own it can be brought back like any other
-        durable.with_reserve(layout.reserve, lambda: slots.point(layout, slots.COLOURS[1], live))
-        colour = slots.COLOURS[1]
-    idle = slots.other(colour)
+        serves = serves or slots.COLOURS[1]
+        durable.with_reserve(layout.reserve, lambda: slots.point(layout, serves, live))
+    idle = slots.other(serves)
     durable.with_reserve(layout.reserve, lambda: slots.point(layout, idle, deployment.release))
     units = [instances.instance(unit, idle) for unit in instances.templates(app)]
     try:
@@ -73,8 +75,11 @@ def own_health(wanted: Health, unit: Unit, colour: str) -> Health:
 
 def ask_every_worker(deployment: Deployment, unit: Unit, wanted: Health) -> None:
     """Each worker has imported the site before the first visitor comes. Raises NotHealthy at the first bad answer."""
-    for _ in range(ANSWERS_PER_PROCESS * len(_manager(unit).processes())):
-        wait_well(wanted, deployment.release.name)
+    once = replace(wanted, interval_seconds=wanted.timeout_seconds)  # asked again, a good worker would answer for it
+    count = len(_manager(unit).processes())
+    with ThreadPoolExecutor(count) as at_once:  # one after the other, a single idle worker might take them all
+        answers = at_once.map(lambda _: wait_well(once, deployment.release.name), range(ANSWERS_PER_PROCESS * count))
+        list(answers)  # raises what one of them has raised
 
 
 def lead_requests(app: App) -> None:
@@ -103,6 +108,7 @@ def take_over(deployment: Deployment) -> None:
     layout, app = deployment.layout, deployment.app
     old = instances.active(app)
     if slots.release_in(layout, slots.other(old)) != slots.release_in(layout, old):
+        lead_requests(app)  # the release had no slot before this one
         return
     for unit in instances.templates(app):
         if unit.socket:
@@ -157,13 +163,16 @@ def repair(app: App, warn: Callable[[str], None]) -> list[str]:
     try:
         colour = instances.active(app)
         if colour:
+            ours = [instances.instance(unit, colour) for unit in instances.templates(app)]
+            done += [f"{unit.name}: did not run, started" for unit in ours if start_if_down(unit)]
             lead_requests(app)
             idle = slots.other(colour)
             if slots.release_in(app.layout, idle) == slots.release_in(app.layout, colour):
                 durable.with_reserve(app.layout.reserve, lambda: slots.forget(app.layout, idle))
-            ours = [instances.instance(unit, colour) for unit in instances.templates(app)]
-            done += [f"{unit.name}: did not run, started" for unit in ours if start_if_down(unit)]
-        for each in (each for each in slots.COLOURS if each != colour):
+        serves = colour or instances.led_to(app)
+        if serves and not colour:
+            warn("no slot leads to the live release, so what serves is left as it is: bb-release restart")
+        for each in (each for each in slots.COLOURS if each != serves):
             for unit in (instances.instance(unit, each) for unit in instances.templates(app)):
                 manager = _manager(unit)
                 if not manager.is_down():

@@ -14,7 +14,7 @@ from bb_release.model import activation, durable
 from bb_release.model import release as releases
 from bb_release.model.durable import STAGING
 from bb_release.model.release import MANIFEST, Release, State
-from bb_release.model.step import Deployment
+from bb_release.model.step import Deployment, bug
 
 
 def recover(run: Run) -> list[str]:
@@ -81,6 +81,10 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
             handover.stop_before(deployment)
         except ReleaseError as error:
             return go_on_back(run, deployment, error)
+        except OSError as error:
+            return go_on_back(run, deployment, durable.storage_failed(error))
+        except Exception as error:  # noqa: BLE001 - as in a deploy: the site is not left on what nobody has proven
+            return go_on_back(run, deployment, bug(error))
         record_verified(deployment, run)
     return f"{release.name}: the switch to it was finished, it is live and verified"
 

@@ -10,7 +10,7 @@ from bb_release.actions.build import project_of
 from bb_release.actions.site_commands import last_lines, run_commands
 from bb_release.errors import StaticNotCollected
 from bb_release.model.step import Deployment
-from bb_release.tools import django, stage
+from bb_release.tools import django, host, stage
 from bb_release.tools.process import ProcessFailed
 
 
@@ -64,10 +64,12 @@ def collect_all(deployment: Deployment, root: Path, compressed: static_links.Bef
 def publish_static(deployment: Deployment) -> None:
     """Collect into a STATIC_ROOT outside of the release: it changes what the live site serves."""
     if collects(deployment) and is_outside(deployment):
-        make_old(Path(str(deployment.release.manifest.facts["static_root"])))
+        root = Path(str(deployment.release.manifest.facts["static_root"]))
+        make_old(root)
         run_collectstatic(deployment)
         stage.end()  # only the site's own may run from the release now
         run_commands(deployment, "after-collect-static")
+        host.sync_tree(root)  # before the release counts as live and well
 
 
 def make_old(root: Path, since: int = 0) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from bb_release.actions import build, handover, instances, interruption, migrations, proof, static, static_pool
@@ -148,15 +150,16 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
     failure = {"code": error.code, "step": step, "message": run.log.mask(error.message)}
     layout = deployment.layout
     if previous is None or not deployment.switch_back:
-        durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
         error.exit_code = 21
+        with _told_with(error):
+            durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
         why = "there is nothing to go back to" if previous is None else "told not to switch back"
         error.site = f"live on {bad.describe()}, {health_now(deployment.app)}; {why}"
         raise error
     deployment.reporter.say(f"{error.message}: going back to {previous.describe()}")
-    site, build_env, _ = environments(deployment.app, previous)
-    back = Deployment(deployment.app, previous, None, deployment.reporter, deployment.lock, site, build_env)
     try:
+        site, build_env, _ = environments(deployment.app, previous)
+        back = Deployment(deployment.app, previous, None, deployment.reporter, deployment.lock, site, build_env)
         durable.with_reserve(layout.reserve, lambda: _mark(bad, State.RETURNING, failure))
         handover.bring_back(deployment.app, previous)
         point_current_at(deployment.app, previous)
@@ -173,15 +176,27 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
         error.details = "\n".join(text for text in (error.details, second.message, second.details) if text)
         error.remedy = f"{second.remedy}; then: bb-release recover, which tries the way back again"
         raise error from second
-    # the hold first: a run that ends here is recovered from, and then both are done again
-    hold_timers(run, f"release {bad.name} was switched back: {failure['message']}")
-    durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
     error.exit_code = 20
+    with _told_with(error):
+        # the hold first: a run that ends here is recovered from, and then both are done again
+        hold_timers(run, f"release {bad.name} was switched back: {failure['message']}")
+        durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
     error.site = f"switched back to {previous.describe()}, {health_now(deployment.app)}{database_ahead(bad)}"
     run.facts.update(switched_back_to=previous.name)
     back.failed_step = deployment.failed_step
     tell(back, "after-rollback")
     raise error
+
+
+@contextmanager
+def _told_with(error: ReleaseError) -> Iterator[None]:
+    """A note that could not be made changes nothing of what became of the site: both are told."""
+    try:
+        yield
+    except (ReleaseError, OSError) as unexpected:
+        second = unexpected if isinstance(unexpected, ReleaseError) else durable.storage_failed(unexpected)
+        error.details = "\n".join(text for text in (error.details, second.message, second.details) if text)
+        error.remedy = "; ".join(filter(None, (error.remedy, second.remedy, "then: bb-release recover")))
 
 
 def _note_proof(back: Deployment) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import http.client
 import re
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from bb_release.errors import ConfigurationInvalid, NotHealthy
-from bb_release.tools.unix_http import UnixConnection
+from bb_release.tools.http_line import UnixConnection, ended_after
 
 BODY_BYTES = 64 * 1024
 UNIX = "http+unix://"
@@ -55,26 +53,15 @@ def ask(url: str, *, headers: Mapping[str, str], timeout_seconds: float) -> Answ
     deadline = time.monotonic() + timeout_seconds
     late = f"no answer within {timeout_seconds:g} s"
     expired = threading.Event()
-    timer: threading.Timer | None = None
     connection: http.client.HTTPConnection | None = None
     try:
         connection, target = _connection(url, timeout_seconds)
         connection.connect()
-        line = connection.sock
-
-        def expire() -> None:
-            expired.set()
-            with suppress(OSError):
-                socket.socket.shutdown(line, socket.SHUT_RDWR)  # not TLS's own, which is not safe from here
-
-        # a socket's time limit is per read: a site that sends a byte now and then would never reach it
-        timer = threading.Timer(max(0.0, deadline - time.monotonic()), expire)
-        timer.daemon = True
-        timer.start()
-        sent = {"User-Agent": "bb-release", "Connection": "close", **headers}
-        connection.request("GET", target, headers=sent)
-        response = connection.getresponse()
-        body = response.read(BODY_BYTES)
+        with ended_after(connection.sock, deadline - time.monotonic()) as expired:
+            sent = {"User-Agent": "bb-release", "Connection": "close", **headers}
+            connection.request("GET", target, headers=sent)
+            response = connection.getresponse()
+            body = response.read(BODY_BYTES)
         named = {name.lower(): value for name, value in response.getheaders()}
     except (OSError, ValueError, http.client.HTTPException) as error:
         if expired.is_set() or isinstance(error, TimeoutError):
@@ -82,8 +69,6 @@ def ask(url: str, *, headers: Mapping[str, str], timeout_seconds: float) -> Answ
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise NoAnswer(reason) from error
     finally:
-        if timer is not None:
-            timer.cancel()
         if connection is not None:
             connection.close()
     if expired.is_set():

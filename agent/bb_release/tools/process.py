@@ -20,6 +20,7 @@ from bb_release.tools.mask import visible as visible
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KEPT_LINES = 40
+LONGEST_LINE = 65_536  # bytes; what goes on beyond is another line
 TERM_GRACE_SECONDS = 10.0
 TimeLimit = subprocess.TimeoutExpired  # what `wait` raises
 
@@ -230,6 +231,8 @@ class Watch:
                         selector.unregister(key.fileobj)
                     elif key.fileobj is lines:
                         *whole, self._partial = (self._partial + chunk).split(b"\n")
+                        if len(self._partial) > LONGEST_LINE:  # a bar that only ever returns, or no text at all
+                            whole, self._partial = [*whole, self._partial], b""
                         for raw in whole:
                             self.take(raw)
                     elif self._captured is not None:

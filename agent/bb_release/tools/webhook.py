@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from bb_release.tools.http_line import ended_after
+
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -31,8 +33,10 @@ def post(url: str, facts: Mapping[str, object], *, timeout_seconds: float) -> No
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         body = json.dumps(facts).encode()
-        connection.request("POST", target, body, {"Content-Type": "application/json", "User-Agent": "bb-release"})
-        status = connection.getresponse().status
+        connection.connect()
+        with ended_after(connection.sock, timeout_seconds):
+            connection.request("POST", target, body, {"Content-Type": "application/json", "User-Agent": "bb-release"})
+            status = connection.getresponse().status
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise NotTold(f"the webhook could not be reached: {reason}") from None

@@ -7,7 +7,7 @@ import xmlrpc.client
 from collections.abc import Mapping
 from typing import Any
 
-from bb_release.tools.unix_http import UnixConnection
+from bb_release.tools.http_line import UnixConnection
 
 MOST_BYTES = 16_000_000  # of one answer; a thousand programs make less than one million
 # what xmlrpc.client raises of XML that is none of XML-RPC (a struct without names, an int that is no number)
