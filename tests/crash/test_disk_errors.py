@@ -65,6 +65,8 @@ def wrong(scenario: Scenario, one: Failed) -> list[str]:
         found.append(f"success, but {one.first.live} is live")
     if one.first.code == 1 and one.first.live != scenario.before:
         found.append(f"exit code 1, but {one.first.live} is live:\n{one.first.output}")
+    if one.first.code in (4, 20) and one.first.live != scenario.before:  # both say that the old release is live
+        found.append(f"exit code {one.first.code}, but {one.first.live} is live:\n{one.first.output}")
     if one.first.live not in (scenario.before, scenario.after, *([] if scenario.healthy else ["bad"])):
         found.append(f"{one.first.live} is live")
     if one.repair.code:

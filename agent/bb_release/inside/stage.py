@@ -255,7 +255,9 @@ def main():
     if sys.argv[1] != "-":
         channel = socket.socket(fileno=int(sys.argv[1]))
         channel.set_inheritable(False)
-    Start(channel, json.loads(sys.argv[2])).run()
+    with open(int(sys.argv[2]), "rb") as file:
+        request = json.loads(file.read().decode())
+    Start(channel, request).run()
 
 
 if __name__ == "__main__":

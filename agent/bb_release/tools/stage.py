@@ -22,6 +22,17 @@ from bb_release.tools import host, process
 from bb_release.tools.process import Completed, TimeLimit, Watch
 
 PROGRAM = Path(__file__).parents[1] / "inside" / "stage.py"
+
+
+@contextmanager
+def request_file(request: Mapping[str, Any]) -> Iterator[int]:
+    """A descriptor with a request to hand to the program: everyone on the host reads what is in a command line."""
+    with os.fdopen(os.memfd_create("request"), "r+b", buffering=0) as file:
+        file.write(json.dumps(request).encode())
+        file.seek(0)
+        yield file.fileno()
+
+
 ANSWER_SECONDS = 60.0  # the stage only forks and looks: more is a machine that stands still
 END_SECONDS = 2.0
 LARGEST_ANSWER = 65536
@@ -92,9 +103,9 @@ class Stage:
 
     def load(self, request: Mapping[str, Any]) -> process.Running:
         """Start the process with its first command."""
-        with self._theirs as theirs:
-            argv: list[str | Path] = [self.place.python, PROGRAM, str(theirs.fileno()), json.dumps(request)]
-            handed = (*self.place.pass_fds, theirs.fileno())
+        with self._theirs as theirs, request_file(request) as asked:
+            argv: list[str | Path] = [self.place.python, PROGRAM, str(theirs.fileno()), str(asked)]
+            handed = (*self.place.pass_fds, theirs.fileno(), asked)
             self._process = process.start(argv, cwd=self.place.folder, env=self.place.env, pass_fds=handed)
         return self._process
 
