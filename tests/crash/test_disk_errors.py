@@ -98,6 +98,7 @@ def test_a_call_that_fails_is_told_and_harms_nothing(
         injected=len(seen), hit=len(hit), broken=len(problems), seed=SEED,
     )  # fmt: skip
     assert [] == problems, "\n".join(problems)
-    assert len(hit) > 0.9 * len(seen), "too few of the calls were reached"
+    # a call is found by its number, and how many come before it is not the same in each run: one may lie beyond
+    assert len(hit) >= len(seen) - max(1, len(seen) // 10), "too few of the calls were reached"
     codes = Counter(one.first.code for one in hit)
     assert any(codes[code] for code in (1, 4, 20, 21)), "no failure was told: nothing was tried"
