@@ -27,6 +27,10 @@ class Explained(Exception):
         self.log = ""
         self.told_before = False  # a timer's next try of what failed in the same way: no news
 
+    def tell_also(self, second: Explained) -> None:
+        """A failure that came on top of this one, among its details."""
+        self.details = "\n".join(text for text in (self.details, second.message, second.details) if text)
+
 
 class ReleaseError(Explained):
     """An expected failure."""

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from booting import run_inside
 
-PROJECT = Path(__file__).resolve().parents[2]
-CANNOT_BOOT = (124, 125)
 # the disk has to be on another file system than /, which lies below it
 DISKS = Path("/dev/shm")
 
 
 def boot(disk: Path, test: str, *options: str) -> None:
     """One boot: it begins with what is on the disk, and ends by a shutdown, or by what `options` say."""
-    done = subprocess.run(
-        [PROJECT / "scripts/with-systemd", "--net", "host", "--bind", PROJECT, "--disk", disk, "--packages", "sudo git",
-         # what is wanted by default.target is to start too
-         "--target", "graphical.target", *options, "--", sys.executable, "-m", "pytest", "-q", "--durations=3",
-         "-p", "no:cacheprovider", f"{PROJECT}/tests/systemd/inside_reboot.py::{test}"],
-        cwd=PROJECT, capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
-    print(done.stdout, done.stderr)
-    if done.returncode in CANNOT_BOOT and not os.environ.get("REQUIRE_SYSTEMD"):
-        pytest.skip(f"skipped: a systemd cannot be booted here: {done.stderr.strip()}")
-
-    assert done.returncode == 0, done.stdout + done.stderr
+    # what is wanted by default.target is to start too
+    more = ("--disk", disk, "--target", "graphical.target", *options)
+    run_inside("sudo git", f"inside_reboot.py::{test}", options=more, timeout_seconds=900)
 
 
 def test_sites_serve_after_a_reboot_and_after_a_boot_that_ended_in_the_middle_of_a_switch() -> None:

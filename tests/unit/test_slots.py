@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+from bb_release.actions import instances
 from bb_release.model import activation, slots
+from bb_release.model.app import App, Unit
 from bb_release.model.layout import Layout
 from bb_release.model.release import Release
 from made_releases import FIRST, SECOND, a_release
@@ -51,3 +54,14 @@ def test_a_slot_is_a_relative_link_that_is_swapped_and_not_written_through(layou
     assert ["blue"] == os.listdir(layout.slots)
     assert SECOND == slots.release_in(layout, "blue")
     assert "" == slots.release_in(layout, "green")
+
+
+def test_a_link_that_leads_to_no_instance_s_socket_names_no_colour(tmp_path: Path) -> None:
+    link = tmp_path / "active.sock"
+    app = App("shop", "/r", tmp_path, units=(Unit("shop@.service", handover="blue-green", socket=str(link)),))
+    seen = []
+    for target in ("green.sock", "gunicorn.sock", "../green"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        seen.append(instances.led_to(app))
+    assert ["green", "", "green"] == seen

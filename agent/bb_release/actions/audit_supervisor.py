@@ -31,7 +31,7 @@ class Program(Written):
 
     @cached_property
     def words(self) -> list[str]:
-        """The command as words; of a shell's, those of its script. None where it cannot be read as such."""
+        """The command as words; of a shell's, those of its script; empty where it cannot be read as such."""
         try:
             words = shlex.split(self.facts["ExecStart"])
             place = next((i for i, word in enumerate(words) if _SCRIPT_OPTION.fullmatch(word)), len(words))

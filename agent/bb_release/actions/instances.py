@@ -49,9 +49,10 @@ def led_to(app: App) -> str:
     for unit in templates(app):
         if unit.socket:
             try:
-                return os.readlink(unit.socket).rpartition("/")[2].removesuffix(".sock")
+                colour = os.readlink(unit.socket).rpartition("/")[2].removesuffix(".sock")
             except OSError:
                 return ""
+            return colour if colour in slots.COLOURS else ""
     return ""
 
 

@@ -14,7 +14,7 @@ from bb_release.model import activation, durable
 from bb_release.model import release as releases
 from bb_release.model.durable import STAGING
 from bb_release.model.release import MANIFEST, Release, State
-from bb_release.model.step import Deployment, bug
+from bb_release.model.step import Deployment, as_failure
 
 
 def recover(run: Run) -> list[str]:
@@ -79,12 +79,8 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
             restart_units(deployment)
             verify(deployment)
             handover.stop_before(deployment)
-        except ReleaseError as error:
-            return go_on_back(run, deployment, error)
-        except OSError as error:
-            return go_on_back(run, deployment, durable.storage_failed(error))
         except Exception as error:  # noqa: BLE001 - as in a deploy: the site is not left on what nobody has proven
-            return go_on_back(run, deployment, bug(error))
+            return go_on_back(run, deployment, as_failure(error))
         record_verified(deployment, run)
     return f"{release.name}: the switch to it was finished, it is live and verified"
 

@@ -15,7 +15,7 @@ from bb_release.model import activation, durable, hold
 from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.release import Release, State
-from bb_release.model.step import Deployment, Scope, Step, run_steps
+from bb_release.model.step import Deployment, Scope, Step, as_failure, run_steps
 from bb_release.tools import stage
 
 
@@ -169,11 +169,11 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
         handover.stop_before(back)
         durable.with_reserve(layout.reserve, lambda: _note_proof(back))
     except (ReleaseError, OSError) as unexpected:
-        second = unexpected if isinstance(unexpected, ReleaseError) else durable.storage_failed(unexpected)
+        second = as_failure(unexpected)
+        error.tell_also(second)
         error.exit_code = 21
         live = activation.current_name(layout)
         error.site = f"live on {live}; the way back to {previous.describe()} failed: {second.message}"
-        error.details = "\n".join(text for text in (error.details, second.message, second.details) if text)
         error.remedy = f"{second.remedy}; then: bb-release recover, which tries the way back again"
         raise error from second
     error.exit_code = 20
@@ -194,8 +194,8 @@ def _told_with(error: ReleaseError) -> Iterator[None]:
     try:
         yield
     except (ReleaseError, OSError) as unexpected:
-        second = unexpected if isinstance(unexpected, ReleaseError) else durable.storage_failed(unexpected)
-        error.details = "\n".join(text for text in (error.details, second.message, second.details) if text)
+        second = as_failure(unexpected)
+        error.tell_also(second)
         error.remedy = "; ".join(filter(None, (error.remedy, second.remedy, "then: bb-release recover")))
 
 

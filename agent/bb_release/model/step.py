@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bb_release.errors import BugFound, Explained
+from bb_release.errors import BugFound, Explained, ReleaseError
 from bb_release.model.app import App
 from bb_release.model.durable import storage_failed
 from bb_release.model.layout import Layout
@@ -85,6 +85,13 @@ def bug(error: Exception) -> BugFound:
     )
 
 
+def as_failure(error: Exception) -> ReleaseError:
+    """An error as it is told: the operating system's refusal in our words, what nobody expected as a bug."""
+    if isinstance(error, ReleaseError):
+        return error
+    return storage_failed(error) if isinstance(error, OSError) else bug(error)
+
+
 def run_steps(steps: Iterable[Step], deployment: Deployment) -> None:
     """Run each step in order and record each that finished; a finished RELEASE step is not done again."""
     for step in steps:
@@ -104,5 +111,5 @@ def run_steps(steps: Iterable[Step], deployment: Deployment) -> None:
             deployment.reporter.step_failed(step)
             if isinstance(error, Explained):
                 raise
-            raise (storage_failed(error) if isinstance(error, OSError) else bug(error)) from error
+            raise as_failure(error) from error
         deployment.reporter.step_finished(step, seconds)

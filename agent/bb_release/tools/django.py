@@ -71,7 +71,7 @@ def ask(
     request = {"words": words, "question": question, "answer": str(answer), "arguments": arguments}
     with stage.request_file(request) as asked:
         argv: list[str | Path] = [project.python, stage.PROGRAM, "-", str(asked)]
-        done = _run(project, request, argv, timeout_seconds, low_priority=False, handed=asked)
+        done = _run(project, request, argv, timeout_seconds, low_priority=False, handed=[asked])
     with answer.open("rb") as file:
         facts = read_answer(file.read(LARGEST_ANSWER + 1), is_answer)
     if facts is None:
@@ -91,7 +91,7 @@ def read_answer(raw: bytes, is_answer: Callable[[object], bool]) -> dict[str, An
 
 def _run(
     project: Project, staged: Mapping[str, Any], alone: Sequence[str | Path], timeout_seconds: float | None, *,
-    low_priority: bool, handed: int | None = None,
+    low_priority: bool, handed: Sequence[int] = (),
 ) -> Completed:  # fmt: skip
     """In the stage where there is one, else in a process of its own."""
     limit = timeout_seconds or None
@@ -106,5 +106,5 @@ def _run(
             return done
     return run(
         alone, cwd=project.folder, env=project.env, timeout_seconds=limit, on_line=project.on_line,
-        pass_fds=(*project.pass_fds, *([] if handed is None else [handed])), low_priority=low_priority,
+        pass_fds=(*project.pass_fds, *handed), low_priority=low_priority,
     )  # fmt: skip

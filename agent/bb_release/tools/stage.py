@@ -23,16 +23,6 @@ from bb_release.tools.process import Completed, TimeLimit, Watch
 
 PROGRAM = Path(__file__).parents[1] / "inside" / "stage.py"
 
-
-@contextmanager
-def request_file(request: Mapping[str, Any]) -> Iterator[int]:
-    """A descriptor with a request to hand to the program: everyone on the host reads what is in a command line."""
-    with os.fdopen(os.memfd_create("request"), "r+b", buffering=0) as file:
-        file.write(json.dumps(request).encode())
-        file.seek(0)
-        yield file.fileno()
-
-
 ANSWER_SECONDS = 60.0  # the stage only forks and looks: more is a machine that stands still
 END_SECONDS = 2.0
 LARGEST_ANSWER = 65536
@@ -51,6 +41,15 @@ class Place:
     folder: Path  # the working directory
     env: Mapping[str, str]
     pass_fds: tuple[int, ...] = ()
+
+
+@contextmanager
+def request_file(request: Mapping[str, Any]) -> Iterator[int]:
+    """A descriptor with a request to hand to the program: everyone on the host reads what is in a command line."""
+    with os.fdopen(os.memfd_create("request"), "r+b", buffering=0) as file:
+        file.write(json.dumps(request).encode())
+        file.seek(0)
+        yield file.fileno()
 
 
 class Child:
