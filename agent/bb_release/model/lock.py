@@ -15,6 +15,7 @@ from bb_release.errors import LockHeld
 from bb_release.model.layout import Layout
 
 LOOK_SECONDS = 0.1
+NAMELESS_SECONDS = 1.0  # how much longer for a holder that says nothing of itself: it begins or ends right now
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def _take(descriptor: int, layout: Layout, wait_seconds: float) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline + (0 if holder(layout) else NAMELESS_SECONDS):
                 raise _held(layout) from None
             time.sleep(0.02 if wait_seconds == 0 else 0.2)
         else:
@@ -83,6 +84,8 @@ def _held(layout: Layout) -> LockHeld:
     who = (
         f"{facts.get('action', 'a run')} by {facts.get('who', 'someone')}"
         f" since {facts.get('since', '?')} (process {pid})"
+        if facts
+        else "it has not written who it is"
     )
     if isinstance(pid, int) and not os.path.exists(f"/proc/{pid}"):  # noqa: PTH110 - a look at the process table
         return LockHeld(
