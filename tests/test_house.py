@@ -31,6 +31,7 @@ ROOMS = FOLDERS | {
     "envfile",
     "errors",
     "progress",
+    "terminal",
 }
 
 # What each room may use, besides itself; `tools.process` is that file alone.
@@ -44,8 +45,9 @@ MAY_USE = {
     "checked": {"model", "__init__"},
     "schema": {"model", "config_rules"},
     "envfile": {"errors", "model"},
-    "log": {"errors", "model", "tools.process", "progress"},
-    "progress": set(),
+    "log": {"errors", "model", "tools.process", "progress", "terminal"},
+    "progress": {"terminal"},
+    "terminal": set(),
     "console": ROOMS - {"cli", "commands"},
     "actions": ROOMS - {"cli", "commands", "console"},
     "commands": ROOMS - {"cli"},
@@ -245,7 +247,7 @@ def test_a_timer_with_nothing_to_do_loads_nothing_of_a_run() -> None:
 def test_a_log_is_written_without_what_paints_the_screen(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib; from bb_release.log import RunLog\n"
-        f"RunLog(pathlib.Path({str(tmp_path / 'log')!r}), quiet=True).event('begun')\n"
+        f"RunLog(pathlib.Path({str(tmp_path / 'log')!r})).event('begun')\n"
         "print('rich' in sys.modules, 'structlog' in sys.modules); import rich"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)

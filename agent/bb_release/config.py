@@ -6,8 +6,10 @@ Cheap to import: pydantic comes with `schema`, and only when a file is read.
 from __future__ import annotations
 
 import difflib
+import grp
 import json
 import os
+import pwd
 import re
 import shlex
 import stat
@@ -165,10 +167,10 @@ def _text(path: Path) -> bytes:
             facts = os.fstat(handle)
             if not stat.S_ISREG(facts.st_mode):
                 raise ConfigurationInvalid(f"{path} is not a file.", remedy="Name a TOML file.")
-            if facts.st_mode & stat.S_IWOTH:
+            writers = "everyone on this host" if facts.st_mode & stat.S_IWOTH else _group_that_writes(facts)
+            if writers:
                 raise ConfigurationInvalid(
-                    f"{path} can be written by everyone on this host.",
-                    remedy=f"Read it through, then: chmod o-w {quoted}",
+                    f"{path} can be written by {writers}.", remedy=f"Read it through, then: chmod go-w {quoted}"
                 )
             if facts.st_uid not in (0, os.geteuid()):
                 raise ConfigurationInvalid(
@@ -184,6 +186,18 @@ def _text(path: Path) -> bytes:
     if len(content) > LARGEST:
         raise ConfigurationInvalid(f"{path} is larger than 1 MB.", remedy="Name the TOML file of an app.")
     return content
+
+
+def _group_that_writes(facts: os.stat_result) -> str:
+    """The group that may write the file, in words; "" for root's, and for a user's own one, of the same name."""
+    if not facts.st_mode & stat.S_IWGRP or facts.st_gid == 0:
+        return ""
+    try:
+        group = grp.getgrgid(facts.st_gid).gr_name
+        is_own = group == pwd.getpwuid(facts.st_uid).pw_name
+    except KeyError:
+        group, is_own = f"#{facts.st_gid}", False
+    return "" if is_own else f"the group {group}"
 
 
 def _parsed(path: Path, content: bytes) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from bb_release.model.step import Step
 from bb_release.tools.process import Mask, visible
 
 if TYPE_CHECKING:
     from bb_release.progress import Progress
+    from bb_release.terminal import Terminal
 
 KEEP_DAYS = 90
 
@@ -34,9 +35,9 @@ def load_structlog() -> ModuleType:
 
 
 class RunLog:
-    """A Reporter. The file first, then the terminal; a terminal that is gone is dropped, the run goes on."""
+    """A Reporter. The file first, then the terminal, where there is one."""
 
-    def __init__(self, path: Path, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(self, path: Path, terminal: Terminal | None = None) -> None:
         structlog = load_structlog()
         self.path = path
         self.mask = Mask()
@@ -51,12 +52,12 @@ class RunLog:
                 structlog.processors.JSONRenderer(),
             ],
         )
-        self._stream: TextIO | None = None if quiet else (stream or sys.stdout)
+        self._terminal = terminal
         self._progress: Progress | None = None
-        if self._stream is not None and self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        if terminal is not None and terminal.isatty() and os.environ.get("TERM", "dumb") != "dumb":
             from bb_release.progress import Progress  # rich is slow to import, and of no use to cron
 
-            self._progress = Progress(self._stream)
+            self._progress = Progress(terminal)
 
     def add_secrets(self, values: list[str]) -> None:
         """Values that must never be written anywhere from now on."""
@@ -109,18 +110,10 @@ class RunLog:
         self._show(f"  {step.name:<22}  failed")
 
     def _show(self, text: str) -> None:
-        if self._stream is None:
-            return
-        text = visible(text)
-        try:
-            if self._progress is not None:
-                self._progress.above(text)
-            else:
-                print(text, file=self._stream, flush=True)
-        except (OSError, ValueError):  # a dead terminal (EIO) or a closed pipe
-            self._stream = None
-        except RuntimeError:  # a signal's word in the middle of another one: the log has it
-            return
+        if self._progress is not None:
+            self._progress.above(visible(text))
+        elif self._terminal is not None:
+            self._terminal.write(f"{visible(text)}\n")
 
     def close(self) -> None:
         self._step_over()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from typing import TextIO
+from typing import IO, TYPE_CHECKING, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -12,15 +11,15 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-# no rights to write to a terminal that is gone, no use for a report of it
-GONE = (OSError, ValueError)
+if TYPE_CHECKING:
+    from bb_release.terminal import Terminal
 
 
 class Progress:
     """A line that changes while a step runs. What stays is printed by the log; so nothing is lost without it."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._console = Console(file=stream, markup=False, highlight=False)
+    def __init__(self, terminal: Terminal) -> None:
+        self._console = Console(file=cast("IO[str]", terminal), markup=False, highlight=False)
         self._spinner = Spinner("dots", style="cyan")
         self._live: Live | None = None
         self._step = self._line = ""
@@ -34,23 +33,21 @@ class Progress:
             get_renderable=self._render, console=self._console, transient=True, refresh_per_second=8,
             redirect_stdout=False, redirect_stderr=False,
         )  # fmt: skip
-        with suppress(*GONE):
-            self._live.start()
+        self._live.start()
 
     def line(self, text: str) -> None:
         """What its program said last."""
         self._line = text
 
     def above(self, text: str) -> None:
-        """Print a line that stays. Raises OSError or ValueError: the terminal is gone."""
+        """Print a line that stays."""
         self._console.print(Text(text), soft_wrap=True)
 
     def clear(self) -> None:
         """Leave the line empty, for what is printed next."""
         live, self._live = self._live, None
         if live is not None:
-            with suppress(*GONE):
-                live.stop()
+            live.stop()
 
     def _render(self) -> Table:
         seconds = time.monotonic() - self._began

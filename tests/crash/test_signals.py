@@ -7,7 +7,6 @@ then the signal comes, and the agent goes on. So each step is hit for certain, h
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import pty
 import random
@@ -22,11 +21,11 @@ from collections.abc import Iterator
 
 import pytest
 import results
-from oracle import Oracle, children_of
 from tiny_site import TinySite, tiny_site
 
 from bb_release.actions.deploy import BUILD, MIGRATE, STEPS
 from example_site import NOBODY, unprivileged
+from watching import history, judge, read_until, wait_for_child, wait_until_stopped
 
 ALL = os.environ.get("BB_ALL") == "1"
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
@@ -44,27 +43,6 @@ def served(near_cache: object) -> Iterator[TinySite]:
         made.with_service()
         made.ok("deploy")
         yield made
-
-
-def wait_until_stopped(run: subprocess.Popen[str]) -> None:
-    """Until the agent has stopped itself."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with open(f"/proc/{run.pid}/stat") as file:
-            state = file.read().rpartition(")")[2].split()[0]
-        if state in "Tt":
-            return
-        assert state != "Z", f"the run ended: {run.communicate()}"
-        time.sleep(0.01)
-    raise AssertionError("the step was never reached")
-
-
-def history(site: TinySite) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (site.root / "state/journal.jsonl").read_text().splitlines()]
-
-
-def judge(site: TinySite) -> Oracle:
-    return Oracle(site.root, site.repository, site.database, service=True)
 
 
 @pytest.mark.parametrize("step", NAMES)
@@ -186,28 +164,6 @@ def test_in_migrate_the_first_signal_is_told_what_is_waited_for_and_the_second_r
     served.ok("deploy")
     oracle.require_whole(recovered=True)
     results.record("two signals in migrate", injected=2, hit=2, broken=0)
-
-
-def read_until(run: subprocess.Popen[str], words: str) -> str:
-    """The run's output up to a line with these words."""
-    assert run.stdout is not None
-    shown = ""
-    while words not in shown:
-        line = run.stdout.readline()
-        assert line, f"the run ended before it said {words!r}: {shown} {run.stderr.read() if run.stderr else ''}"
-        shown += line
-    return shown
-
-
-def wait_for_child(run: subprocess.Popen[str], words: str) -> int:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for pid, line in children_of(run.pid):
-            if words in line:
-                return pid
-        assert run.poll() is None, run.communicate()
-        time.sleep(0.01)
-    raise AssertionError(f"{words} was never started")
 
 
 def test_signals_at_any_moment_end_the_run_with_an_exit_code_that_tells_the_truth(served: TinySite) -> None:

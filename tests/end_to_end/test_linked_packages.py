@@ -126,6 +126,27 @@ def test_a_lost_or_damaged_set_costs_time_and_no_release(shop: Site) -> None:
     assert damaged.exists()
 
 
+def test_packages_for_which_there_is_no_room_are_refused_before_they_are_installed(shop: Site) -> None:
+    """A release's own size leaves out its packages: a set that is made anew may not be what fills the disk."""
+    shop.edit("requirements.txt", PINS.format("0.5.3"))
+    shop.ok("deploy")
+    live, name = shop.current(), manifest(shop)["package_set"]
+    noted = shop.root / "sets" / name / "set.json"
+    facts = json.loads(noted.read_text())
+    taken = sum(path.lstat().st_size for path in (noted.parent / "venv").rglob("*"))
+    assert 0 <= facts["bytes"] - taken < 100_000
+    noted.write_text(json.dumps({**facts, "bytes": 10**15}))
+
+    shop.edit("requirements.txt", PINS.format("0.6.1"))
+    done = shop.deploy()
+    assert (1, "error: preflight-failed") == (done.returncode, done.stderr.splitlines()[0])
+    assert "too little space for the packages" in done.stderr
+    assert live == shop.current()
+    assert [name] == sets(shop)
+    shop.edit("requirements.txt", PINS.format("0.5.3"))
+    shop.ok("deploy")  # what is linked takes none
+
+
 def test_what_the_tree_holds_is_installed_on_top_of_the_set_in_each_release(shop: Site) -> None:
     (shop.repository / "lib").mkdir()
     (shop.repository / "lib/pyproject.toml").write_text(

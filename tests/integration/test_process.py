@@ -180,6 +180,14 @@ def test_a_failed_capture_tells_of_stderr_or_else_of_stdout() -> None:
     assert "out\n" == caught.value.output
 
 
+def test_what_is_captured_has_a_limit_and_the_program_that_goes_on_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "MOST_CAPTURED", 1_000_000)
+    began = time.monotonic()
+    with pytest.raises(ProcessFailed, match="said more than 1000000 bytes"):
+        run(["/usr/bin/yes"], capture=True, timeout_seconds=60)
+    assert time.monotonic() - began < 30
+
+
 # its descriptors
 
 

@@ -96,6 +96,9 @@ HOSTS: dict[str, tuple[Damage, int, str, str]] = {
 }  # fmt: skip
 GIVEN_AWAY: dict[str, tuple[Damage, int, str, str]] = {
     "the app root is another user's": (lambda s: of_another(s.root), 2, "not-the-owner", "belongs to"),
+    "the configuration is writable by a group of others": (
+        lambda s: (os.chown(s.config, -1, 4), s.config.chmod(0o664)),
+        2, "configuration-invalid", "can be written by the group adm"),
     "the configuration is another user's": (lambda s: of_another(s.config), 2, "configuration-invalid", "another user"),
     **{f"{name} is another user's": (
         lambda s, name=name: of_another(s.root / name), 1, "preflight-failed", "not a folder of our own")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from bb_release.actions import timer
 from bb_release.errors import StateUnreadable
 from bb_release.model import hold
 from bb_release.model.app import App
-from bb_release.tools.filesystem import open_parents
+from bb_release.tools.filesystem import name_of, open_parents, parents_of_others
 from bb_release.tools.mask import visible
 
 HOLD = {"who": "dev", "since": "2026-01-01T00:00:00+00:00", "reason": "x", "by_hand": True}
@@ -69,6 +70,25 @@ def test_a_folder_that_everyone_may_write_is_open_unless_it_is_sticky(tmp_path: 
     for mode, expected in ((0o755, []), (0o777, [tmp_path / "a"]), (0o1777, []), (0o775, [])):
         (tmp_path / "a").chmod(mode)
         assert expected == open_parents(inner)
+    (tmp_path / "link").symlink_to(inner)
+    (tmp_path / "a").chmod(0o777)
+    assert [tmp_path / "a"] == open_parents(tmp_path / "link" / "root")
+
+
+def test_who_else_may_put_another_folder_in_the_place_of_the_root_is_named(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    me = os.geteuid()
+    assert [] == parents_of_others(inner, me)
+    assert {(tmp_path / "a", name_of(me))} <= set(parents_of_others(inner, me + 1)) or me == 0
+    if me == 0:  # only root gives files away
+        os.chown(tmp_path / "a", 0, 4)
+        (tmp_path / "a").chmod(0o775)
+        assert [(tmp_path / "a", "the group adm")] == parents_of_others(inner, me)
+        os.chown(tmp_path / "a", 65534, 0)
+        (tmp_path / "a").chmod(0o755)
+        assert [(tmp_path / "a", "nobody")] == parents_of_others(inner, me)
+        assert [] == parents_of_others(inner, 65534)
 
 
 @pytest.mark.parametrize(

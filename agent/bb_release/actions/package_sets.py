@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Collection
 from contextlib import suppress
 
+from bb_release.errors import PreflightFailed
 from bb_release.model import durable
 from bb_release.model.layout import Layout
 from bb_release.model.release import Release
@@ -19,6 +21,8 @@ from bb_release.tools.installers import Installer
 from bb_release.tools.package_set import Choice
 from bb_release.tools.requirements import plain
 from bb_release.tools.requirements.pins import Plan
+
+MEGA = 1_000_000  # bytes
 
 
 def choose(installer: Installer, plan: Plan) -> Choice | None:
@@ -75,6 +79,22 @@ def take_part(deployment: Deployment, choice: Choice) -> frozenset[str]:
         return frozenset()
     deployment.reporter.line(f"linked from the package set {folder.name}: {len(names)} packages that did not change")
     return names
+
+
+def require_room(deployment: Deployment, choice: Choice, linked: Collection[str]) -> None:
+    """Is there room for what has to be installed, by what the live release's packages take? Raises PreflightFailed.
+
+    A release's own size leaves out the packages that it shares; here they are about to be written.
+    """
+    live, layout = deployment.previous, deployment.layout
+    size = package_set.size_of(layout.sets / live.manifest.package_set) if live and live.manifest.package_set else 0
+    need = int(1.2 * size * (1 - len(linked) / max(1, len(choice.pins))))
+    free, _ = host.free(layout.root)
+    if free < need:
+        raise PreflightFailed(
+            f"too little space for the packages: {free // MEGA} MB free, about {need // MEGA} MB needed",
+            remedy="bb-release prune --keep 5, or free space elsewhere",
+        )
 
 
 def keep(deployment: Deployment, choice: Choice) -> bool:

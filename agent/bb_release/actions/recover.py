@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from bb_release.actions import handover, interruption, package_sets, prune
-from bb_release.actions.run import Run, environments
+from bb_release.actions.run import Run, environments, site_state
 from bb_release.actions.static import publish_static
 from bb_release.actions.switch import condemn_what_was_left, go_back, record_verified, undo_announcement
 from bb_release.actions.verify import restart_units, verify
@@ -18,7 +18,21 @@ from bb_release.model.step import Deployment, as_failure
 
 
 def recover(run: Run) -> list[str]:
-    """Repair, under the lock, whatever an earlier run did not finish; returns what was done, in words."""
+    """Repair, under the lock, whatever an earlier run did not finish; returns what was done, in words.
+
+    Raises Interrupted when a signal came meanwhile, and this is not all that the run is for.
+    """
+    with interruption.policy("recover"):
+        done = _put_in_order(run)
+    asked = interruption.asked_to_end()
+    if asked and run.action != "recover":
+        was_done = f"recovered: {'; '.join(done)}" if done else "nothing live was changed"
+        asked.site = f"{site_state(run.app)}; {was_done}"
+        raise asked
+    return done
+
+
+def _put_in_order(run: Run) -> list[str]:
     layout = run.app.layout
     activation.current(layout)  # where it cannot be read, nothing is touched: a person is needed
     layout.staged_current.unlink(missing_ok=True)
@@ -63,25 +77,24 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
     site, build_env, secrets = environments(run.app, release)
     run.log.add_secrets(secrets)
     deployment = Deployment(run.app, release, previous, run.log, run.lock, site, build_env)
-    with interruption.policy("defer"):
-        if release.state is State.ACTIVATING and live != release.name:
-            undo_announcement(deployment)
-            return f"{release.name}: the switch to it had not begun, it is {deployment.release.state} again"
-        try:
-            if release.state is State.RETURNING:
-                raise NotHealthy(
-                    f"release {release.name} was being switched back when the run ended",
-                    remedy="see bb-release history for why",
-                )
-            handover.bring_back(run.app, release)
-            handover.lead_requests(run.app)
-            publish_static(deployment)
-            restart_units(deployment)
-            verify(deployment)
-            handover.stop_before(deployment)
-        except Exception as error:  # noqa: BLE001 - as in a deploy: the site is not left on what nobody has proven
-            return go_on_back(run, deployment, as_failure(error))
-        record_verified(deployment, run)
+    if release.state is State.ACTIVATING and live != release.name:
+        undo_announcement(deployment)
+        return f"{release.name}: the switch to it had not begun, it is {deployment.release.state} again"
+    try:
+        if release.state is State.RETURNING:
+            raise NotHealthy(
+                f"release {release.name} was being switched back when the run ended",
+                remedy="see bb-release history for why",
+            )
+        handover.bring_back(run.app, release)
+        handover.lead_requests(run.app)
+        publish_static(deployment)
+        restart_units(deployment)
+        verify(deployment)
+        handover.stop_before(deployment)
+    except Exception as error:  # noqa: BLE001 - as in a deploy: the site is not left on what nobody has proven
+        return go_on_back(run, deployment, as_failure(error))
+    record_verified(deployment, run)
     return f"{release.name}: the switch to it was finished, it is live and verified"
 
 

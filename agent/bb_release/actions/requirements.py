@@ -50,6 +50,7 @@ def install(deployment: Deployment, installer: Installer, plan: Plan) -> str:
         others = plan
     elif not package_sets.take(deployment, choice.name):
         linked = package_sets.take_part(deployment, choice)
+        package_sets.require_room(deployment, choice, linked)
         odd = installer.install(fixed, compiled=True, thorough=True, but=linked)
         if odd:  # installed a second time without the cache, so that it is the index that has them so
             deployment.reporter.say(f"other files than their packages recorded: {', '.join(odd)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from bb_release.model.app import App, Health
 from bb_release.model.lock import app_lock
 from bb_release.model.release import TIME, Release
 from bb_release.model.step import bug
+from bb_release.terminal import Terminal
 from bb_release.tools import health, process, strays
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -93,8 +95,10 @@ def changing(
     with ExitStack() as held:
         try:
             make_folders(app)
+            # before the lock, and so closed after it: the terminal may take its time
+            terminal = None if quiet or sys.stdout is None else held.enter_context(closing(Terminal(sys.stdout)))
             lock = held.enter_context(app_lock(app.layout, action=action, who=who_runs(), wait_seconds=wait_seconds))
-            log = open_log(app, action, quiet=quiet)
+            log = open_log(app, action, terminal)
         except OSError as error:
             failed = durable.storage_failed(error)
             failed.site = f"{site_state(app)}; nothing was changed"
@@ -154,14 +158,14 @@ def _note_try(run: Run, error: Explained) -> None:
         run.log.warn(second.message)
 
 
-def open_log(app: App, action: str, *, quiet: bool) -> RunLog:
+def open_log(app: App, action: str, terminal: Terminal | None) -> RunLog:
     """The run's log; where the disk refuses a new file, a run without one."""
     path = app.layout.logs / f"{datetime.now(UTC).strftime(TIME)}-{action}.log"
     opened: list[RunLog] = []
     try:
-        durable.with_reserve(app.layout.reserve, lambda: opened.append(RunLog(path, quiet=quiet)))
+        durable.with_reserve(app.layout.reserve, lambda: opened.append(RunLog(path, terminal)))
     except ReleaseError as error:
-        opened.append(RunLog(Path(os.devnull), quiet=quiet))
+        opened.append(RunLog(Path(os.devnull), terminal))
         opened[0].warn(f"this run has no log: {error.message}")
     return opened[0]
 

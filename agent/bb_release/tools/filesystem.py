@@ -42,6 +42,14 @@ def name_of(uid: int) -> str:
         return f"#{uid}"
 
 
+def group_name(gid: int) -> str:
+    """A group's name, or #gid for one without."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return f"#{gid}"
+
+
 def group_of(user: str) -> str:
     """The name of the user's own group. Raises KeyError."""
     return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
@@ -84,6 +92,30 @@ def umask() -> int:
 
 
 def open_parents(folder: Path) -> list[Path]:
-    """The folders above in which everyone may rename what is not theirs: without the sticky bit (chmod(2))."""
-    modes = {path: path.stat().st_mode for path in folder.parents}
+    """The folders above in which everyone may rename what is not theirs: without the sticky bit (chmod(2)).
+
+    Where a link leads elsewhere, the folders above that place count as well.
+    """
+    modes = {path: path.stat().st_mode for path in _above(folder)}
     return [path for path, mode in modes.items() if mode & stat.S_IWOTH and not mode & stat.S_ISVTX]
+
+
+def parents_of_others(folder: Path, owner: int) -> list[tuple[Path, str]]:
+    """The folders above in which another than root and `owner` may rename what is there; each with who that is.
+
+    A user's own group, of the same name, is the user.
+    """
+    found = []
+    for path in _above(folder):
+        facts = path.stat()
+        if facts.st_uid not in (0, owner):
+            found.append((path, name_of(facts.st_uid)))
+        group = group_name(facts.st_gid)
+        by_group = facts.st_mode & stat.S_IWGRP and not facts.st_mode & stat.S_ISVTX
+        if by_group and facts.st_gid and group != name_of(owner):
+            found.append((path, f"the group {group}"))
+    return found
+
+
+def _above(folder: Path) -> dict[Path, None]:
+    return dict.fromkeys((*folder.parents, *folder.resolve().parents))

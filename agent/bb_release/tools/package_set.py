@@ -66,6 +66,15 @@ def same(folder: Path, choice: Choice) -> frozenset[str]:
         return frozenset()
 
 
+def size_of(folder: Path) -> int:
+    """How many bytes of packages a set has, by its own word; 0 for one that does not say."""
+    try:
+        size = json.loads((folder / FACTS).read_text())["bytes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    return size if type(size) is int and size > 0 else 0
+
+
 def make(venv: Path, folder: Path, choice: Choice, *, share_blocks: bool = False) -> None:
     """Make a set in `folder` of all that is installed in `venv`. What is linked becomes read-only, in both.
 
@@ -85,7 +94,8 @@ def make(venv: Path, folder: Path, choice: Choice, *, share_blocks: bool = False
             others.append(path)
         _link_one(venv / path, folder / "venv" / path, link)
         _close(f"{folder}/venv/{path}")
-    facts = {"venv": places, "files": count, "scripts": scripts, "others": others, **vars(choice)}
+    size = sum(path.lstat().st_size for path in folder.rglob("*"))
+    facts = {"venv": places, "files": count, "bytes": size, "scripts": scripts, "others": others, **vars(choice)}
     (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
 
 

@@ -21,6 +21,7 @@ from bb_release.tools.mask import visible as visible
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KEPT_LINES = 40
 LONGEST_LINE = 65_536  # bytes; what goes on beyond is another line
+MOST_CAPTURED = 256_000_000  # bytes; the names of a million files are a third of it
 TERM_GRACE_SECONDS = 10.0
 TimeLimit = subprocess.TimeoutExpired  # what `wait` raises
 
@@ -106,7 +107,8 @@ def run(
     `env` is the whole environment (see `environment()`); `on_line` gets each line as it comes (stdout and
     stderr together). With `capture`, stdout is kept whole and returned, and only stderr goes to `on_line`.
     `pass_fds` are descriptors the program inherits (the lock, for programs that write).
-    Raises ProcessFailed: not found, time limit, or (with `check`) a non-zero exit code or a signal.
+    Raises ProcessFailed: not found, time limit, more captured than MOST_CAPTURED, or (with `check`) a non-zero exit
+    code or a signal.
     An exception raised while it runs (an interruption) ends the whole process group first.
     """
     process = start(argv, cwd=cwd, env=env, capture=capture, pass_fds=pass_fds, stdin=stdin is not None)
@@ -237,6 +239,8 @@ class Watch:
                             self.take(raw)
                     elif self._captured is not None:
                         self._captured.extend(chunk)
+                        if len(self._captured) > MOST_CAPTURED:  # a hostile remote's list of refs, say
+                            raise ProcessFailed(self._argv, f"said more than {MOST_CAPTURED} bytes", "", None)
                 # what was said before the descriptor became readable is in the pipe already, and is read first
                 if [key.fileobj for key, _ in ready] == [descriptor]:
                     break

@@ -124,7 +124,7 @@ def deployment_in(folder: Path, answer: bytes) -> Deployment:
     release.python.write_text('#!/bin/sh\ncat "$FROM" > "$TO"\n')
     release.python.chmod(0o755)
     env = {"FROM": str(folder / "answer"), "TO": str(django.answer_in_memory()), "PATH": "/usr/bin:/bin"}
-    return Deployment(app, release, None, RunLog(folder / "log", quiet=True), -1, env, {})
+    return Deployment(app, release, None, RunLog(folder / "log"), -1, env, {})
 
 
 def django_answers(data: bytes, folder: Path) -> None:
