@@ -21,11 +21,11 @@ from collections.abc import Iterator
 
 import pytest
 import results
+from run_seen import history, judge, read_until, wait_for_child, wait_until_stopped
 from tiny_site import TinySite, tiny_site
 
 from bb_release.actions.deploy import BUILD, MIGRATE, STEPS
 from example_site import NOBODY, unprivileged
-from watching import history, judge, read_until, wait_for_child, wait_until_stopped
 
 ALL = os.environ.get("BB_ALL") == "1"
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))

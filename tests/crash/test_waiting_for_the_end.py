@@ -13,10 +13,10 @@ from contextlib import suppress
 
 import pytest
 import results
+from run_seen import history, judge, read_until, wait_for_child, wait_until_stopped
 from tiny_site import TinySite, tiny_site
 
 from example_site import NOBODY, unprivileged
-from watching import history, judge, read_until, wait_for_child, wait_until_stopped
 
 DEAF = (
     "__import__('signal').signal(15, lambda *told: None);"
