@@ -77,7 +77,9 @@ def test_the_example_site_is_understood_whole(repository: Repository) -> None:
     assert app.health == Health(
         "http+unix:///run/broken_brackets/web.sock:/health/", release="header:X-Release"
     )  # fmt: skip
-    assert ["broken_brackets.service", "broken_brackets-celery.service"] == [unit.name for unit in app.units]
+    assert [("broken_brackets.service", ""), ("broken_brackets-celery.service", "broken_brackets")] == [
+        (unit.name, unit.celery) for unit in app.units
+    ]
     assert ("trunk", Path("/srv/broken_brackets"), True) == (app.branch, app.root, app.allow_file_url)
     assert ("broken_brackets.settings", "broken_brackets.wsgi:application") == (app.settings, app.application)
     assert ((), ("db.sqlite3",), ()) == (app.requirements, app.shared_files, app.shared_folders)
@@ -122,7 +124,9 @@ def test_a_project_in_a_subfolder_with_split_settings_and_all_that_production_ha
     assert ("src/site", "conf.settings.production") == (app.subfolder, app.settings)
     assert ("conf.asgi:app", "3.11") == (app.application, app.python)
     assert ((), ("var/media",)) == (app.requirements, app.shared_folders)
-    assert ["shop.service", "shop-celery.service", "shop-beat.service"] == [unit.name for unit in app.units]
+    assert [("shop.service", ""), ("shop-celery.service", "conf"), ("shop-beat.service", "")] == [
+        (unit.name, unit.celery) for unit in app.units
+    ]
     assert app.health
     assert "http+unix:///run/shop/web.sock:/api/healthz" == app.health.url
     assert {"Host": "shop.example.org", "X-Forwarded-Proto": "https"} == dict(app.health.headers)

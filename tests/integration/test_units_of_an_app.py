@@ -34,6 +34,14 @@ EXAMPLE = App(
 )  # fmt: skip
 # the same site as units of the deploy user's own
 HOME = Path("/home/deploy")
+# and handed over blue-green
+LINK = "/run/broken_brackets/active.sock"
+TWICE = replace(
+    EXAMPLE, health=Health(f"http+unix://{LINK}:/health/"), units=(
+        Unit("broken_brackets@.service", handover="blue-green", socket=LINK),
+        Unit("broken_brackets-celery@.service", handover="blue-green"), Unit("broken_brackets-beat.service"),
+    ),
+)  # fmt: skip
 OWN = replace(
     EXAMPLE, root=HOME / "broken_brackets", units=tuple(replace(unit, user=True) for unit in EXAMPLE.units),
     env_file=HOME / "broken_brackets/shared/site.env", health=Health("http://127.0.0.1:8000/health/"),
@@ -54,6 +62,18 @@ def test_what_lies_in_systemd_is_what_units_writes_for_the_example_and_the_syste
     theirs = {path.name: path.read_text() for path in (SYSTEMD / "user").iterdir()}
     who = replace(WHO, program=program)
     assert theirs == {file.path.name: file.content for file in subject.render(OWN, who, nginx=False)}
+
+    twice = {path.name: path.read_text() for path in (SYSTEMD / "blue-green").iterdir()}
+    files = {file.path.name: file.content for file in subject.render(TWICE, who, nginx=False)}
+    assert twice == {name: content for name, content in files.items() if name not in ours or ours[name] != content}
+
+
+def test_a_worker_has_as_long_for_its_tasks_as_the_configuration_gives_it_to_stop() -> None:
+    for seconds, expected in ((Unit.stop_seconds, "600"), (3600.0, "3600"), (45.5, "45.5")):
+        app = replace(EXAMPLE, units=(Unit("shop-celery.service", stop_seconds=seconds, celery="conf.tasks"),))
+        lines = rendered(app, nginx=False)["shop-celery.service"].splitlines()
+        assert f"TimeoutStopSec={expected}" in lines
+        assert any(line.startswith("ExecStart=") and " -A conf.tasks worker " in line for line in lines)
 
 
 def test_another_app_has_its_own_names_and_the_environment_that_manage_py_gets() -> None:

@@ -101,6 +101,9 @@ WRONG = [
      "EnvironmentFile=/etc/shop/shop.env"),
     (WEB, {"Environment": "DEBUG=0 EMAIL_PASSWORD=c4n4ry"}, "has EMAIL_PASSWORD in Environment=, where every user",
      "EnvironmentFile= with a file of mode 0600 that has EMAIL_PASSWORD"),
+    (WORKER, worker(TimeoutStopUSec="infinity"),
+     "has TimeoutStopSec=infinity: a task longer than 90 s (stop_seconds) fails a deploy",
+     "TimeoutStopSec= the longest task, in seconds"),
     (WEB, {"Environment": "DJANGO_SETTINGS_MODULE=shop.other"}, "runs with shop.other, and manage.py with shop.settings",
      "Environment=DJANGO_SETTINGS_MODULE=shop.settings"),
 ]  # fmt: skip

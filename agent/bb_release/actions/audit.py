@@ -181,13 +181,16 @@ def kill(it: Written) -> Findings:
 def stop(it: Written) -> Findings:
     """The manager kills what is left after this time, and says nothing of what was cut."""
     limit = seconds(it.facts.get("TimeoutStopUSec", ""))
-    if limit is None:  # infinity
+    if limit is None:
+        if is_worker(it) and it.facts.get("TimeoutStopUSec") == "infinity":
+            yield it.wrong(f" has {it.STOP}=infinity: a task longer than {it.unit.stop_seconds:g} s (stop_seconds)"
+                           " fails a deploy, and its way back", f"{it.STOP}= the longest task, in seconds")  # fmt: skip
         return
     if it.server == "gunicorn":
         more = it.environment.get("GUNICORN_CMD_ARGS", "")
         said = it.option("--graceful-timeout") or "".join(re.findall(r"--graceful-timeout[= ](\S+)", more)[-1:])
-        wish, whose = number(said) or GRACEFUL_SECONDS, "" if said else ", unless its own configuration says less"
-        what = f"gunicorn's graceful timeout ({wish:g} s{whose}): longer requests are cut"
+        wish, unless = number(said) or GRACEFUL_SECONDS, "" if said else ", unless its own configuration says less"
+        what = f"gunicorn's graceful timeout ({wish:g} s{unless}): longer requests are cut"
     elif it.server == "uvicorn":
         wish = float(number(it.option("--timeout-graceful-shutdown")))
         what = f"uvicorn's --timeout-graceful-shutdown ({wish:g} s): longer requests are cut"
@@ -210,10 +213,8 @@ def beat(it: Written) -> Findings:
     if inside and it.unit.handover == BLUE_GREEN:
         yield it.wrong(" has a beat inside (-B): while two instances run, each task is sent twice",
                        "take -B out, and give beat a unit of its own")  # fmt: skip
-    if not inside and "beat" not in it.options:
-        return
-    if it.option("-S", "--scheduler"):
-        return  # one that keeps it elsewhere, such as in the database
+    if (not inside and "beat" not in it.options) or it.option("-S", "--scheduler"):
+        return  # a scheduler of its own keeps it elsewhere, such as in the database
     path = it.option("-s", "--schedule", "--schedule-filename")
     if not path.startswith("/") or is_below(path, str(it.app.layout.current)) or str(it.app.layout.releases) in path:
         yield it.wrong(" keeps beat's schedule in the release: each deploy begins with an empty one (unless the"

@@ -170,9 +170,10 @@ def filled(example: str, found: Survey, *, name: str, url: str, branch: str, roo
 
 def _more_units(name: str, found: Survey) -> Iterator[str]:
     """Tables for Celery, before the example's own comments on further units."""
-    for end, there in (("-celery", found.celery), ("-beat", found.beat)):
-        if there:
-            yield from ("[[units]]", f'name = "{name}{end}.service"', "")
+    if found.celery:
+        yield from ("[[units]]", f'name = "{name}-celery.service"', f"celery = {_toml(found.celery)}", "")
+    if found.beat:
+        yield from ("[[units]]", f'name = "{name}-beat.service"', "")
 
 
 def _listed(found: Survey) -> Iterator[str]:

@@ -22,7 +22,7 @@ class Survey:
     notes: dict[str, str] = field(default_factory=dict)  # for keys that stay as they are
     variables: list[Variable] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    celery: bool = False
+    celery: str = ""  # what follows `celery -A`; "" where there is none
     beat: bool = False
     health: tuple[str, str] = ("/", "")  # path and reason
     headers: dict[str, str] = field(default_factory=dict)
@@ -80,11 +80,13 @@ def routes_of(project: Path, module: str, prefix: str, depth: int) -> Iterator[s
 
 
 def find_celery(project: Path, settings: Source, found: Survey) -> None:
-    modules = [path.read_text("utf-8", "replace") for path in places.walk(project, "celery.py")]
+    modules = {path: path.read_text("utf-8", "replace") for path in places.walk(project, "celery.py")}
     apps = syntax.texts(settings.names["INSTALLED_APPS"][0]) if "INSTALLED_APPS" in settings.names else []
-    found.celery = any("Celery(" in module for module in modules)
-    found.beat = found.celery and (
+    named = [path.relative_to(project).parent for path, text in modules.items() if "Celery(" in text]
+    importable = sorted(place.parts for place in named if all(part.isidentifier() for part in place.parts))
+    found.celery = ".".join(importable[0]) or "celery" if importable else ""
+    found.beat = bool(found.celery) and (
         "django_celery_beat" in apps
         or bool({"CELERY_BEAT_SCHEDULE", "CELERYBEAT_SCHEDULE"} & set(settings.names))
-        or any("beat_schedule" in module or "add_periodic_task" in module for module in modules)
+        or any("beat_schedule" in module or "add_periodic_task" in module for module in modules.values())
     )

@@ -31,6 +31,7 @@ AGENT_UNITS = (
     ("agent.service", "bb-release@.service"), ("agent.timer", "bb-release@.timer"),
     ("recover.service", "bb-release-recover@.service"),
 )  # fmt: skip
+TASK_SECONDS = 600.0  # of the longest task and a margin, where the configuration says nothing
 WEB_SERVERS = ("www-data", "nginx", "http")  # Debian, Fedora and Red Hat, Arch
 
 
@@ -129,8 +130,12 @@ def _units_of(app: App, who: People, scope: Scope) -> Iterator[File]:
     application = _application(app) if ours else ""
     address = unit_scope.address_of(app, _web_unit(app), user=scope.name == "user")
     for unit in ours:
-        values = {"unit": _stem(unit), "application": application, "celery": application.partition(".")[0]}
-        values["workers"] = _workers(application)
+        values = {
+            "unit": _stem(unit),
+            "application": application,
+            "celery": unit.celery or application.partition(".")[0],
+        }
+        values |= {"workers": _workers(application), "stop": _stop_limit(unit)}
         if unit.handover == BLUE_GREEN:
             values |= _of_slots(app, ours, scope)
             yield _file(f"{_stem(unit)}@.service", f"{role(unit)}@.service", app, who, scope, values)
@@ -214,6 +219,11 @@ def _workers(application: str) -> str:
     if "asgi" in application.partition(":")[0]:
         return "--worker-class uvicorn_worker.UvicornWorker --workers 2"
     return "--worker-class gthread --workers 2 --threads 4"
+
+
+def _stop_limit(unit: Unit) -> str:
+    """How long a worker may finish its tasks: `stop_seconds` where it was set."""
+    return f"{TASK_SECONDS if unit.stop_seconds == Unit.stop_seconds else unit.stop_seconds:g}"
 
 
 def _server_name(app: App) -> str:

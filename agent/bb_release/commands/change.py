@@ -94,8 +94,8 @@ def print_result(release: Release) -> None:
 @command("switch", RELEASE, FORCE, REASON, QUIET, JSON)
 def switch(context: Context, release: str, force: bool, reason: str, quiet: bool, as_json: bool) -> None:
     """Make an existing release live."""
+    from bb_release.actions import existing as action
     from bb_release.actions import recover, run
-    from bb_release.actions import switch as action
 
     with run.changing(context.app(), "switch", reason=reason, quiet=quiet or as_json) as under_way:
         recover.recover(under_way)
@@ -108,8 +108,8 @@ def switch(context: Context, release: str, force: bool, reason: str, quiet: bool
 @command("rollback", FORCE, REASON, QUIET, JSON)
 def rollback(context: Context, force: bool, reason: str, quiet: bool, as_json: bool) -> None:
     """Switch to the last good release before the current one, which becomes bad."""
+    from bb_release.actions import existing as action
     from bb_release.actions import recover, run
-    from bb_release.actions import switch as action
 
     with run.changing(context.app(), "rollback", reason=reason, quiet=quiet or as_json) as under_way:
         recover.recover(under_way)
@@ -122,8 +122,8 @@ def rollback(context: Context, force: bool, reason: str, quiet: bool, as_json: b
 @command("restart", click.argument("unit", default="", shell_complete=completion.units), REASON, QUIET, JSON)
 def restart(context: Context, unit: str, reason: str, quiet: bool, as_json: bool) -> None:
     """Restart and verify the live release."""
+    from bb_release.actions import existing as action
     from bb_release.actions import recover, run
-    from bb_release.actions import switch as action
 
     with run.changing(context.app(), "restart", reason=reason, quiet=quiet or as_json) as under_way:
         recover.recover(under_way)

@@ -1,0 +1,101 @@
+"""What an operator asks of a release that is there: `switch`, `rollback`, `restart`."""
+
+from __future__ import annotations
+
+from bb_release.actions import build, handover, instances, migrations
+from bb_release.actions.run import Run, environments, health_now, not_live
+from bb_release.actions.site_commands import tell
+from bb_release.actions.switch import make_live, note_proof, record_verified
+from bb_release.actions.verify import require_units, restart_units, verify
+from bb_release.errors import Explained, NoSuchRelease, ReleaseNotUsable
+from bb_release.model import activation, durable
+from bb_release.model import release as releases
+from bb_release.model.release import Release, State
+from bb_release.model.step import Deployment, Scope, Step, run_steps
+
+REHEARSE_TARGET = (
+    Step("plan-migrations", "are its migrations applied?", Scope.SITE, migrations.require_migrated),
+    Step("rehearse", "the release answers the health request", Scope.SITE, build.rehearse),
+)
+
+
+def switch(run: Run, word: str, *, force: bool = False) -> Release:
+    """Make an existing release live. Raises ReleaseError."""
+    live = activation.current(run.app.layout)
+    target = releases.find(run.app.layout, word, live)
+    return switch_to(run, target, live, force=force, makes_bad="")
+
+
+def rollback(run: Run, *, force: bool = False) -> Release:
+    """Switch to the last good release before the current one, and mark the current one bad."""
+    live = activation.current(run.app.layout)
+    everything, _ = releases.readable(run.app.layout)
+    target = releases.last_good_before(everything, live) if live else None
+    if live is None or target is None:
+        raise NoSuchRelease(
+            "there is no good release to go back to",
+            remedy="bb-release list shows what there is; bb-release switch <release> goes to any of them"
+            if live
+            else "bb-release deploy",
+        )
+    return switch_to(run, target, live, force=force, makes_bad=live.name)
+
+
+def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, makes_bad: str) -> Release:
+    if live and target.name == live.name and live.state is State.VERIFIED:
+        run.log.say(f"{target.describe()} is live already")
+        return target
+    if live and target.name == live.name and live.state is State.BAD and force:
+        return restart(run)  # there is nothing to switch to; what serves is started anew, and proven
+    usable = (State.READY, State.VERIFIED, State.ADOPTED)
+    if target.state not in usable and not (force and target.state is State.BAD):
+        raise ReleaseNotUsable(
+            f"release {target.describe()} is {target.state}",
+            remedy="choose another one (bb-release list)"
+            + ("; --force takes it all the same" if target.state is State.BAD else ""),
+        )
+    require_units(run.app)
+    site, build_env, secrets = environments(run.app, target)
+    run.log.add_secrets(secrets)
+    run.facts.update({"from": live.name if live else "", "to": target.name})
+    deployment = Deployment(run.app, target, live, run.log, run.lock, site, build_env, makes_bad=makes_bad)
+    run.log.say(f"switch to {target.describe()}")
+    run_steps(REHEARSE_TARGET, deployment)
+    make_live(deployment, run)
+    tell(deployment, "after-verify")
+    if makes_bad:
+        run.log.say(f"{makes_bad} is bad now: no rollback or timer goes there again")
+        tell(deployment, "after-rollback")
+    return deployment.release
+
+
+def restart(run: Run, name: str = "") -> Release:
+    """Restart and verify the live release, or one unit of it."""
+    live = activation.current(run.app.layout)
+    if live is None:
+        raise not_live(run.app)
+    beside = [unit.name for unit in instances.templates(run.app)]
+    known = [unit.name for unit in run.app.units]
+    if name and name not in known:
+        raise NoSuchRelease(f"there is no unit {name!r}", remedy=f"one of: {', '.join(known)}")
+    site, build_env, secrets = environments(run.app, live)
+    run.log.add_secrets(secrets)
+    deployment = Deployment(run.app, live, None, run.log, run.lock, site, build_env)
+    run.log.say(f"restart {name or ', '.join(known)}")
+    anew = bool(beside) and (not name or name in beside)
+    if anew:
+        handover.start_beside(deployment)  # when this fails, nothing live was changed
+    try:
+        if anew:
+            handover.take_over(deployment)
+        restart_units(deployment, name)
+        verify(deployment)
+        handover.stop_before(deployment)
+        if live.state is State.BAD:  # it was found wanting, and now it is not
+            record_verified(deployment, run)
+    except Explained as error:  # a signal too: units may have been stopped
+        error.exit_code = 21
+        error.site = f"live on {live.describe()}, {health_now(run.app)}"
+        raise
+    durable.with_reserve(run.app.layout.reserve, lambda: note_proof(deployment))
+    return deployment.release
