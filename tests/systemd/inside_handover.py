@@ -494,6 +494,20 @@ def test_blue_green_one_bad_worker_among_good_ones_is_enough_to_refuse_a_release
     mode("colours", "well", second)
 
 
+def test_blue_green_a_live_release_that_was_found_bad_is_started_anew_by_force_and_proven() -> None:
+    first, _ = two_releases("colours")
+    path = COLOURS / "releases" / first / "release.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "state": "bad"}))
+    before = prop(f"colours@{serving()}.service", "MainPID")
+    assert 11 == bb("colours", "switch", first, check=False).returncode
+    with load() as counts:
+        bb("colours", "switch", first, "--force")
+    assert {("200", first)} == set(counts)
+    assert "verified" == manifest(first)
+    require_one_colour(first)
+    assert before != prop(f"colours@{serving()}.service", "MainPID"), "what serves was not started anew"
+
+
 def test_blue_green_a_moved_link_is_no_reason_to_stop_what_serves() -> None:
     first, second = two_releases("colours")
     with load() as counts:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import ClassVar
 
-from bb_release.actions.instances import BLUE_GREEN
+from bb_release.actions.instances import BLUE_GREEN, started_through
 from bb_release.config_rules import LOOKS_SECRET
 from bb_release.model.app import App, Unit
 from bb_release.model.fact import Fact, warn
@@ -69,11 +69,7 @@ class Written:
 
     @property
     def base(self) -> str:
-        """The link through which it has to start: `current`, or the slot of an instance."""
-        layout = self.app.layout
-        if self.unit.handover == BLUE_GREEN:
-            return str(layout.slots / self.unit.name.partition("@")[2].removesuffix(".service"))
-        return str(layout.current)
+        return str(started_through(self.app, self.unit))
 
     @property
     def project(self) -> str:

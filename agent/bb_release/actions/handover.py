@@ -28,7 +28,11 @@ from bb_release.tools import host
 from bb_release.tools.units.systemd import SystemdUnit
 
 DRAIN_SECONDS = 1.0  # longer than it takes nginx to connect by the link as it was
-ANSWERS_PER_PROCESS = 4  # the kernel chooses who answers; so many questions reach every worker, all but surely
+# The kernel chooses who answers. So many questions reach every worker all but surely: in several rounds, since on a
+# busy host the worker that is awake takes all of one.
+ANSWERS_PER_PROCESS = 4
+ROUNDS = 5
+BETWEEN_SECONDS = 0.05
 
 
 def start_beside(deployment: Deployment) -> None:
@@ -78,8 +82,9 @@ def ask_every_worker(deployment: Deployment, unit: Unit, wanted: Health) -> None
     once = replace(wanted, interval_seconds=wanted.timeout_seconds)  # asked again, a good worker would answer for it
     count = len(_manager(unit).processes())
     with ThreadPoolExecutor(count) as at_once:  # one after the other, a single idle worker might take them all
-        answers = at_once.map(lambda _: wait_well(once, deployment.release.name), range(ANSWERS_PER_PROCESS * count))
-        list(answers)  # raises what one of them has raised
+        for _ in range(ROUNDS):
+            list(at_once.map(lambda _: wait_well(once, deployment.release.name), range(ANSWERS_PER_PROCESS * count)))
+            time.sleep(BETWEEN_SECONDS)
 
 
 def lead_requests(app: App) -> None:

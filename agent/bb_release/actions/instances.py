@@ -44,6 +44,13 @@ def socket_of(unit: Unit, colour: str) -> Path:
     return Path(unit.socket).with_name(f"{colour}.sock")
 
 
+def started_through(app: App, unit: Unit) -> Path:
+    """The link through which a unit, or an instance, has to start: `current`, or the slot of its colour."""
+    if unit.handover == BLUE_GREEN:
+        return app.layout.slots / unit.name.partition("@")[2].removesuffix(".service")
+    return app.layout.current
+
+
 def led_to(app: App) -> str:
     """The colour to which the link of the first socket leads; "" where there is none."""
     for unit in templates(app):

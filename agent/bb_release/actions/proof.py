@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from bb_release.actions.instances import started_through
 from bb_release.errors import NotHealthy
 from bb_release.model.app import App, Unit
 from bb_release.model.release import Release
@@ -35,7 +36,7 @@ def prove(app: App, unit: Unit, manager: UnitManager, release: Release, main_pid
 
     `ordered_at` is when the unit was told to start, on the boot clock; None when it was not told to. A process of
     another user shows its command line and its start, no more: then these count, or systemd's word that it starts
-    the unit through `current` (or a slot), which the kernel followed at that start.
+    a program of the environment through `current` (or a slot), which the kernel followed at that start.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -58,7 +59,7 @@ def _prove(
             remedy="let `status` print the id of the unit's main process"
             if unit.kind == "command" else f"see that {unit.name} keeps its main process",
         )  # fmt: skip
-    folder = app.layout.slots if unit.handover == "blue-green" else app.layout.current
+    programs = started_through(app, unit) / "venv/bin"  # another path there may be anything, such as a log file
     through = f"start {unit.name} through {app.layout.current}/venv/bin/…, without --chdir or python -m"
     for pid, facts in running.items():
         foreign = facts.uses - {release.name}
@@ -76,7 +77,7 @@ def _prove(
     if main.closed:
         if release.name in main.names:
             return COMMAND_LINE
-        if manager.starts_through(str(folder)):
+        if manager.starts_through(str(programs)):
             return START
         raise NotHealthy(
             f"nothing proves which release {unit.name} runs: its processes belong to another user", remedy=through

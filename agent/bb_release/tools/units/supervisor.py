@@ -165,11 +165,11 @@ class SupervisorUnit:
         return None
 
     def starts_through(self, folder: str) -> bool:
-        """Whether the program of each command lies below the folder."""
+        """Whether each program's command names a path below the folder."""
         infos = self._infos()
         configured = self._checked(self._call("getAllConfigInfo"), COMMAND)
         known = {(info["group"], info["name"]): info["command"] for info in configured}
-        return all(known.get((info["group"], info["name"]), "").startswith(f"{folder}/") for info in infos)
+        return all(f"{folder}/" in known.get((info["group"], info["name"]), "") for info in infos)
 
     def configured(self) -> list[dict[str, Any]]:
         """Return what supervisord has read of each program (4.2 or newer), with its pid."""

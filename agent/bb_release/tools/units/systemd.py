@@ -99,11 +99,8 @@ class SystemdUnit:
         return limit if limit is not None and 0 < began and (ended - began) / 1e6 >= limit else None
 
     def starts_through(self, folder: str) -> bool:
-        """Whether the program of ExecStart= lies below the folder: the kernel follows the path anew at each start.
-
-        A path among its arguments may be anything, such as a log file. systemd prints `{ path=… ; argv[]=… }`.
-        """
-        return f"{{ path={folder}/" in self._show(self._name).get("ExecStart", "")
+        """Whether ExecStart= names a path below the folder: the kernel follows it anew at each start."""
+        return f"{folder}/" in self._show(self._name).get("ExecStart", "")
 
     def check_can(self, verb: Verb) -> None:
         """Ask whether the unit can be restarted (or reloaded), and by us, without doing it.
