@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -164,22 +165,22 @@ def history(app: App, count: int) -> tuple[list[dict[str, Any]], int]:
 
 
 def log_file(app: App, word: str) -> Path:
-    """The log of a run: of a release's deploy, of the run at that time, or the newest.
+    """The log of a run: of a release's last deploy, of the run at that time, or the newest.
 
     Raises NoSuchRelease, NotTheOwner.
     """
     seen.require_sight(app)
-    logs = sorted(app.layout.logs.glob("*.log"))
-    if word:
-        live = activation.current(app.layout)
-        begun = [path for path in logs if path.name.startswith(word)]
-        if not begun:
-            release = releases.find(app.layout, word, live)
-            begun = [path for path in logs if path.name[:19] <= release.name and "deploy" in path.name]
-        logs = begun
-    if not logs:
+    logs = sorted(app.layout.logs.glob("*.log"), reverse=True)
+    found = [path for path in logs if path.name.startswith(word)]
+    is_name = word in releases.names(app.layout)
+    if word and (is_name or not found):
+        name = word if is_name else releases.find(app.layout, word, activation.current(app.layout)).name
+        said = f'"release {name} from '  # times do not tell: one may be resumed later, and names run ahead of the clock
+        deploys = (path for path in logs if path.stem.endswith("-deploy"))
+        found = list(islice((path for path in deploys if said in path.read_text("utf-8", "replace")), 1)) or found
+    if not found:
         raise NoSuchRelease("there is no log of that", remedy=f"see {app.layout.logs}")
-    return logs[-1]
+    return found[0]
 
 
 def log_lines(app: App, word: str, *, follow: bool = False) -> Iterator[str]:
