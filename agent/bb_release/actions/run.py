@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bb_release import config
-from bb_release.actions import interruption, site_environment, timer
+from bb_release.actions import interruption, masking, site_environment, timer
 from bb_release.actions.notify import notify
 from bb_release.actions.owner import require_owner, who_runs
 from bb_release.envfile import read as read_envfile
@@ -99,6 +99,7 @@ def changing(
             terminal = None if quiet or sys.stdout is None else held.enter_context(closing(Terminal(sys.stdout)))
             lock = held.enter_context(app_lock(app.layout, action=action, who=who_runs(), wait_seconds=wait_seconds))
             log = open_log(app, action, terminal)
+            log.add_secrets(masking.secrets_of(app))
         except OSError as error:
             failed = durable.storage_failed(error)
             failed.site = f"{site_state(app)}; nothing was changed"

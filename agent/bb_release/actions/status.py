@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bb_release.actions import instances, seen, site_environment
+from bb_release.actions import instances, masking, seen, site_environment
 from bb_release.actions.run import command_to, environments, last_live, not_live
 from bb_release.errors import NoSuchRelease, ReleaseError, StateUnreadable
 from bb_release.model import activation, hold, journal, lock
@@ -87,15 +87,15 @@ def _to_do(app: App, live: Release | None, units: list[dict[str, Any]], health: 
 
 def unit_facts(app: App, name: str, live: str = "") -> dict[str, Any]:
     """One unit, as far as its manager answers; with the name of the live release, whether it runs from another."""
-    unit = next(u for u in instances.serving(app) if u.name == name)
+    unit, mask = next(u for u in instances.serving(app) if u.name == name), masking.mask_of(app)
     try:
         found = seen.unit(app, unit, live)
     except ReleaseError as error:
-        return {"running": False, "pid": 0, "summary": error.message, "outdated": False, "other_releases": [],
+        return {"running": False, "pid": 0, "summary": mask(error.message), "outdated": False, "other_releases": [],
                 "remedy": error.remedy}  # fmt: skip
     state = found.state
     outdated = bool(state.started and unit.runs_release and state.started < environment_changed_at(app))
-    return {"running": state.running, "pid": state.main_pid, "summary": state.summary, "outdated": outdated,
+    return {"running": state.running, "pid": state.main_pid, "summary": mask(state.summary), "outdated": outdated,
             "other_releases": list(found.foreign), "remedy": f"bb-release restart {unit.name}"}  # fmt: skip
 
 
@@ -154,7 +154,12 @@ def effective(app: App) -> dict[str, Any]:
     """The configuration in force, and the names (never the values) of what the site and the build get to see."""
     nothing = Release(app.layout.releases, Manifest(name="", state=State.BUILDING))
     site, build, _ = environments(app, nothing)
-    return {**asdict(app), "site_environment_names": sorted(site), "build_environment_names": sorted(build)}
+    facts = asdict(app)
+    if app.health:
+        hidden = masking.header_secrets(app)
+        headers = app.health.headers
+        facts["health"]["headers"] = [(name, "****" if value in hidden else value) for name, value in headers]
+    return {**facts, "site_environment_names": sorted(site), "build_environment_names": sorted(build)}
 
 
 def history(app: App, count: int) -> tuple[list[dict[str, Any]], int]:
