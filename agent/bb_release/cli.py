@@ -25,6 +25,7 @@ def main() -> None:
     """
     code = BUG
     try:
+        fill_standard_streams()
         run_command()
         code = 0
     except SystemExit as end:
@@ -32,10 +33,17 @@ def main() -> None:
     except BaseException:  # noqa: BLE001 - nobody after us would tell of it
         traceback.print_exc()
     finally:
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by who started us
             with suppress(OSError, ValueError):  # what is left in the buffer may have no reader
                 stream.flush()
         os._exit(code)
+
+
+def fill_standard_streams() -> None:
+    """A descriptor that was closed when we were started (`>&-`) would else be the lock's, and a program's output."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(opened)
 
 
 def _path(error: click.ClickException) -> str:

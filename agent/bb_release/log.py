@@ -41,6 +41,7 @@ class RunLog:
         structlog = load_structlog()
         self.path = path
         self.mask = Mask()
+        self._secrets: list[str] = []
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         # a line is one write, without a buffer: what a full disk refused must not come again with the next line
         self._file = io.TextIOWrapper(os.fdopen(descriptor, "ab", buffering=0), encoding="utf-8", write_through=True)
@@ -60,8 +61,9 @@ class RunLog:
             self._progress = Progress(terminal)
 
     def add_secrets(self, values: list[str]) -> None:
-        """Values that must never be written anywhere from now on."""
-        self.mask = Mask(values)
+        """Values that must never be written anywhere from now on, besides those known before."""
+        self._secrets += values
+        self.mask = Mask(self._secrets)
 
     def event(self, name: str, **facts: Any) -> None:
         cleaned = {key: self.mask(value) if isinstance(value, str) else value for key, value in facts.items()}

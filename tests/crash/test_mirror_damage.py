@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import time
@@ -228,3 +229,24 @@ def test_a_killed_fetch_never_poisons_the_mirror(live_tiny: TinySite) -> None:
                 break  # the fetch makes no more calls of this name
     results.record("killed fetch", injected=tried, hit=killed, broken=0, seed=SEED)
     assert killed >= 1, "no call was reached: the technique does not work here"
+
+
+FLUSHES = ("fsync", "fdatasync", "sync_file_range", "syncfs")
+
+
+def test_a_fetch_flushes_the_pack_its_index_and_the_refs_before_they_have_their_names(live_tiny: TinySite) -> None:
+    """core.fsync=all: git by itself flushes no refs, and after a power cut they may be there and empty."""
+    host.require_program("strace")
+    log = live_tiny.folder / "strace.log"
+    live_tiny.bring_back()
+    live_tiny.edit("NOTE", "to be flushed\n")
+    traced = ("strace", "-f", "-y", "-qq", "-o", str(log), "-e", f"trace={','.join(FLUSHES)}")
+    log.touch()
+    live_tiny.own(log)
+    run = live_tiny.start("deploy", "--plan", prefix=traced)
+    _, err = run.communicate(timeout=120)
+    host.require("ptrace" not in err, "right to trace a process (ptrace)")
+    mirror = f"{live_tiny.root}/mirror.git/"
+    flushed = re.findall(rf"<{re.escape(mirror)}([^>]*)>", log.read_text())
+    for wanted in ("objects/pack/tmp_pack_", "objects/pack/tmp_idx_", "refs/heads/main.lock"):
+        assert [] != [path for path in flushed if path.startswith(wanted)], (wanted, flushed)

@@ -238,3 +238,38 @@ def test_a_signal_when_all_is_done_but_the_telling_does_not_call_it_interrupted(
     assert (words[0] == "switch") == (served.root / "state/hold.json").exists()
     judge(served).require_whole(recovered=True)
     served.ok("deploy")  # and the branch is live again
+
+
+CHANGES = [("deploy", "--json"), ("switch", "previous", "--json"), ("prune", "--json"), ("prune",),
+           ("pin", "previous"), ("unpin", "previous"), ("hold",), ("unhold",)]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", CHANGES, ids=" ".join)
+@pytest.mark.parametrize("kind", ["terminal", "pipe", "nothing"])
+def test_what_was_done_exits_with_0_though_nobody_can_be_told(
+    served: TinySite, words: tuple[str, ...], kind: str
+) -> None:
+    """A terminal or a pipe whose other end goes away during the run; or `>&-`, no stdout from the start."""
+    served.add_column() if words[0] == "deploy" else None
+    closes = ("sh", "-c", 'exec "$@" >&-', "sh") if kind == "nothing" else ()
+    ours, theirs = pty.openpty() if kind == "terminal" else os.pipe()
+    if os.geteuid() == 0 and kind == "terminal":
+        os.fchown(theirs, NOBODY, NOBODY)
+    run = subprocess.Popen(
+        [*closes, *served.command(*words)], cwd="/", stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.PIPE, text=True,
+        env={**served.environment(), **served.failpoints(crash_at=1, crash_signal="STOP")}, **unprivileged(),
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        wait_until_stopped(run)
+        os.close(ours)
+        run.send_signal(signal.SIGCONT)
+        _, err = run.communicate(timeout=120)
+    finally:
+        run.kill()
+        run.wait()
+
+    assert (0, "") == (run.returncode, err)
+    assert f"{words[0]}_finished" == history(served)[-1]["event"]
+    judge(served).require_whole(recovered=True)
+    results.record("a change whose answer has no reader", injected=1, hit=1, broken=0)

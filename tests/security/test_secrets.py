@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -234,3 +236,78 @@ def test_no_secret_of_any_kind_is_seen_in_what_is_said_written_sent_or_run(shop:
     assert any(" pip install " in line or "uv" in line for line in commands)
     places = {"said": said, "kept": [kept], "sent": [text for _, text in told], "run": commands}
     assert [] == [(place, form) for place, texts in places.items() for form in FORMS for text in texts if form in text]
+
+
+class Echo(BaseHTTPRequestHandler):
+    """A health page that tells whatever its server has been told to tell, in its header and in its body."""
+
+    def do_GET(self) -> None:
+        said = self.server.says  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("X-Release", said)
+        self.end_headers()
+        self.wfile.write(f"{said}\n".encode())
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+UNIT = """#!/bin/sh
+[ ! -e {folder}/tells ] || {{ cat {folder}/tells; sleep 60; }}
+echo $PPID
+"""
+KEPT_BY_THE_SITE = ["canary-in-the-environment", "canary-in-the-health-header", GIT_PASSWORD, "canary-in-the-webhook"]
+
+
+@pytest.fixture
+def echoing(cache: Path, room: ChatRoom) -> Iterator[tuple[Site, HTTPServer]]:
+    """A live site; its health page, and its unit's status command, will say what they are told to."""
+    server = HTTPServer(("127.0.0.1", 0), Echo)
+    with small_shop(cache) as site, serving(server):
+        environment, header, password, path = KEPT_BY_THE_SITE
+        site.edit("requirements.txt", "django>=5.2,<5.3\n")
+        script = site.folder / "unit"
+        script.write_text(UNIT.format(folder=site.folder))
+        script.chmod(0o755)
+        (site.root / "shared" / "site.env").write_text(
+            f"SECRET_KEY={environment}\nDATABASE_PATH={site.root}/shared/db.sqlite3\n"
+        )
+        site.settings["[health]"] = (
+            f'\n[health]\nurl = "http://127.0.0.1:{server.server_port}/"\nrelease = "header:X-Release"\n'
+            f'timeout_seconds = 1\nheaders = {{ Host = "shop.example.org", X-Monitor = "{header}" }}\n'
+            '\n[[units]]\nname = "beside"\nkind = "command"\nruns_release = false\nstop_seconds = 1\n'
+            f'reload = ["true"]\nstatus = ["{script}"]\n'
+        )
+        site.write_config(
+            rehearse="false",
+            git_credentials=private(site, "credentials", f"https://deploy:{password}@git.example.org\n"),
+            webhook_file=private(site, "webhook", f"WEBHOOK_URL=http://127.0.0.1:{room.server_port}/{path}\n"),
+        )
+        site.own()
+        server.says = ", ".join(f"{datetime.now(UTC) + timedelta(seconds=n):%Y-%m-%d-%H-%M-%S}" for n in range(90))  # type: ignore[attr-defined]
+        site.ok("deploy")
+        server.says = " ".join(["hello from shop.example.org", *KEPT_BY_THE_SITE])  # type: ignore[attr-defined]
+        private(site, "tells", f"{server.says}\n")  # type: ignore[attr-defined]
+        yield site, server
+
+
+def test_what_is_no_run_tells_what_the_site_echoes_without_the_secrets_in_it(
+    echoing: tuple[Site, HTTPServer], room: ChatRoom
+) -> None:
+    site, _ = echoing
+    site.edit("NOTE", "more to plan\n")
+    told = {}
+    for words in (("status",), ("status", "--json"), ("check",), ("check", "--json"), ("config",), ("deploy", "--plan"),
+                  ("deploy", "--plan", "--json"), ("deploy",), ("log",), ("log", "--json"), ("history", "--json")):  # fmt: skip
+        done = site.run(*words)
+        told[words] = done.stdout + done.stderr
+    # what would hold them was there to be looked at
+    for words in (("status",), ("check",), ("deploy",), ("log",)):
+        assert "hello from shop.example.org ****" in told[words], told[words]
+    assert ["verified", "preflight-failed"] == [message["result"] for message in room.messages]
+    note = site.root / "state" / "configuration.json"  # a copy of the file that has the header, for the same eyes
+    assert 0o600 == note.stat().st_mode & 0o777
+    note.unlink()
+    places = {**{" ".join(words): text for words, text in told.items()}, "kept": everything_kept(site),
+              "sent": "\n".join(text for _, text in room.told)}  # fmt: skip
+    assert [] == [(place, secret) for place, text in places.items() for secret in KEPT_BY_THE_SITE if secret in text]

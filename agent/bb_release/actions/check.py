@@ -7,10 +7,11 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from bb_release import config, envfile
-from bb_release.actions import check_folders, check_site, check_units, notify, signed, site_environment
+from bb_release.actions import check_folders, check_site, check_units, masking, notify, signed, site_environment
 from bb_release.actions.owner import as_owner
 from bb_release.actions.wanted import access_of
 from bb_release.errors import ConfigurationInvalid, ReleaseError
@@ -41,7 +42,12 @@ def check(name: str | None, file: Path | None) -> dict[str, list[Fact]]:
         for probe in probes:
             if probe not in NEED_ROOT or app.root.is_dir():
                 found += _kept(probe(app))
-    return {group: found for group, found in facts.items() if found}
+    mask = masking.mask_of(app)  # what is wrong may be told in the words of the site, a unit or a program
+    return {
+        group: [fact if fact.level is Level.OK else replace(fact, text=mask(fact.text)) for fact in found]
+        for group, found in facts.items()
+        if found
+    }
 
 
 def to_do(facts: dict[str, list[Fact]]) -> list[str]:

@@ -43,7 +43,6 @@ def nothing_to_do(run: Run, live: Release, wish: Wish) -> Release:
 def explain(run: Run, wish: Wish, deployment: Deployment, error: Explained) -> None:
     """Fill the site line and the exit code from the scope of what failed, and note it in the manifest."""
     step = deployment.failed_step.name if deployment.failed_step else ""
-    error.log = f"bb-release log {deployment.release.name}"
     run.facts["step"] = step
     try:
         if not isinstance(error, NotNow):  # that is no failure: the next tick asks again

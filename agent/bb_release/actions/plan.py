@@ -8,7 +8,7 @@ from math import inf
 from pathlib import PurePosixPath
 from typing import Any
 
-from bb_release.actions import prune, seen, signed
+from bb_release.actions import masking, prune, seen, signed
 from bb_release.actions.owner import require_owner, who_runs
 from bb_release.actions.room import room
 from bb_release.actions.run import last_live, make_folders
@@ -52,7 +52,7 @@ def plan(app: App, ref: str) -> dict[str, Any]:
     try:
         require_units(app)
     except ReleaseError as error:
-        stops.append(error.message)
+        stops.append(masking.mask_of(app)(error.message))
     return {
         "app": app.name, "ref": wanted, "revision": revision,
         "from": {"release": live.name, "revision": live.manifest.revision, "state": str(live.state)} if live else None,

@@ -10,11 +10,11 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bb_release import config
-from bb_release.actions import interruption, site_environment, timer
+from bb_release.actions import interruption, masking, site_environment, timer
 from bb_release.actions.notify import notify
 from bb_release.actions.owner import require_owner, who_runs
 from bb_release.envfile import read as read_envfile
@@ -99,6 +99,7 @@ def changing(
             terminal = None if quiet or sys.stdout is None else held.enter_context(closing(Terminal(sys.stdout)))
             lock = held.enter_context(app_lock(app.layout, action=action, who=who_runs(), wait_seconds=wait_seconds))
             log = open_log(app, action, terminal)
+            log.add_secrets(masking.secrets_of(app))
         except OSError as error:
             failed = durable.storage_failed(error)
             failed.site = f"{site_state(app)}; nothing was changed"
@@ -159,8 +160,11 @@ def _note_try(run: Run, error: Explained) -> None:
 
 
 def open_log(app: App, action: str, terminal: Terminal | None) -> RunLog:
-    """The run's log; where the disk refuses a new file, a run without one."""
-    path = app.layout.logs / f"{datetime.now(UTC).strftime(TIME)}-{action}.log"
+    """The run's log, of a second that no other has; where the disk refuses a new file, a run without one."""
+    moment, taken = datetime.now(UTC), {path.name[:19] for path in app.layout.logs.glob("*.log")}
+    while moment.strftime(TIME) in taken:
+        moment += timedelta(seconds=1)
+    path = app.layout.logs / f"{moment.strftime(TIME)}-{action}.log"
     opened: list[RunLog] = []
     try:
         durable.with_reserve(app.layout.reserve, lambda: opened.append(RunLog(path, terminal)))
@@ -200,8 +204,8 @@ def _explain(run: Run, error: Explained) -> None:
     if not error.site:
         error.site = f"{site_state(run.app)}; nothing live was changed"
     error.remedy = durable.remedy_for(f"{error.message}\n{error.details}") or error.remedy
-    if run.log.path != Path(os.devnull) and (isinstance(error, Interrupted) or not error.log):
-        error.log = f"bb-release log {run.log.path.stem.removesuffix('-' + run.action)}"
+    if run.log.path != Path(os.devnull):
+        error.log = f"bb-release log {run.log.path.stem}"
     error.message, error.details = run.log.mask(error.message), run.log.mask(error.details)
     error.site, error.remedy = run.log.mask(error.site), run.log.mask(error.remedy)
     run.log.event("failed", code=error.code, message=error.message, details=error.details, site=error.site)

@@ -10,6 +10,7 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bb_release.actions import masking
 from bb_release.actions.instances import manager_for
 from bb_release.actions.owner import as_owner
 from bb_release.actions.run import command_to, health_now, last_live, wait_well
@@ -110,5 +111,5 @@ def health_page(app: App, live: Release) -> str:
     try:
         wait_well(replace(wanted, timeout_seconds=ASK_SECONDS, interval_seconds=ASK_SECONDS), live.name)
     except NotHealthy as error:
-        return f"not healthy: {error.message}"
+        return f"not healthy: {masking.mask_of(app)(error.message)}"
     return said

@@ -6,10 +6,11 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bb_release.actions import instances, seen, site_environment
+from bb_release.actions import instances, masking, seen, site_environment
 from bb_release.actions.run import command_to, environments, last_live, not_live
 from bb_release.errors import NoSuchRelease, ReleaseError, StateUnreadable
 from bb_release.model import activation, hold, journal, lock
@@ -86,15 +87,15 @@ def _to_do(app: App, live: Release | None, units: list[dict[str, Any]], health: 
 
 def unit_facts(app: App, name: str, live: str = "") -> dict[str, Any]:
     """One unit, as far as its manager answers; with the name of the live release, whether it runs from another."""
-    unit = next(u for u in instances.serving(app) if u.name == name)
+    unit, mask = next(u for u in instances.serving(app) if u.name == name), masking.mask_of(app)
     try:
         found = seen.unit(app, unit, live)
     except ReleaseError as error:
-        return {"running": False, "pid": 0, "summary": error.message, "outdated": False, "other_releases": [],
+        return {"running": False, "pid": 0, "summary": mask(error.message), "outdated": False, "other_releases": [],
                 "remedy": error.remedy}  # fmt: skip
     state = found.state
     outdated = bool(state.started and unit.runs_release and state.started < environment_changed_at(app))
-    return {"running": state.running, "pid": state.main_pid, "summary": state.summary, "outdated": outdated,
+    return {"running": state.running, "pid": state.main_pid, "summary": mask(state.summary), "outdated": outdated,
             "other_releases": list(found.foreign), "remedy": f"bb-release restart {unit.name}"}  # fmt: skip
 
 
@@ -153,7 +154,12 @@ def effective(app: App) -> dict[str, Any]:
     """The configuration in force, and the names (never the values) of what the site and the build get to see."""
     nothing = Release(app.layout.releases, Manifest(name="", state=State.BUILDING))
     site, build, _ = environments(app, nothing)
-    return {**asdict(app), "site_environment_names": sorted(site), "build_environment_names": sorted(build)}
+    facts = asdict(app)
+    if app.health:
+        hidden = masking.header_secrets(app)
+        headers = app.health.headers
+        facts["health"]["headers"] = [(name, "****" if value in hidden else value) for name, value in headers]
+    return {**facts, "site_environment_names": sorted(site), "build_environment_names": sorted(build)}
 
 
 def history(app: App, count: int) -> tuple[list[dict[str, Any]], int]:
@@ -164,22 +170,22 @@ def history(app: App, count: int) -> tuple[list[dict[str, Any]], int]:
 
 
 def log_file(app: App, word: str) -> Path:
-    """The log of a run: of a release's deploy, of the run at that time, or the newest.
+    """The log of a run: of a release's last deploy, of the run at that time, or the newest.
 
     Raises NoSuchRelease, NotTheOwner.
     """
     seen.require_sight(app)
-    logs = sorted(app.layout.logs.glob("*.log"))
-    if word:
-        live = activation.current(app.layout)
-        begun = [path for path in logs if path.name.startswith(word)]
-        if not begun:
-            release = releases.find(app.layout, word, live)
-            begun = [path for path in logs if path.name[:19] <= release.name and "deploy" in path.name]
-        logs = begun
-    if not logs:
+    logs = sorted(app.layout.logs.glob("*.log"), reverse=True)
+    found = [path for path in logs if path.name.startswith(word)]
+    is_name = word in releases.names(app.layout)
+    if word and (is_name or not found):
+        name = word if is_name else releases.find(app.layout, word, activation.current(app.layout)).name
+        said = f'"release {name} from '  # times do not tell: one may be resumed later, and names run ahead of the clock
+        deploys = (path for path in logs if path.stem.endswith("-deploy"))
+        found = list(islice((path for path in deploys if said in path.read_text("utf-8", "replace")), 1)) or found
+    if not found:
         raise NoSuchRelease("there is no log of that", remedy=f"see {app.layout.logs}")
-    return logs[-1]
+    return found[0]
 
 
 def log_lines(app: App, word: str, *, follow: bool = False) -> Iterator[str]:

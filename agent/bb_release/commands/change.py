@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +90,14 @@ def deploy(
 
 def print_result(release: Release) -> None:
     """What is live now, for a script."""
-    console.print_json({"release": release.name, "revision": release.manifest.revision, "state": str(release.state)})
+    facts = {"release": release.name, "revision": release.manifest.revision, "state": str(release.state)}
+    tell(console.print_json, facts)
+
+
+def tell(show: Callable[..., None], *answer: object) -> None:
+    """Print when all is done: that nobody reads any more (a closed terminal, a pipe's end) makes it no failure."""
+    with suppress(OSError):
+        show(*answer)
 
 
 @command("switch", RELEASE, FORCE, REASON, QUIET, JSON)
@@ -161,10 +170,10 @@ def prune(context: Context, keep: int | None, dry_run: bool, quiet: bool, as_jso
             recover.recover(under_way)
             verdicts = action.prune(under_way, keep)
     if as_json:
-        console.print_json([{"release": v.name, "keep": v.keep, "reason": v.reason} for v in verdicts])
+        tell(console.print_json, [{"release": v.name, "keep": v.keep, "reason": v.reason} for v in verdicts])
     elif not quiet:
         rows = [[v.name, "keep" if v.keep else "remove", v.reason] for v in verdicts]
-        console.print_table(["release", "verdict", "reason"], rows)
+        tell(console.print_table, ["release", "verdict", "reason"], rows)
 
 
 def _pin(context: Context, release: str, *, pinned: bool) -> None:
@@ -173,7 +182,7 @@ def _pin(context: Context, release: str, *, pinned: bool) -> None:
 
     with run.changing(context.app(), "pin" if pinned else "unpin", quiet=True) as under_way:
         name = action.pin(under_way, release, pinned=pinned)
-    console.print_line(f"{name} is {'pinned: prune leaves it alone' if pinned else 'no longer pinned'}")
+    tell(console.print_line, f"{name} is {'pinned: prune leaves it alone' if pinned else 'no longer pinned'}")
 
 
 @command("pin", RELEASE)
@@ -198,7 +207,7 @@ def hold(context: Context, reason: str) -> None:
         layout = under_way.app.layout
         before = (model.read(layout) or {}).get("reason", "no reason given")
         model.place(layout, who=under_way.who, reason=reason or str(before), by_hand=True)
-    console.print_line("held: no deploy until bb-release unhold")
+    tell(console.print_line, "held: no deploy until bb-release unhold")
 
 
 @command("unhold")
@@ -209,4 +218,4 @@ def unhold(context: Context) -> None:
 
     with run.changing(context.app(), "unhold", quiet=True) as under_way:
         lifted = model.lift(under_way.app.layout, by_hand=True)
-    console.print_line("no longer held" if lifted else "was not held")
+    tell(console.print_line, "no longer held" if lifted else "was not held")
