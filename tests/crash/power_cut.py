@@ -77,6 +77,7 @@ class Seen:
     broken: list[str] = field(default_factory=list)
     live: str = ""
     seconds: float = 0.0
+    unmountable: bool = False  # the file system's own journal could not be replayed: nothing of the agent was looked at
 
     def __str__(self) -> str:
         return f"{self.scenario} on {self.kind}, cut at {self.operation}: " + "; ".join(self.broken[:6])
