@@ -33,6 +33,7 @@ class Oracle:
     database: Path | None = None
     service: bool = False  # is there a unit, whose processes may stay?
     ignore: set[str] = field(default_factory=set)
+    archives: dict[str, str] = field(default_factory=dict)  # of which revision the archive with that hash was made
     _trees: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def require_whole(self, *, recovered: bool) -> str:
@@ -133,6 +134,7 @@ class Oracle:
 
     def _tree(self, revision: str) -> dict[str, str]:
         """Path and blob hash of every file of a revision, as git has them."""
+        revision = self.archives.get(revision, revision)
         if revision not in self._trees:
             done = subprocess.run(
                 ["git", "-c", "safe.directory=*", "ls-tree", "-r", "-z", revision], cwd=self.repository,

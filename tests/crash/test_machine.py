@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -44,6 +45,7 @@ class Machine(RuleBasedStateMachine):
     revision: str
     kills: ClassVar[Counter[str]] = Counter()
     runs: ClassVar[Counter[str]] = Counter()
+    resumed: ClassVar[Counter[str]] = Counter()
 
     @initialize()
     def begin(self) -> None:
@@ -53,6 +55,7 @@ class Machine(RuleBasedStateMachine):
         self.site.restart_service()
         self.oracle = Oracle(self.site.root, self.site.repository, self.site.database, service=True)
         self.recovered, self.held, self.clock, self.count, self.said = True, False, "", 0, ""
+        self.pinned: set[str] = set()
 
     def do(self, *words: str, crash: int = 0, repairs: bool = True) -> int:
         """Run the agent under the present clock; note whether its end leaves the site at rest."""
@@ -66,7 +69,7 @@ class Machine(RuleBasedStateMachine):
         said = f"{words}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
         assert done.returncode in EXPECTED, said
         assert "Traceback" not in done.stderr.split("site:")[-1], said
-        self.runs[words[0]] += 1
+        self.runs[" ".join(word for word in words[:2] if word == words[0] or word.startswith("--"))] += 1
         self.said = said
         if done.returncode == KILLED:
             self.recovered = False
@@ -75,12 +78,21 @@ class Machine(RuleBasedStateMachine):
             self.recovered = True
         return done.returncode
 
-    @rule(crash=CRASHES, column=st.booleans())
-    def deploy(self, crash: int, column: bool) -> None:
+    def commit(self, *, column: bool = False) -> str:
+        """A good revision that was not there before."""
         self.count += 1
         (self.site.repository / "health.txt").write_text("well\n")
         (self.site.repository / "NOTE").write_text(f"{self.count}\n")
-        revision = self.site.add_column() if column else self.site.commit("a good one")
+        return self.site.add_column() if column else self.site.commit("a good one")
+
+    def settle(self) -> None:
+        """What is there is judged next: it must not be in the middle of something."""
+        if not self.recovered:
+            self.do("recover")
+
+    @rule(crash=CRASHES, column=st.booleans())
+    def deploy(self, crash: int, column: bool) -> None:
+        revision = self.commit(column=column)
         code = self.do("deploy", crash=crash)
         if code != KILLED:
             assert code == (12 if self.held else 0), self.said
@@ -93,12 +105,72 @@ class Machine(RuleBasedStateMachine):
         self.count += 1
         (self.site.repository / "NOTE").write_text(f"{self.count}\n")
         self.site.edit("health.txt", "dead\n")  # it may have been so before
-        if not self.recovered:
-            self.do("recover")
+        self.settle()
         live = self.oracle.current()
         code = self.do("deploy", crash=crash)
         if code != KILLED:
             assert (20, live) == (code, self.oracle.current()), self.said
+
+    @rule(crash=CRASHES, column=st.booleans())
+    def deploy_build_only(self, crash: int, column: bool) -> None:
+        revision = self.commit(column=column)
+        self.settle()
+        live = self.oracle.current()
+        code = self.do("deploy", "--build-only", crash=crash)
+        assert live == self.oracle.current(), self.said
+        if code != KILLED:
+            assert code == (12 if self.held else 0), self.said
+            if not self.held:
+                newest = self.oracle.manifest(self.undamaged()[-1])
+                assert (revision, "ready") == (newest["revision"], newest["state"])
+
+    @rule(crash=CRASHES, place=PLACES, build=st.booleans())
+    def deploy_resume(self, crash: int, place: int, build: bool) -> None:
+        """Only what was never live, of the revision that the branch has now, is gone on with."""
+        if build:
+            self.deploy_build_only(crash=0, column=True)
+            place = 0  # the newest
+        self.settle()
+        name, live = self.undamaged()[::-1][place % len(self.undamaged())], self.oracle.current()
+        facts, head = self.oracle.manifest(name), self.site.git("rev-parse", "HEAD")
+        fits = facts.get("state") in ("ready", "failed") and facts["revision"] == head
+        good = "well" in self.site.git("show", "HEAD:health.txt")
+        code = self.do("deploy", "--resume", name, crash=crash)
+        if code == KILLED:
+            return
+        assert code == (12 if self.held else 11 if not fits else 0 if good else 20), self.said
+        assert (name if code == 0 else live) == self.oracle.current()
+        self.resumed["resumed" if fits and not self.held else "refused"] += 1
+
+    @rule(crash=CRASHES)
+    def deploy_archive(self, crash: int) -> None:
+        self.commit()
+        file = self.site.folder / "site.tar"
+        self.site.git("archive", "-o", str(file), "HEAD")
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        self.oracle.archives[digest] = self.site.git("rev-parse", "HEAD")
+        code = self.do("deploy", "--archive", str(file), crash=crash)
+        if code != KILLED:
+            assert code == (12 if self.held else 0), self.said
+            if not self.held:
+                assert digest == self.oracle.manifest(self.oracle.current())["revision"]
+                assert (self.site.root / "state/hold.json").exists(), "a timer would undo it"
+
+    @rule(crash=CRASHES, changed=st.booleans())
+    def deploy_if_changed(self, crash: int, changed: bool) -> None:
+        """A timer's tick: never an error because of a hold, and nothing at all where nothing has changed."""
+        self.settle()
+        waits = (self.site.root / "state/hold.json").exists()
+        live = self.oracle.current()
+        wanted = self.commit() if changed else self.site.git("rev-parse", "HEAD")
+        code = self.do("deploy", "--if-changed", crash=crash)
+        if waits or wanted == self.oracle.manifest(live)["revision"]:
+            assert (0, live) == (code, self.oracle.current()), self.said
+        elif changed and code != KILLED:
+            assert (0, wanted) == (code, self.oracle.manifest(self.oracle.current())["revision"]), self.said
+
+    def undamaged(self) -> list[str]:
+        return [name for name in self.oracle.names() if name not in self.oracle.ignore]
 
     def chosen(self, place: int) -> str:
         """One of the releases; by its place, as names are times and differ from run to run."""
@@ -113,8 +185,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(crash=CRASHES)
     def rollback(self, crash: int) -> None:
-        if not self.recovered:
-            self.do("recover")
+        self.settle()
         live = self.oracle.current()
         if self.do("rollback", crash=crash) == 0:
             assert live != self.oracle.current()
@@ -134,7 +205,17 @@ class Machine(RuleBasedStateMachine):
 
     @rule(place=PLACES)
     def pin(self, place: int) -> None:
-        self.do("pin", self.chosen(place), repairs=False)
+        name = self.chosen(place)
+        if self.do("pin", name, repairs=False) == 0:
+            self.pinned.add(name)
+
+    @rule(place=PLACES)
+    def unpin(self, place: int) -> None:
+        name = self.chosen(place)
+        code = self.do("unpin", name, repairs=False)
+        assert name in self.oracle.ignore or code == (0 if name in self.pinned else 11), self.said
+        if code == 0:
+            self.pinned.remove(name)
 
     @rule(hold=st.booleans())
     def hold(self, hold: bool) -> None:
@@ -189,6 +270,7 @@ class Machine(RuleBasedStateMachine):
         if hasattr(self, "oracle"):
             found = self.oracle.problems(recovered=self.recovered)
             assert [] == found, found
+            assert self.pinned <= set(self.oracle.names()), self.said
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +301,7 @@ def test_any_order_of_commands_kills_and_tampering_keeps_the_site_whole(walked: 
             suppress_health_check=list(HealthCheck), phases=(Phase.generate, *((Phase.shrink,) if ALL else ())),
         ),
     )  # fmt: skip
-    print(f"runs: {dict(Machine.runs)}, killed: {dict(Machine.kills)}")
+    print(f"runs: {dict(Machine.runs)}, killed: {dict(Machine.kills)}, {dict(Machine.resumed)}")
     results.record(
         "any order of commands (Hypothesis)",
         injected=Machine.runs.total(),
