@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -216,6 +217,7 @@ class Machine(RuleBasedStateMachine):
         assert name in self.oracle.ignore or code == (0 if name in self.pinned else 11), self.said
         if code == 0:
             self.pinned.remove(name)
+            assert self.pinned == set(json.loads((self.site.root / "state/pins.json").read_text()))
 
     @rule(hold=st.booleans())
     def hold(self, hold: bool) -> None:
