@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from bb_release.model.step import Step
 from bb_release.tools.process import Mask, visible
@@ -34,6 +34,16 @@ def load_structlog() -> ModuleType:
     return structlog
 
 
+class Lines:
+    """What structlog hands its lines to. Its own logger takes a lock, where a signal's word would wait for itself."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def info(self, line: str) -> None:
+        self._file.write(f"{line}\n")
+
+
 class RunLog:
     """A Reporter. The file first, then the terminal, where there is one."""
 
@@ -47,7 +57,7 @@ class RunLog:
         self._file = io.TextIOWrapper(os.fdopen(descriptor, "ab", buffering=0), encoding="utf-8", write_through=True)
         self._refused = False
         self._log: Any = structlog.wrap_logger(
-            structlog.WriteLogger(self._file),
+            Lines(self._file),
             processors=[
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.JSONRenderer(),
@@ -68,7 +78,7 @@ class RunLog:
     def event(self, name: str, **facts: Any) -> None:
         cleaned = {key: self.mask(value) if isinstance(value, str) else value for key, value in facts.items()}
         try:
-            self._log.msg(name, **cleaned)
+            self._log.info(name, **cleaned)
         except OSError as error:  # nothing is decided from the log: it must not stop a switch on a full disk
             if not self._refused:
                 self._refused = True

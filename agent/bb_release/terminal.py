@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import io
 import threading
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TextIO
 
-MOST_WAITING = 5_000  # lines and frames of the progress; ten minutes of a terminal that stands still
+MOST_FRAMES = 50  # of the progress, which another thread paints; lines always wait until the terminal moves
 
 
 class Terminal:
@@ -28,8 +29,9 @@ class Terminal:
         self._thread.start()
 
     def write(self, text: str) -> int:
-        """Hand over; dropped where the terminal is gone, or has not moved for very long."""
-        if not self._is_gone and self._waiting.qsize() < MOST_WAITING:
+        """Hand over; dropped where the terminal is gone, and a frame where it stands still."""
+        is_frame = threading.current_thread() is not threading.main_thread()
+        if not self._is_gone and not (is_frame and self._waiting.qsize() > MOST_FRAMES):
             self._waiting.put(text)
         return len(text)
 
@@ -43,9 +45,13 @@ class Terminal:
         return self._stream.fileno()
 
     def close(self) -> None:
-        """Wait until all is written, or the terminal is gone. To be called without the lock."""
+        """Wait until all is written, or the terminal is gone. To be called without the lock.
+
+        Ctrl-C ends the waiting: what became of the run stands.
+        """
         self._waiting.put(None)
-        self._thread.join()
+        with suppress(KeyboardInterrupt):
+            self._thread.join()
 
     def _write_all(self) -> None:
         while (text := self._waiting.get()) is not None:

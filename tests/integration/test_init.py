@@ -118,6 +118,8 @@ def test_a_project_in_a_subfolder_with_split_settings_and_all_that_production_ha
             "    path('api/', include('conf.api'))]\n",
         "src/site/conf/api.py": "urlpatterns = [re_path(r'^healthz$', None), path('orders/', None)]\n",
         "src/site/conf/celery.py": "from celery import Celery\napp = Celery('conf')\n",
+        "src/site/api/celery.py": "from celery import Celery\napp = Celery('api')\n",
+        "src/site/celery.py": "# like this: Celery('none')\n",
         "src/site/requirements/production.txt": "Django\n", ".python-version": "3.11.4\n",
     })  # fmt: skip
     app, begun, text = repository.init(branch="trunk", root="/srv/elsewhere")

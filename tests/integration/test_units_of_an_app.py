@@ -69,11 +69,13 @@ def test_what_lies_in_systemd_is_what_units_writes_for_the_example_and_the_syste
 
 
 def test_a_worker_has_as_long_for_its_tasks_as_the_configuration_gives_it_to_stop() -> None:
-    for seconds, expected in ((Unit.stop_seconds, "600"), (3600.0, "3600"), (45.5, "45.5")):
+    for seconds, expected in ((Unit.stop_seconds, "600"), (3600.0, "3600"), (45.5, "45.5"), (1e6, "1000000")):
         app = replace(EXAMPLE, units=(Unit("shop-celery.service", stop_seconds=seconds, celery="conf.tasks"),))
         lines = rendered(app, nginx=False)["shop-celery.service"].splitlines()
         assert f"TimeoutStopSec={expected}" in lines
         assert any(line.startswith("ExecStart=") and " -A conf.tasks worker " in line for line in lines)
+    beat = replace(EXAMPLE, units=(*app.units, Unit("shop-beat.service")))
+    assert " -A conf.tasks beat " in rendered(beat, nginx=False)["shop-beat.service"]
 
 
 def test_another_app_has_its_own_names_and_the_environment_that_manage_py_gets() -> None:

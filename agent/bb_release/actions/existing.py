@@ -45,8 +45,6 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
     if live and target.name == live.name and live.state is State.VERIFIED:
         run.log.say(f"{target.describe()} is live already")
         return target
-    if live and target.name == live.name and live.state is State.BAD and force:
-        return restart(run)  # there is nothing to switch to; what serves is started anew, and proven
     usable = (State.READY, State.VERIFIED, State.ADOPTED)
     if target.state not in usable and not (force and target.state is State.BAD):
         raise ReleaseNotUsable(

@@ -19,7 +19,7 @@ from bb_release.actions import instances, workers
 from bb_release.actions.build import request_of
 from bb_release.actions.run import wait_well
 from bb_release.actions.verify import prove_units
-from bb_release.errors import Explained, ReleaseError
+from bb_release.errors import Explained, NotHealthy, ReleaseError
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Health, Unit
 from bb_release.model.release import Release
@@ -81,6 +81,8 @@ def ask_every_worker(deployment: Deployment, unit: Unit, wanted: Health) -> None
     """Each worker has imported the site before the first visitor comes. Raises NotHealthy at the first bad answer."""
     once = replace(wanted, interval_seconds=wanted.timeout_seconds)  # asked again, a good worker would answer for it
     count = len(_manager(unit).processes())
+    if not count:
+        raise NotHealthy(f"{unit.name} has ended", remedy=f"see journalctl -u {unit.name}")
     with ThreadPoolExecutor(count) as at_once:  # one after the other, a single idle worker might take them all
         for _ in range(ROUNDS):
             list(at_once.map(lambda _: wait_well(once, deployment.release.name), range(ANSWERS_PER_PROCESS * count)))

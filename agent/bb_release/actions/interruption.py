@@ -60,8 +60,8 @@ def handled(say: Callable[[str], None]) -> Iterator[None]:
 def policy(name: str) -> Iterator[None]:
     """`migrate` or `recover`, while the block runs."""
     global _policy  # noqa: PLW0603
-    before, _policy = _policy, name
     _signals.clear()
+    before, _policy = _policy, name
     try:
         yield
     finally:

@@ -60,7 +60,7 @@ def _prove(
             if unit.kind == "command" else f"see that {unit.name} keeps its main process",
         )  # fmt: skip
     programs = started_through(app, unit) / "venv/bin"  # another path there may be anything, such as a log file
-    through = f"start {unit.name} through {app.layout.current}/venv/bin/…, without --chdir or python -m"
+    through = f"start {unit.name} through {programs}/…, without --chdir or python -m"
     for pid, facts in running.items():
         foreign = facts.uses - {release.name}
         if foreign:

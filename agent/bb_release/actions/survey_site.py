@@ -11,6 +11,7 @@ from pathlib import Path
 from bb_release.tools import places, syntax
 from bb_release.tools.syntax import Source, Variable
 
+_APPLICATION = re.compile(r"^[^#\n]*\bCelery\(", re.MULTILINE)
 _HEALTH = re.compile(r"(.*/)?_?(health[a-z_-]*|livez?|readyz|ping|ht|up|status)/?")
 
 
@@ -81,10 +82,13 @@ def routes_of(project: Path, module: str, prefix: str, depth: int) -> Iterator[s
 
 def find_celery(project: Path, settings: Source, found: Survey) -> None:
     modules = {path: path.read_text("utf-8", "replace") for path in places.walk(project, "celery.py")}
+    settings_package = settings.path.relative_to(project).parts[:1] if settings.path.is_relative_to(project) else ()
     apps = syntax.texts(settings.names["INSTALLED_APPS"][0]) if "INSTALLED_APPS" in settings.names else []
-    named = [path.relative_to(project).parent for path, text in modules.items() if "Celery(" in text]
-    importable = sorted(place.parts for place in named if all(part.isidentifier() for part in place.parts))
-    found.celery = ".".join(importable[0]) or "celery" if importable else ""
+    named = [path.relative_to(project).parent.parts for path, text in modules.items() if _APPLICATION.search(text)]
+    importable = [parts for parts in named if all(part.isidentifier() for part in parts)]
+    if importable:  # beside the settings, or else nearest to the top
+        best = min(importable, key=lambda parts: (parts[:1] != settings_package, len(parts), parts))
+        found.celery = ".".join(best) or "celery"
     found.beat = bool(found.celery) and (
         "django_celery_beat" in apps
         or bool({"CELERY_BEAT_SCHEDULE", "CELERYBEAT_SCHEDULE"} & set(settings.names))

@@ -33,6 +33,8 @@ def activate(deployment: Deployment) -> None:
 
     durable.with_reserve(layout.reserve, announce)
     point_current_at(deployment.app, deployment.release)
+    if previous == release.name and instances.templates(deployment.app):
+        handover.take_over(deployment)  # one that was live and bad: it has been started anew beside itself
 
 
 def point_current_at(app: App, release: Release) -> None:

@@ -129,12 +129,9 @@ def _units_of(app: App, who: People, scope: Scope) -> Iterator[File]:
     ours = unit_scope.in_scope(app, scope)
     application = _application(app) if ours else ""
     address = unit_scope.address_of(app, _web_unit(app), user=scope.name == "user")
+    celery = next((unit.celery for unit in ours if unit.celery), application.partition(".")[0])  # beat's, too
     for unit in ours:
-        values = {
-            "unit": _stem(unit),
-            "application": application,
-            "celery": unit.celery or application.partition(".")[0],
-        }
+        values = {"unit": _stem(unit), "application": application, "celery": unit.celery or celery}
         values |= {"workers": _workers(application), "stop": _stop_limit(unit)}
         if unit.handover == BLUE_GREEN:
             values |= _of_slots(app, ours, scope)
@@ -223,7 +220,7 @@ def _workers(application: str) -> str:
 
 def _stop_limit(unit: Unit) -> str:
     """How long a worker may finish its tasks: `stop_seconds` where it was set."""
-    return f"{TASK_SECONDS if unit.stop_seconds == Unit.stop_seconds else unit.stop_seconds:g}"
+    return f"{TASK_SECONDS if unit.stop_seconds == Unit.stop_seconds else unit.stop_seconds:.15g}"
 
 
 def _server_name(app: App) -> str:
