@@ -19,7 +19,7 @@ from bb_release.log import RunLog
 log = RunLog(pathlib.Path(sys.argv[1]))
 told = []
 signal.signal(signal.SIGALRM, lambda number, frame: (told.append(1), log.say("a signal has come")))
-signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
 end = time.monotonic() + 2
 while time.monotonic() < end:
     log.line("a line of a program that says much")
