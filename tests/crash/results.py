@@ -59,12 +59,20 @@ def write(path: Path = TABLE) -> None:
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)  # two processes may run tests at once
-        rows = {**read(path), **_rows}
+        known = read(path)
+        rows = {**known, **{name: merged(known.get(name), row) for name, row in _rows.items()}}
         lines = ["| " + " | ".join(COLUMNS) + " |", "|---|---:|---:|---:|---|---|---|"]
         lines += ["| " + " | ".join(cells(rows[name])) + " |" for name in sorted(rows)]
         path.write_text(HEAD + "\n".join(lines) + "\n")
     finally:
         os.close(folder)
+
+
+def merged(known: Row | None, row: Row) -> Row:
+    """A row in the place of the known one; a control alone keeps its numbers, and numbers alone keep its control."""
+    if known and row.injected == "0":
+        return replace(known, control=row.control)
+    return replace(row, control=row.control or known.control) if known else row
 
 
 def cells(row: Row) -> list[str]:

@@ -41,6 +41,18 @@ def test_parts_of_one_technique_add_up(table: Path) -> None:
     assert ("7", "6", "1", "1, 2", "a") == (row.injected, row.hit, row.broken, row.seed, row.control)
 
 
+def test_a_control_that_runs_alone_keeps_the_numbers_and_numbers_alone_keep_the_control(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for numbers, control in (((3, 2), "found"), ((0, 0), "found again"), ((5, 4), "")):
+        monkeypatch.setattr(results, "_rows", {})
+        results.record("switch", injected=numbers[0], hit=numbers[1], broken=0, control=control)
+        results.write(table)
+        row = results.read(table)["switch"]
+        assert (("5", "4") if numbers[0] == 5 else ("3", "2")) == (row.injected, row.hit)
+    assert "found again" == results.read(table)["switch"].control
+
+
 def test_a_session_that_recorded_nothing_leaves_the_table_alone(table: Path) -> None:
     results.write(table)
 
