@@ -134,10 +134,14 @@ def test_a_worker_that_ends_while_it_still_imports_is_found_out_and_one_with_a_p
             f" exec ../venv/bin/celery -A {name} worker --concurrency 1"
         )
 
-    with one_more_unit(live_site, started_by(live_site, command("tired"))):
-        done = live_site.run("restart")
-    assert done.returncode == 21, done.stdout + done.stderr
-    assert "error: not-healthy\n  more " in done.stderr
+    for through in ("", "sh -c '"):  # a shell in between has a child, and is no worker with a pool
+        own = command("tired")
+        if through:
+            own = own.replace("exec ", through) + "; :'"
+        with one_more_unit(live_site, started_by(live_site, own)):
+            done = live_site.run("restart")
+        assert done.returncode == 21, done.stdout + done.stderr
+        assert "error: not-healthy\n  more " in done.stderr
 
     with one_more_unit(live_site, started_by(live_site, command("rested"))):
         try:

@@ -47,6 +47,9 @@ while not told:
 """
 
 
+DEAF = "sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'"
+
+
 def program(name: str, command: str, more: str = "") -> str:
     return (
         f"[program:{name}]\ncommand={command}\nautostart=false\nstartsecs=1\nstartretries=0\n"
@@ -77,9 +80,16 @@ def supervisord() -> Iterator[Supervisord]:
         + program("absent", "/nowhere/gunicorn")
         + program(
             "slow",
-            "sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'",
+            DEAF,
             "stopasgroup=false\nstopwaitsecs=60",
         )
+        + program("hasty", DEAF, "stopasgroup=false\nstopwaitsecs=2")
+        + program(
+            "deaf",
+            DEAF,
+            f"stopasgroup=false\nstopwaitsecs=2\nsocket=unix://{folder}/deaf.sock\nnumprocs=2\n"
+            "process_name=%(program_name)s_%(process_num)02d",
+        ).replace("[program:", "[fcgi-program:")
         + program("one", "sleep 300")
         + program("two", "sleep 300")
         + "[group:pair]\nprograms=one,two\n"
@@ -259,6 +269,30 @@ def test_supervisor_time_limit(supervisord: Supervisord) -> None:
         assert time.monotonic() - began < 4
     finally:
         os.kill(pid, signal.SIGKILL)
+
+
+def test_supervisor_tells_the_limit_of_a_program_that_had_to_be_killed_and_of_none_that_ended(
+    supervisord: Supervisord,
+) -> None:
+    unit = supervisord.unit("hasty", stop_seconds=20)
+    unit.start()
+    unit.restart()
+    assert 2 == unit.cut_off()
+
+    well = supervisord.unit("web", stop_seconds=20)
+    well.start()
+    well.restart()
+    assert well.cut_off() is None
+
+
+def test_supervisor_each_program_that_is_restarted_by_itself_has_its_own_time(supervisord: Supervisord) -> None:
+    unit = supervisord.unit("deaf:*", handover="socket", stop_seconds=5)  # each takes 2 s to stop and 1 s to start
+    unit.start()
+    before = unit.processes()
+    unit.restart()
+    assert unit.state().running
+    assert not set(before) & set(unit.processes())
+    assert 2 == unit.cut_off()
 
 
 def test_supervisor_socket_missing() -> None:

@@ -56,7 +56,10 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
     site, build_env, secrets = environments(run.app, target)
     run.log.add_secrets(secrets)
     run.facts.update({"from": live.name if live else "", "to": target.name})
-    deployment = Deployment(run.app, target, live, run.log, run.lock, site, build_env, makes_bad=makes_bad)
+    back = live
+    if live and live.name == target.name:  # a bad one that is started anew is no way back for itself
+        back = releases.last_good(releases.readable(run.app.layout)[0])
+    deployment = Deployment(run.app, target, back, run.log, run.lock, site, build_env, makes_bad=makes_bad)
     run.log.say(f"switch to {target.describe()}")
     run_steps(REHEARSE_TARGET, deployment)
     make_live(deployment, run)
@@ -86,6 +89,7 @@ def restart(run: Run, name: str = "") -> Release:
     try:
         if anew:
             handover.take_over(deployment)
+            handover.start_workers(deployment)
         restart_units(deployment, name)
         verify(deployment)
         handover.stop_before(deployment)

@@ -2,7 +2,8 @@
 
 The order, which `recover` relies on: the idle slot is led to the release, its instance started and proven; the
 manifest says `activating`, `current` is swapped (the one commit point) and, at once after it, the link that nginx
-follows; all is verified; and only then the instance before is stopped. Elsewhere nothing of this is done.
+follows; what has no socket to be proven over (a Celery worker takes tasks as soon as it runs) is started; all is
+verified; and only then the instance before is stopped. Elsewhere nothing of this is done.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from bb_release.actions import instances, workers
 from bb_release.actions.build import request_of
 from bb_release.actions.run import wait_well
 from bb_release.actions.verify import prove_units
-from bb_release.errors import Explained, NotHealthy, ReleaseError
+from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Health, Unit
 from bb_release.model.release import Release
@@ -47,24 +48,31 @@ def start_beside(deployment: Deployment) -> None:
         durable.with_reserve(layout.reserve, lambda: slots.point(layout, serves, live))
     idle = slots.other(serves)
     durable.with_reserve(layout.reserve, lambda: slots.point(layout, idle, deployment.release))
-    units = [instances.instance(unit, idle) for unit in instances.templates(app)]
+    units = [instances.instance(unit, idle) for unit in instances.templates(app) if unit.socket]
     try:
         for unit in units:
             deployment.reporter.line(f"start {unit.name}")
             deployment.ordered[unit.name] = host.boot_clock()
             _manager(unit).restart()  # not start: what a killed run left there is no proof of anything
         for unit in units:
-            own = own_health(app.health, unit, idle) if app.health and unit.socket else None
+            own = own_health(app.health, unit, idle) if app.health else None
             prove_units(deployment, [unit], own)
             if own:
                 ask_every_worker(deployment, unit, own)
-    except Explained:  # a signal too: nothing is left beside the release that serves
-        for unit in units:
-            with suppress(ReleaseError):
-                _manager(unit).stop()
+    except Exception:  # a signal too: nothing is left beside the release that serves
+        stop_idle(app, deployment.reporter.warn)
         if live is not None and live.name == deployment.release.name:
             durable.with_reserve(layout.reserve, lambda: slots.forget(layout, idle))
         raise
+
+
+def start_workers(deployment: Deployment) -> None:
+    """Start what takes work by itself, now that the release is live; what it follows goes on until it is stopped."""
+    for unit in instances.serving(deployment.app):
+        if unit.handover == instances.BLUE_GREEN and not unit.socket:
+            deployment.reporter.line(f"start {unit.name}")
+            deployment.ordered[unit.name] = host.boot_clock()
+            _manager(unit).restart()
 
 
 def own_health(wanted: Health, unit: Unit, colour: str) -> Health:
@@ -124,12 +132,21 @@ def take_over(deployment: Deployment) -> None:
 
 
 def bring_back(app: App, release: Release) -> None:
-    """Start the instance of a release that is to serve again, should it have ended. Raises ReleaseError."""
-    for colour in slots.COLOURS:
-        if slots.release_in(app.layout, colour) == release.name:
-            for unit in instances.templates(app):
-                start_if_down(instances.instance(unit, colour))
-            return
+    """Start the instance of a release that is to serve again, should it have ended. Raises ReleaseError.
+
+    One that has no slot any more gets that of what does not serve.
+    """
+    if not instances.templates(app):
+        return
+    leading = [each for each in slots.COLOURS if slots.release_in(app.layout, each) == release.name]
+    colour = leading[0] if leading else idle_colour(app)
+    if not leading:
+        durable.with_reserve(app.layout.reserve, lambda: slots.point(app.layout, colour, release))
+    for unit in (instances.instance(unit, colour) for unit in instances.templates(app)):
+        if leading:
+            start_if_down(unit)
+        else:
+            _manager(unit).restart()
 
 
 def start_if_down(unit: Unit) -> bool:
@@ -144,19 +161,36 @@ def start_if_down(unit: Unit) -> bool:
 def stop_before(deployment: Deployment) -> None:
     """Stop what served before: it finishes its requests. The new release is live, so a failure is a warning."""
     app = deployment.app
-    idle = slots.other(instances.active(app))
-    if instances.templates(app):
-        time.sleep(DRAIN_SECONDS)
-    for unit in (instances.instance(unit, idle) for unit in instances.templates(app)):
+    if not instances.templates(app) or not instances.active(app):
+        return
+    time.sleep(DRAIN_SECONDS)
+
+    def stop(unit: Unit, manager: SystemdUnit) -> None:
+        tasks = workers.tasks_before(deployment, unit, manager) if unit.celery else []
+        manager.stop()
+        workers.tell_what_was_left(deployment, unit, manager, tasks)
+
+    _each_idle(app, deployment.reporter.warn, stop)
+
+
+def stop_idle(app: App, warn: Callable[[str], None]) -> None:
+    """Stop what was started beside the live release and never led to."""
+    _each_idle(app, warn, lambda _, manager: manager.stop())
+
+
+def _each_idle(app: App, warn: Callable[[str], None], stop: Callable[[Unit, SystemdUnit], None]) -> None:
+    for unit in (instances.instance(unit, idle_colour(app)) for unit in instances.templates(app)):
         manager = _manager(unit)
         try:
-            if manager.is_down():
-                continue
-            tasks = workers.tasks_before(deployment, unit, manager) if unit.celery else []
-            manager.stop()
-            workers.tell_what_was_left(deployment, unit, manager, tasks)
+            if not manager.is_down():
+                stop(unit, manager)
         except ReleaseError as error:
-            deployment.reporter.warn(f"{error.message}; it runs beside the live release: {manager.stop_command()}")
+            warn(f"{error.message}; it runs beside the live release: {manager.stop_command()}")
+
+
+def idle_colour(app: App) -> str:
+    """The colour that does not serve."""
+    return slots.other(instances.active(app) or instances.led_to(app))
 
 
 def repair(app: App, warn: Callable[[str], None]) -> list[str]:
@@ -195,4 +229,5 @@ def _manager(unit: Unit) -> SystemdUnit:
 
 
 START_BESIDE = Step("start-beside", "start the release beside the live one, and prove it", Scope.SITE, start_beside)
+START_WORKERS = Step("start-workers", "start what takes work by itself", Scope.SITE, start_workers)
 STOP_BEFORE = Step("stop-before", "stop the instance that served before", Scope.SITE, stop_before)

@@ -76,7 +76,9 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
     previous = next((r for r in everything if r.name == release.manifest.previous), None)
     site, build_env, secrets = environments(run.app, release)
     run.log.add_secrets(secrets)
-    deployment = Deployment(run.app, release, previous, run.log, run.lock, site, build_env)
+    deployment = Deployment(
+        run.app, release, previous, run.log, run.lock, site, build_env, switch_back=release.manifest.switch_back
+    )
     if release.state is State.ACTIVATING and live != release.name:
         undo_announcement(deployment)
         return f"{release.name}: the switch to it had not begun, it is {deployment.release.state} again"

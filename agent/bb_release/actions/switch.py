@@ -24,17 +24,18 @@ def activate(deployment: Deployment) -> None:
     static_pool.keep_reachable(deployment)
     release, layout = deployment.release, deployment.layout
     previous = deployment.previous.name if deployment.previous else ""
+    anew = activation.current_name(layout) == release.name  # one that is live and bad: it was started beside itself
 
     def announce() -> None:
         deployment.release = release.mark(
             State.ACTIVATING, before=str(release.state), previous=previous, makes_bad=deployment.makes_bad,
-            units=remembered_units(deployment.app),
+            switch_back=deployment.switch_back, units=remembered_units(deployment.app),
         )  # fmt: skip
 
     durable.with_reserve(layout.reserve, announce)
     point_current_at(deployment.app, deployment.release)
-    if previous == release.name and instances.templates(deployment.app):
-        handover.take_over(deployment)  # one that was live and bad: it has been started anew beside itself
+    if anew and instances.templates(deployment.app):
+        handover.take_over(deployment)
 
 
 def point_current_at(app: App, release: Release) -> None:
@@ -46,17 +47,20 @@ def point_current_at(app: App, release: Release) -> None:
     handover.lead_requests(app)
 
 
-SWITCH = (
-    Step("activate", "point current at the release", Scope.SITE, activate),
+ACTIVATE = Step("activate", "point current at the release", Scope.SITE, activate)
+PROVE = (
     Step("publish-static", "collect static files that lie outside of the release", Scope.SITE, static.publish_static),
     Step("restart-units", "restart the units of the app", Scope.SITE, restart_units),
     Step("verify", "prove that the site runs from the release", Scope.SITE, verify),
 )
+SWITCH = (ACTIVATE, *PROVE)
 
 
 def steps_of(app: App) -> tuple[Step, ...]:
-    """The steps of a switch; a blue-green handover has one before them and one after."""
-    return (handover.START_BESIDE, *SWITCH, handover.STOP_BEFORE) if instances.templates(app) else SWITCH
+    """The steps of a switch; a blue-green handover has some around them."""
+    if not instances.templates(app):
+        return SWITCH
+    return (handover.START_BESIDE, ACTIVATE, handover.START_WORKERS, *PROVE, handover.STOP_BEFORE)
 
 
 def make_live(deployment: Deployment, run: Run) -> None:
@@ -71,6 +75,7 @@ def make_live(deployment: Deployment, run: Run) -> None:
         run_steps(steps_of(deployment.app), deployment)
     except ReleaseError as error:
         if activation.current_name(deployment.layout) != deployment.release.name:
+            handover.stop_idle(deployment.app, deployment.reporter.warn)
             undo_announcement(deployment)
             raise
         go_back(deployment, run, error)
@@ -176,13 +181,14 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
         error.exit_code = 21
         live = activation.current_name(layout)
         error.site = f"live on {live}; the way back to {previous.describe()} failed: {second.message}"
-        error.remedy = f"{second.remedy}; then: bb-release recover, which tries the way back again"
+        again = "bb-release restart" if live == previous.name else f"bb-release switch {previous.name}"
+        error.remedy = f"{second.remedy}; then: {again}; or deploy what mends it"
+        with _told_with(error):
+            condemn(bad, run, failure)  # a person's turn: no later run, and no timer, tries the same again by itself
         raise error from second
     error.exit_code = 20
     with _told_with(error):
-        # the hold first: a run that ends here is recovered from, and then both are done again
-        hold_timers(run, f"release {bad.name} was switched back: {failure['message']}")
-        durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
+        condemn(bad, run, failure)
     error.site = f"switched back to {previous.describe()}, {health_now(deployment.app)}{database_ahead(bad)}"
     run.facts.update(switched_back_to=previous.name)
     back.failed_step = deployment.failed_step
@@ -199,6 +205,12 @@ def _told_with(error: ReleaseError) -> Iterator[None]:
         second = as_failure(unexpected)
         error.tell_also(second)
         error.remedy = "; ".join(filter(None, (error.remedy, second.remedy, "then: bb-release recover")))
+
+
+def condemn(bad: Release, run: Run, failure: dict[str, str]) -> None:
+    """It was live and is not good. The hold first: a run that ends here is recovered from, and does both again."""
+    hold_timers(run, f"release {bad.name} was switched back: {failure['message']}")
+    durable.with_reserve(run.app.layout.reserve, lambda: _mark(bad, State.BAD, failure))
 
 
 def note_proof(back: Deployment) -> None:

@@ -17,7 +17,7 @@ from bb_release.tools.process import ProcessFailed
 from bb_release.tools.units import UnitManager
 
 ANSWER_SECONDS = 60.0  # a worker answers once it has imported the site and reached its broker
-POOL_SECONDS = 20.0
+POOL_SECONDS = 60.0  # it forks its pool once it has imported the site
 POOLS_IN_THREADS = ("solo", "threads", "gevent", "eventlet")
 ANSWER = "its answer over the broker"
 Answer = TypeVar("Answer")
@@ -43,20 +43,36 @@ def tell_what_was_left(deployment: Deployment, unit: Unit, manager: UnitManager,
     deployment.reporter.warn(f"{unit.name} was not done {seconds:g} s after it was told to stop, and was killed{doing}")
 
 
-def await_pool(manager: UnitManager, main_pid: int, still: Callable[[], None]) -> None:
+def await_pool(unit: Unit, manager: UnitManager, still: Callable[[], None]) -> None:
     """Wait until a worker that is not asked over its broker has forked its pool: then it has imported the site.
 
     Before that it has only shown that it lives, and it may import for longer than it has to stay up. A pool without
     processes of its own (solo, threads) shows nothing: its worker has to stay up, as any unit. `still` raises
-    once it runs no more.
+    once it runs no more. Raises NotHealthy.
     """
-    words, deadline = host.words_of(main_pid), time.monotonic() + POOL_SECONDS
-    is_worker = "worker" in words and any(PurePath(word).name == "celery" or "celeryd:" in word for word in words)
-    if not is_worker or any(word.removeprefix("--pool=").removeprefix("-P") in POOLS_IN_THREADS for word in words):
-        return
-    while len(manager.processes()) < 2 and time.monotonic() < deadline:
+    deadline = time.monotonic() + POOL_SECONDS
+    while True:
+        words = [words for words in map(host.words_of, manager.processes()) if is_celery(words)]
+        worker = next((words for words in words if "worker" in words), [])
+        in_threads = any(word.removeprefix("--pool=").removeprefix("-P") in POOLS_IN_THREADS for word in worker)
+        if not worker or in_threads or len(words) > 1:
+            return
         still()
+        if time.monotonic() > deadline:
+            raise NotHealthy(
+                f"the worker of {unit.name} has no pool {POOL_SECONDS:g} s after it was seen to run",
+                details="\n".join(manager.log_lines()),
+                remedy="see what it waits for; with celery = the name of its application, it is asked over its broker",
+            )
         time.sleep(0.2)
+
+
+def is_celery(words: list[str]) -> bool:
+    """Is it a process of Celery's, by its words or the title it gave itself? A shell that starts one is none."""
+    program = PurePath(words[0]).name if words else ""
+    return "celeryd:" in program or (
+        program.startswith("python") and any(PurePath(word).name == "celery" for word in words)
+    )
 
 
 def require_answer(deployment: Deployment, unit: Unit, manager: UnitManager, still: Callable[[], None]) -> str:

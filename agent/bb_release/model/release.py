@@ -50,8 +50,9 @@ class Manifest:
     sequence: int = 0
     activations: tuple[dict[str, Any], ...] = ()
     before: str = ""  # while activating: the state to return to if the link has not moved
-    previous: str = ""  # while activating: what was live
+    previous: str = ""  # while activating: what a failed switch goes back to
     makes_bad: str = ""  # a rollback: the release that becomes bad when this one is verified
+    switch_back: bool = True  # while activating: may it be switched back when it is not well?
     began_at: str = ""
     agent: str = ""
     boot: str = ""  # of the host, when the building began: a later one may have lost what was not flushed

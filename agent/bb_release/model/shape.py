@@ -80,5 +80,5 @@ MANIFEST: dict[str, Kind] = {
     "activations": list_of(_ACTIVATION), "steps": table_of(is_number), "migrations": list_of(is_text),
     "facts": record(_FACTS), "packages": table_of(is_text),
     "units": list_of(_UNIT), "proof": table_of(is_text), "failure": table_of(is_text),
-    "size": list_of(is_number),
+    "size": list_of(is_number), "switch_back": is_truth,
 }  # fmt: skip

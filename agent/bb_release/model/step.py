@@ -43,7 +43,7 @@ class Deployment:
 
     app: App
     release: Release
-    previous: Release | None  # what is live, and what a failed switch goes back to
+    previous: Release | None  # what a failed switch goes back to: what is live, where that is good
     reporter: Reporter
     lock: int  # the lock's descriptor, for programs that write
     site_environment: dict[str, str] = field(repr=False)

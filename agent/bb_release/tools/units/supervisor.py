@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import time
 import xmlrpc.client
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 from xml.parsers.expat import ExpatError
@@ -51,6 +52,7 @@ class SupervisorUnit:
                 remedy="set socket to `file` of [unix_http_server] (an absolute path), or http://127.0.0.1:PORT",
             )
         self._group = settings.name.removesuffix(":*") if settings.name.endswith(":*") else ""
+        self._stops: list[tuple[float, float]] = []  # when a stop was asked for (epoch), and how many seconds it took
 
     def state(self) -> UnitState:
         """Ask supervisord. A group runs when all its programs run; its main process is the first one's."""
@@ -109,11 +111,11 @@ class SupervisorUnit:
         self._start(time.monotonic() + self._settings.stop_seconds)
 
     def restart(self) -> None:
-        """Stop and start. Both together may take stop_seconds."""
-        deadline = time.monotonic() + self._settings.stop_seconds
+        """Stop and start. Both together may take stop_seconds, of each program that is restarted by itself."""
         if self._settings.handover == "socket":
-            self._restart_each(deadline)
+            self._restart_each()
             return
+        deadline = time.monotonic() + self._settings.stop_seconds
         for _ in range(STARTS):
             self._stop(deadline)
             if self._start(deadline):
@@ -125,11 +127,13 @@ class SupervisorUnit:
             details="\n".join(self.log_lines()),
         )
 
-    def _restart_each(self, deadline: float) -> None:
+    def _restart_each(self) -> None:
         """One program after the other: supervisord holds the socket of an fcgi-program while any of them runs."""
         for info in self._infos():
             name = f"{info['group']}:{info['name']}"
-            self._call("stopProcess", name, True, deadline=deadline, accepted=NOT_RUNNING)
+            deadline = time.monotonic() + self._settings.stop_seconds
+            with self._timed():
+                self._call("stopProcess", name, True, deadline=deadline, accepted=NOT_RUNNING)
             self._call("startProcess", name, True, deadline=deadline, accepted=ALREADY_STARTED)
 
     def reload(self) -> None:
@@ -161,8 +165,29 @@ class SupervisorUnit:
         return sorted(pids)
 
     def cut_off(self) -> float | None:
-        """None: nobody tells."""
-        return None
+        """Compare how long the stops took with stopwaitsecs, at which supervisord kills what is left.
+
+        supervisord tells the moment of each program's end in whole seconds; one older than 4.2 has no limit to tell.
+        """
+        try:
+            limits = {(program["group"], program["name"]): program["stopwaitsecs"] for program in self.configured()}
+            ends = [(info["stop"], limits.get((info["group"], info["name"]))) for info in self._infos()]
+        except UnitsNotRestarted:
+            return None
+        reached = (
+            limit
+            for told, took in self._stops for end, limit in ends
+            if limit is not None and told - 1 <= end and min(took, end + 1 - told) >= limit
+        )  # fmt: skip
+        return next(reached, None)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        told, began = time.time(), time.monotonic()
+        try:
+            yield
+        finally:
+            self._stops.append((told, time.monotonic() - began))
 
     def starts_through(self, folder: str) -> bool:
         """Whether each program's command names a path below the folder."""
@@ -191,11 +216,12 @@ class SupervisorUnit:
         return infos
 
     def _stop(self, deadline: float) -> None:
-        if self._group:
-            results = self._call("stopProcessGroup", self._group, True, deadline=deadline)
-            self._judge(results, (SUCCESS, NOT_RUNNING))
-        else:
-            self._call("stopProcess", self._settings.name, True, deadline=deadline, accepted=NOT_RUNNING)
+        with self._timed():
+            if self._group:
+                results = self._call("stopProcessGroup", self._group, True, deadline=deadline)
+                self._judge(results, (SUCCESS, NOT_RUNNING))
+            else:
+                self._call("stopProcess", self._settings.name, True, deadline=deadline, accepted=NOT_RUNNING)
 
     def _start(self, deadline: float) -> bool:
         """Start all; False when something ran already."""
