@@ -99,6 +99,31 @@ def test_another_app_has_its_own_names_and_the_environment_that_manage_py_gets()
     assert "ListenStream=/run/shop-web/web.sock" in files["shop-web.socket"]
 
 
+@pytest.mark.parametrize(("app", "unit", "expected"), [
+    ("shop", "shop.service", "web"), ("shop", "shop@.service", "web"), ("shop", "shop-web", "web"),
+    ("shop", "shop-celery.service", "celery"), ("shop", "shop_worker@.service", "celery"),
+    ("shop", "celeryd.service", "celery"), ("shop", "shop-worker2.service", "celery"), ("shop", "celery:*", "celery"),
+    ("shop", "shop-beat.service", "beat"), ("shop", "shop.beat", "beat"), ("shop", "celerybeat.service", "beat"),
+    ("shop", "shop-celery-beat.service", "beat"),
+    # parts of words
+    ("shop", "upbeat.service", "web"), ("shop", "heartbeat@.service", "web"), ("shop", "coworker.service", "web"),
+    ("shop", "networker-web.service", "web"), ("shop", "shop-networker.service", "web"),
+    # the app's own name
+    ("beat", "beat.service", "web"), ("beat", "beat-celery.service", "celery"), ("beat", "beat-beat.service", "beat"),
+    ("celery-shop", "celery-shop@.service", "web"), ("celery", "celery-worker.service", "celery"),
+    ("shop", "shopbeat.service", "web"), ("shop", "shopping-beat.service", "beat"),
+])  # fmt: skip
+def test_what_a_unit_is_is_told_by_whole_words_of_its_name_and_never_by_those_of_the_app(
+    app: str, unit: str, expected: str
+) -> None:
+    named = replace(EXAMPLE, name=app)
+    assert expected == subject.role(named, Unit(unit))
+
+
+def test_a_unit_that_the_configuration_calls_a_worker_is_one() -> None:
+    assert "celery" == subject.role(EXAMPLE, Unit("broken_brackets-tasks.service", celery="broken_brackets"))
+
+
 def test_where_a_unit_has_the_environment_the_others_are_told_to_have_it_too() -> None:
     files = rendered(replace(EXAMPLE, env_file=None, environment="unit:web.service"), nginx=False)
     note = "# what web.service has as Environment= and EnvironmentFile= belongs here\n"

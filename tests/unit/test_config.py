@@ -197,6 +197,7 @@ BAD = [
     ('units = ["a@.service"]', "units[0]: is a template, of which"),
     ('units = [{name = "a@.service", handover = "blue-green", runs_release = false}]', "units[0].handover: a unit that"),
     ('units = [{name = "a-beat@.service", handover = "blue-green"}]', "units[0].handover: a beat must never run twice"),
+    ('units = [{name = "celerybeat@", handover = "blue-green"}]', "units[0].handover: a beat must never run twice"),
     ('units = [{name = "a@", handover = "blue-green", socket = "http://c4n4ry"}]', "units[0].socket: should be an absolute"),
     ('units = [{name = "a@", handover = "blue-green", socket = "/run/green.sock"}]', "units[0].socket: should be the link"),
     ('units = [{name = "a", kind = "supervisor", socket = "/s", handover = "socket"}]', 'units[0].handover: "socket" is for'),

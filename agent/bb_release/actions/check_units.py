@@ -104,7 +104,7 @@ def _programs(app: App, unit: Unit) -> Iterator[Fact]:
 def handovers(app: App) -> Iterator[Fact]:
     """What happens to the requests that come while a release hands over to the next."""
     for unit in app.units:
-        if not unit.runs_release or role(unit) != "web":
+        if not unit.runs_release or role(app, unit) != "web":
             continue
         if unit.handover == instances.BLUE_GREEN:
             yield Fact(f"{unit.name} is started beside itself: no request waits or fails")
