@@ -144,7 +144,7 @@ RIGHT = [
     (WEB, {"ExecStart": line(f"{BIN}/python manage.py worker")}),
     (WEB, {"ExecStart": line(f"/usr/bin/env A=1 {BIN}/gunicorn shop.wsgi")}),
     (WEB, {"ExecStart": line(f"{ROOT}/current/app/serve --port 1")}),
-    (WEB, {"ExecStart": line(f"/bin/sh -c exec {ROOT}/current/app/serve")}),
+    (WEB, {"ExecStart": line(f"/bin/sh -c umask 7; exec {ROOT}/current/app/serve")}),
     (WEB, {"NeedDaemonReload": "no"}),
     (WEB, {"Environment": "SECRET_KEY_FILE=/run/credentials/x API_TOKEN="}),
     (WEB, {"KillMode": "control-group"}),  # gunicorn's own workers take TERM as graceful too
