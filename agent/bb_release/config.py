@@ -127,7 +127,7 @@ def load(path: Path) -> App:
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         mistakes += [f"{_where(raw, one['loc'])}: {_what(one)}" for one in found]
-    mistakes += [f"{_where(raw, keys)}: {what}" for keys, what in config_rules.across(raw)]
+    mistakes += [f"{_where(raw, keys)}: {what}" for keys, what in config_rules.across(raw, path.stem)]
     if mistakes or read is None:
         raise _invalid(path, mistakes)
     says = room.says(read)

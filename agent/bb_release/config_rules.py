@@ -10,11 +10,26 @@ SECRET = "a secret in the TOML is an error: secrets come from files of mode 0600
 LOOKS_SECRET = re.compile(r"SECRET|PASSWORD|TOKEN|PRIVATE|KEY\Z", re.IGNORECASE)
 URL_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s]+@")
 LOCAL = re.compile(r"(file://)?/[^\x00-\x1f]+")
+_BETWEEN = "-_.@:"  # the words in the name of a unit, or of a program of Supervisor
 _LONGEST_SOCKET = 95  # unix(7): 107 bytes, and the instances' own names beside it may be longer
 
 
-def across(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """What one key says about another, asked of the raw file: so it is told beside the rest."""
+def role(unit: str, app: str) -> str:
+    """What a unit is by the words of its name, those of the app's own name aside: `beat`, `celery` (a worker) or `web`.
+
+    celeryd and celerybeat are Celery's own names for its daemons.
+    """
+    stem = unit.removesuffix(".service")
+    own = stem.removeprefix(app)
+    rest = own if not own or own[0] in _BETWEEN else stem  # shop-beat is shop's beat, shopping-beat is not
+    words = {word.rstrip("0123456789") for word in re.split(f"[{_BETWEEN}]", rest)}
+    if words & {"beat", "celerybeat"}:
+        return "beat"
+    return "celery" if words & {"celery", "celeryd", "worker", "workers"} else "web"
+
+
+def across(raw: Mapping[str, Any], app: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What one key says about another, asked of the raw file: so it is told beside the rest. `app` is its name."""
     repository = raw.get("repository")
     if isinstance(repository, str) and LOCAL.fullmatch(repository) and raw.get("allow_file_url") is not True:
         yield ("repository",), "a repository on this machine needs allow_file_url = true"
@@ -42,7 +57,7 @@ def across(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]
     for index, unit in enumerate(units):
         kind = unit.get("kind") if isinstance(unit, dict) else None
         change = "reload" if isinstance(unit, dict) and unit.get("runs_release") is False else "restart"
-        for key, what in _handover(unit) if isinstance(unit, dict) else ():
+        for key, what in _handover(unit, app) if isinstance(unit, dict) else ():
             yield ("units", index, key), what
         if isinstance(unit, str) and unit.endswith(("@", "@.service")):
             yield ("units", index), 'is a template, of which handover = "blue-green" starts instances'
@@ -52,7 +67,7 @@ def across(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]
                 yield ("units", index, key), f'is required when kind is "{kind}"'
 
 
-def _handover(unit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _handover(unit: Mapping[str, Any], app: str) -> Iterator[tuple[str, str]]:
     """What does not go with the way in which a unit is handed over."""
     name, way, socket = str(unit.get("name", "")), unit.get("handover", ""), unit.get("socket", "")
     template = name.endswith(("@", "@.service"))
@@ -67,7 +82,7 @@ def _handover(unit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "name", "should be a template such as shop@.service: it is started as shop@blue and shop@green"
     if unit.get("runs_release") is False:
         yield "handover", 'a unit that does not run the release is reloaded, not "blue-green"'
-    if "beat" in name:
+    if role(name, app) == "beat":
         yield "handover", "a beat must never run twice, and each task would be sent twice meanwhile"
     if isinstance(socket, str) and socket and (not socket.startswith("/") or len(socket) > _LONGEST_SOCKET):
         yield "socket", f"should be an absolute path of at most {_LONGEST_SOCKET} characters"

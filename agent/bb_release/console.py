@@ -104,9 +104,11 @@ def print_status(facts: dict[str, Any]) -> None:
         for unit in facts["units"]:
             pid = f", process {unit['pid']}" if unit["pid"] else ""
             old = spoken(", started before its environment changed: bb-release restart") if unit["outdated"] else ""
-            proof = f", proven by {unit['proof']}" if unit["proof"] else ""
+            proof = f", proven by {unit['proof']}" if unit["proof"] else ", not proven" if unit["unproven"] else ""
             other = f", runs from {', '.join(unit['other_releases'])}" if unit["other_releases"] else ""
             _print(f"  unit:     {unit['name']}: {unit['summary']}{pid}{proof}{other}{old}")
+    for unit in facts["beside"]:
+        _print(f"  beside:   {unit['name']}: {unit['summary']}, process {unit['pid']}, and nothing leads to it")
     for each in facts["database"]:
         _print(f"  database: ahead by {_few(each['migrations'])} (release {each['release']})")
     if facts["hold"]:

@@ -47,7 +47,7 @@ def test_init_check_plan_and_deploy_go_together_with_two_edits(site: Site) -> No
     # this host has no systemd: the one unit is Supervisor's, and the health address a port. Nothing else is edited
     text = site.config.read_text()
     edits = {
-        '[[units]]\nname = "broken_brackets-celery.service"\n\n': "",
+        '[[units]]\nname = "broken_brackets-celery.service"\ncelery = "broken_brackets"\n\n': "",
         'name = "broken_brackets.service"\n': f'name = "web"\nkind = "supervisor"\nsocket = "{site.socket}"\n',
         "http+unix:///run/broken_brackets/web.sock:/health/": f"http://127.0.0.1:{site.port}/health/",
     }

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -135,6 +136,49 @@ def test_a_release_that_failed_after_its_migrations_left_the_database_ahead(
     finally:
         shutil.rmtree(folder)
     assert "database:" not in live_site.run("status").stdout
+
+
+def test_a_unit_that_was_added_later_and_runs_from_anywhere_is_not_well_until_it_was_restarted(
+    live_site: Site, two: tuple[str, str]
+) -> None:
+    """Nothing of it has another release: only what proves this one is missing."""
+    config, pid, root = live_site.config.read_text(), live_site.folder / "job.pid", live_site.root
+    commands = {
+        "status": f'kill -0 "$(cat {pid})" && cat {pid}',
+        "restart": f'kill "$(cat {pid})"; set -a; . {root}/current/release.env; cd {root}/current/app\n'
+        f"{root}/current/venv/bin/python -c 'import time; time.sleep(600)' >/dev/null 2>&1 & echo $! > {pid}",
+    }
+    for name, text in commands.items():
+        path = live_site.folder / f"job-{name}"
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    words = "\n".join(f'{name} = ["{live_site.folder}/job-{name}"]' for name in commands)
+    live_site.config.write_text(f'{config}\n[[units]]\nname = "job"\nkind = "command"\nsettle_seconds = 0.5\n{words}\n')
+    stray = subprocess.Popen(["sleep", "600"], cwd="/", **unprivileged())
+    pid.write_text(f"{stray.pid}\n")
+    live_site.own()
+    try:
+        done = live_site.run("status")
+        assert (1, True) == (done.returncode, f"job: running, process {stray.pid}, not proven\n" in done.stdout), done
+        assert re.search(r"restart job   # not proven: the main process of job .* have its working folder", done.stdout)
+        found = {unit["name"]: unit for unit in json.loads(live_site.run("status", "--json").stdout)["units"]}
+        assert ("", "its processes", "") == (found["job"]["proof"], found["web"]["proof"], found["web"]["unproven"])
+        assert "job: running, not proven: " in live_site.run("check").stdout
+        nothing = live_site.deploy()
+        assert (21, True) == (nothing.returncode, "job: the main process of job" in nothing.stderr), nothing.stderr
+
+        mended = typed(live_site, done.stdout)
+
+        assert mended.returncode == 0, mended.stderr
+        after = live_site.run("status")
+        assert (0, True) == (after.returncode, "proven by its processes\n" in after.stdout.partition("job: ")[2])
+        assert "nothing to do" in live_site.ok("deploy")
+    finally:
+        stray.kill()
+        stray.wait()
+        live_site.config.write_text(config)
+        os.kill(int(pid.read_text()), signal.SIGKILL) if int(pid.read_text()) != stray.pid else None
+        live_site.own()
 
 
 def test_history_says_of_how_many_lines_it_shows_some(live_site: Site, two: tuple[str, str]) -> None:

@@ -23,6 +23,7 @@ from bb_release.model.app import App, Health, Unit
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from example_site import NOBODY, agent, unprivileged
+from programs import required
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 WHO = subject.People("deploy", "www-data", "www-data", "/opt/bb-release/bin/bb-release")
@@ -68,6 +69,41 @@ def test_what_lies_in_systemd_is_what_units_writes_for_the_example_and_the_syste
     assert twice == {name: content for name, content in files.items() if name not in ours or ours[name] != content}
 
 
+# one reason may be that of several lines, each below the other
+TOGETHER = (
+    {"After", "Wants", "Requires"}, {"StartLimitIntervalSec", "StartLimitBurst"}, {"Type", "NotifyAccess"},
+    {"User", "Group"}, {"SocketUser", "SocketGroup"}, {"RuntimeDirectory", "StateDirectory"}, {"KillMode", "KillSignal"},
+    {"Restart", "RestartSec"}, {"RandomizedDelaySec", "AccuracySec"}, {"proxy_http_version", "proxy_set_header"},
+    {"root", "open_file_cache"},
+)  # fmt: skip
+
+
+def without_reason(text: str) -> list[str]:
+    """The lines of a unit, or of an nginx site, with no comment above them, nor above one that shares it."""
+    found, last, explained = [], "", False
+    for line in (line.strip() for line in text.splitlines()):
+        if line.startswith("#"):
+            explained = True
+        elif not line or line == "}":
+            explained, last = False, ""
+        elif not line.startswith("[") and not line.endswith("{"):  # the comment above these is that of the first line
+            name = line.replace("=", " ").split()[0]
+            shared = name == last or any({name, last} <= group for group in TOGETHER)
+            found += [] if explained or shared else [line]
+            explained, last = False, name
+    return found
+
+
+def test_each_line_of_what_units_writes_has_its_reason_above_it() -> None:
+    whole = {"environment": (("A", "1"),), "settings": "shop.settings", "shared_folders": ("media",)}
+    for app in (EXAMPLE, OWN, TWICE, replace(TWICE, units=BLUE_GREEN.units, root=HOME), replace(EXAMPLE, **whole)):
+        for file in subject.render(app, WHO):
+            if file.path.parent not in (Path("/etc/sudoers.d"), Path("/etc/polkit-1/rules.d")):  # they have their own
+                assert [] == without_reason(file.content), file.path.name
+    bare = "# why\n[Unit]\nDescription=x\n\n[Service]\nType=notify\nUser=a\n# why\nGroup=b\nKillMode=mixed\n"
+    assert ["Type=notify", "User=a", "KillMode=mixed"] == without_reason(bare)
+
+
 def test_a_worker_has_as_long_for_its_tasks_as_the_configuration_gives_it_to_stop() -> None:
     for seconds, expected in ((Unit.stop_seconds, "600"), (3600.0, "3600"), (45.5, "45.5"), (1e6, "1000000")):
         app = replace(EXAMPLE, units=(Unit("shop-celery.service", stop_seconds=seconds, celery="conf.tasks"),))
@@ -97,6 +133,31 @@ def test_another_app_has_its_own_names_and_the_environment_that_manage_py_gets()
     assert "celery -A shop worker" in worker
     assert "the site's own settings and secrets" not in web
     assert "ListenStream=/run/shop-web/web.sock" in files["shop-web.socket"]
+
+
+@pytest.mark.parametrize(("app", "unit", "expected"), [
+    ("shop", "shop.service", "web"), ("shop", "shop@.service", "web"), ("shop", "shop-web", "web"),
+    ("shop", "shop-celery.service", "celery"), ("shop", "shop_worker@.service", "celery"),
+    ("shop", "celeryd.service", "celery"), ("shop", "shop-worker2.service", "celery"), ("shop", "celery:*", "celery"),
+    ("shop", "shop-beat.service", "beat"), ("shop", "shop.beat", "beat"), ("shop", "celerybeat.service", "beat"),
+    ("shop", "shop-celery-beat.service", "beat"),
+    # parts of words
+    ("shop", "upbeat.service", "web"), ("shop", "heartbeat@.service", "web"), ("shop", "coworker.service", "web"),
+    ("shop", "networker-web.service", "web"), ("shop", "shop-networker.service", "web"),
+    # the app's own name
+    ("beat", "beat.service", "web"), ("beat", "beat-celery.service", "celery"), ("beat", "beat-beat.service", "beat"),
+    ("celery-shop", "celery-shop@.service", "web"), ("celery", "celery-worker.service", "celery"),
+    ("shop", "shopbeat.service", "web"), ("shop", "shopping-beat.service", "beat"),
+])  # fmt: skip
+def test_what_a_unit_is_is_told_by_whole_words_of_its_name_and_never_by_those_of_the_app(
+    app: str, unit: str, expected: str
+) -> None:
+    named = replace(EXAMPLE, name=app)
+    assert expected == subject.role(named, Unit(unit))
+
+
+def test_a_unit_that_the_configuration_calls_a_worker_is_one() -> None:
+    assert "celery" == subject.role(EXAMPLE, Unit("broken_brackets-tasks.service", celery="broken_brackets"))
 
 
 def test_where_a_unit_has_the_environment_the_others_are_told_to_have_it_too() -> None:
@@ -171,9 +232,7 @@ def test_root_and_a_site_without_units_of_the_system_need_no_right() -> None:
 
 
 def test_visudo_takes_what_is_written_and_a_mistake_is_written_nowhere(tmp_path: Path) -> None:
-    if not shutil.which("visudo", path="/usr/sbin:/usr/bin"):
-        assert not os.environ.get("REQUIRE_SUDO"), "sudo is not installed"
-        pytest.skip("skipped: sudo is not installed")
+    required("visudo", "sudo", "REQUIRE_SUDO")
     units = (*EXAMPLE.units, Unit("nginx.service", runs_release=False), Unit("shop@.service", handover="blue-green"))
     for user in ("deploy", "a.b-c_d"):
         who = replace(WHO, deploy_user=user)
@@ -211,7 +270,10 @@ def test_the_nginx_site_serves_static_files_of_the_live_release_and_media() -> N
     site = rendered(replace(EXAMPLE, shared_folders=("media", "data")), systemd=False)["broken_brackets.conf"]
     assert "server unix:/run/broken_brackets/web.sock fail_timeout=0;" in site
     assert "root /srv/broken_brackets/current;" in site
-    assert "    location /media/ {\n        root /srv/broken_brackets/shared;\n    }\n" in site
+    assert (
+        "    # uploads outlive releases\n    location /media/ {\n        root /srv/broken_brackets/shared;\n    }\n"
+        in site
+    )
     assert "/data/" not in site
     assert "proxy_set_header Host $host;" in site
 
@@ -332,8 +394,8 @@ def test_where_only_some_units_are_the_users_own_each_is_written_for_its_systemd
     assert "User=www-data" in next(file.content for file in files if file.path.name == "broken_brackets-beat.service")
 
 
-@pytest.mark.parametrize("app", [OWN, BLUE_GREEN], ids=["socket", "blue-green"])
-def test_systemd_takes_the_units_of_a_user(app: App, tmp_path: Path) -> None:
+@pytest.mark.parametrize("app", [EXAMPLE, TWICE, OWN, BLUE_GREEN], ids=["socket", "blue-green", "user", "user-twice"])
+def test_systemd_takes_every_unit_that_is_written_of_the_system_and_of_a_user(app: App, tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze", path="/usr/bin:/bin")
     if not analyze:
         assert not os.environ.get("REQUIRE_SYSTEMD"), "systemd-analyze is not installed"
@@ -344,19 +406,22 @@ def test_systemd_takes_the_units_of_a_user(app: App, tmp_path: Path) -> None:
         (tmp_path / folder / "venv/bin").mkdir(parents=True)
         for name in ("gunicorn", "celery"):
             (tmp_path / folder / "venv/bin" / name).symlink_to(program or "")
-    place = tmp_path / "config/systemd/user"
+    scope = "user" if unit_scope.are_own(app) else "system"
+    place = tmp_path / "config/systemd" / scope
     place.mkdir(parents=True)
     (tmp_path / "run").mkdir()
     for file in subject.render(app, replace(WHO, program=program or ""), nginx=False):
-        (place / file.path.name).write_text(file.content)
+        if file.path.suffix in (".service", ".socket", ".timer"):
+            (place / file.path.name).write_text(file.content)
     env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config"),
            "XDG_RUNTIME_DIR": str(tmp_path / "run")}  # fmt: skip
 
     def said(path: Path) -> tuple[int, str]:
-        argv = [analyze, "--user", "--man=no", "verify", str(path).replace("@.", "@blue.")]
+        argv = [analyze, f"--{scope}", "--man=no", "verify", str(path).replace("@.", "@blue.")]
         done = subprocess.run(argv, capture_output=True, text=True, env=env)
         return done.returncode, done.stderr + done.stdout
 
+    assert len(app.units) + len(subject.AGENT_UNITS) + 1 == len(list(place.iterdir()))  # a socket, or the boot unit
     for path in sorted(place.iterdir()):
         assert (0, "") == said(path)
     path = next(place.glob("broken_brackets*.service"))

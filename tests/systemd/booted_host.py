@@ -33,7 +33,7 @@ def sh(*words: str | Path, user: str = "root", check: bool = True) -> subprocess
 
 def make_host() -> None:
     """What the README says to do on a host, as far as no app is concerned."""
-    sh("useradd", "--create-home", "--groups", "www-data", "deploy")
+    sh("useradd", "--create-home", "--groups", "www-data,systemd-journal", "deploy")
     sh(PROJECT / "scripts/install")
     sh("install", "-d", "-o", "deploy", "-m", "755", CACHE)
     shutil.copytree(TESTS / "broken_brackets", REPOSITORY, ignore=shutil.ignore_patterns("__pycache__"))

@@ -40,11 +40,16 @@ GOOD = {
 
 
 def found(unit: Unit, app: App = APP, backlog: str = "", **facts: str) -> list[tuple[str, str]]:
-    """The text of each finding, and the line to change."""
-    socket = {"shop.socket": {"Backlog": backlog, "Listen": "/run/shop/web.sock (Stream)"}} if backlog else {}
+    """The text of each finding, and the line to change, or what to type where that is all."""
+    return with_socket({"Backlog": backlog} if backlog else None, unit, app, **facts)
+
+
+def with_socket(lines: dict[str, str] | None, unit: Unit = WEB, app: App = APP, **facts: str) -> list[tuple[str, str]]:
+    """The same for a unit that a socket unit with these lines starts."""
+    socket = {"shop.socket": {"Listen": "/run/shop/web.sock (Stream)", **lines}} if lines is not None else {}
     said = [fact for fact in audit(app, unit, {**GOOD, **facts}, socket) if fact.level is not Level.OK]
     assert all(fact.level is Level.WARN for fact in said)
-    return [(fact.text, fact.do.partition("   # ")[2]) for fact in said]
+    return [(fact.text, fact.do.partition("   # ")[2] or fact.do) for fact in said]
 
 
 def worker(words: str = "worker", **facts: str) -> dict[str, str]:
@@ -54,6 +59,18 @@ def worker(words: str = "worker", **facts: str) -> dict[str, str]:
 WRONG = [
     (WEB, {"ExecStart": line("/opt/gunicorn shop.wsgi")}, "does not start through /srv/shop/current",
      f"ExecStart={BIN}/gunicorn …   (bb-release units shows it whole)"),
+    # a configuration in the release is not the program, and its packages would never change
+    (WEB, {"ExecStart": line(f"/opt/venv/bin/gunicorn -c {ROOT}/current/app/gunicorn.conf.py shop.wsgi")},
+     "does not start through /srv/shop/current", f"ExecStart={BIN}/gunicorn …   (bb-release units shows it whole)"),
+    (WEB, {"ExecStart": line(f"/opt/venv/bin/python -m gunicorn -c {ROOT}/current/app/c.py shop.wsgi")},
+     "does not start through /srv/shop/current", f"ExecStart={BIN}/gunicorn …   (bb-release units shows it whole)"),
+    (WEB, {"ExecStart": line(f"/usr/bin/python3 {BIN}/gunicorn shop.wsgi")},
+     "does not start through /srv/shop/current", f"ExecStart={BIN}/gunicorn …   (bb-release units shows it whole)"),
+    (WEB, {"ExecStart": line(f"/opt/serve --pidfile {ROOT}/current/pid")},
+     "does not start through /srv/shop/current", f"ExecStart={BIN}/… …   (bb-release units shows it whole)"),
+    (WEB, {"NeedDaemonReload": "yes"}, "was changed since systemd read it", "sudo systemctl daemon-reload"),
+    (replace(WEB, user=True), {"NeedDaemonReload": "yes"}, "what a restart starts, are the lines of before",
+     "systemctl --user daemon-reload"),
     (WEB, {"ExecStart": line(f"{BIN}/python -m gunicorn shop.wsgi")}, "starts as python -m gunicorn",
      f"ExecStart={BIN}/gunicorn …"),
     (WEB, {"ExecStart": line(f"{BIN}/python3 -u -m gunicorn shop.wsgi")}, "starts as python -m gunicorn",
@@ -125,6 +142,10 @@ RIGHT = [
     (WEB, {"ExecStart": line(f"{BIN}/gunicorn -m 007 --chdir site shop.wsgi")}),  # -m: the umask; a folder in the release
     (WEB, {"ExecStart": line(f"/bin/sh -c exec {BIN}/gunicorn shop.wsgi")}),
     (WEB, {"ExecStart": line(f"{BIN}/python manage.py worker")}),
+    (WEB, {"ExecStart": line(f"/usr/bin/env A=1 {BIN}/gunicorn shop.wsgi")}),
+    (WEB, {"ExecStart": line(f"{ROOT}/current/app/serve --port 1")}),
+    (WEB, {"ExecStart": line(f"/bin/sh -c umask 7; exec {ROOT}/current/app/serve")}),
+    (WEB, {"NeedDaemonReload": "no"}),
     (WEB, {"Environment": "SECRET_KEY_FILE=/run/credentials/x API_TOKEN="}),
     (WEB, {"KillMode": "control-group"}),  # gunicorn's own workers take TERM as graceful too
     (WEB, {"WorkingDirectory": f"!{ROOT}/current/app"}),  # as systemd writes one that may be missing
@@ -165,6 +186,32 @@ def test_a_socket_with_a_short_queue_is_found_and_systemd_s_own_default_is_not()
     assert [] == [fact for fact in audit(APP, WEB, GOOD, tcp) if fact.level is not Level.OK]
 
 
+def test_a_socket_that_drops_who_waits_or_is_read_no_more_is_found() -> None:
+    ((text, change),) = with_socket({"FlushPending": "yes"})
+    assert text.startswith("shop.socket has FlushPending=yes: whoever waits while shop.service restarts is dropped")
+    assert "take FlushPending= out" == change
+    ((text, change),) = with_socket({"NeedDaemonReload": "yes"})
+    assert text.startswith("shop.socket was changed since systemd read it")
+    assert "sudo systemctl daemon-reload" == change
+    assert [] == with_socket({"FlushPending": "no", "NeedDaemonReload": "no"})
+
+
+@pytest.mark.parametrize(
+    ("server", "told"), [("uvicorn", "--fd 3"), ("daphne", "--fd 3"), ("hypercorn", "--bind fd://3")]
+)
+def test_a_server_that_listens_for_itself_beside_the_socket_that_starts_it_is_found(server: str, told: str) -> None:
+    def start(options: str) -> dict[str, str]:
+        return {"ExecStart": line(f"{BIN}/{server} {options} shop.asgi:app")}
+
+    ((text, change),) = with_socket({}, **start("--bind 127.0.0.1:8000"))
+    assert text.startswith("shop.service does not listen on shop.socket, which starts it")
+    assert f"ExecStart={BIN}/{server} {told} …" == change
+    for options in (told, "--fd=3", "-e systemd:domain=UNIX:index=0", "--endpoint fd:fileno=3"):
+        assert [] == with_socket({}, **start(options)), options
+    assert [] == found(WEB, **start("--bind 127.0.0.1:8000"))  # no socket unit
+    assert [] == with_socket({}, ExecStart=line(f"{BIN}/gunicorn --bind 127.0.0.1:8000 shop.wsgi"))
+
+
 def test_an_instance_starts_through_its_slot_which_is_led_elsewhere_only_while_it_is_down() -> None:
     def slotted(**more: str) -> dict[str, str]:
         facts = {name: value.replace(f"{ROOT}/current", f"{ROOT}/slots/green") for name, value in GOOD.items()}
@@ -182,13 +229,21 @@ def test_an_instance_starts_through_its_slot_which_is_led_elsewhere_only_while_i
     ]
     pair = replace(GREEN, name="shop-celery@green.service", socket="")
     more = {"ExecStart": line(f"{ROOT}/slots/green/venv/bin/celery -A shop worker -B -s /var/lib/s")}
-    ((text, _),) = found(pair, **slotted(**more))
-    assert "each task is sent twice" in text
+    ((text, change),) = found(pair, **slotted(**more))
+    assert "has a beat inside (-B): while two instances run, each task is sent twice" in text
+    assert "take -B out, and give beat a unit of its own" == change
+    cron = replace(GREEN, name="shop-cron@green.service", socket="")
+    more = {"ExecStart": line(f"{ROOT}/slots/green/venv/bin/celery -A shop beat -s /var/lib/s")}
+    ((text, change),) = found(cron, **slotted(**more))
+    assert text.startswith("shop-cron@green.service is a beat: while two instances run, each task is sent twice")
+    assert "no template: beat is one unit, which is restarted" == change
 
 
 def test_the_line_to_type_names_the_template_and_whose_unit_it_is() -> None:
+    app = replace(APP, units=(WEB, replace(GREEN, name="shop@.service")))
+
     def typed(unit: Unit) -> set[str]:
-        return {fact.do.partition("   # ")[0] for fact in audit(APP, unit, {**GOOD, "ExecStart": ""})}
+        return {fact.do.partition("   # ")[0] for fact in audit(app, unit, {**GOOD, "ExecStart": ""})}
 
     assert {"sudo systemctl edit --full shop.service"} == typed(WEB)
     assert {"systemctl --user edit --full shop.service"} == typed(replace(WEB, user=True))

@@ -53,6 +53,8 @@ WRONG = [
      f"command={BIN}/gunicorn …"),
     (program(f"{ROOT}/releases/2026-01-01-00-00-00/venv/bin/gunicorn shop.wsgi"), "does not start through",
      f"command={BIN}/gunicorn …"),
+    (program(f"/opt/bin/python -m gunicorn -c {ROOT}/current/app/c.py shop.wsgi"),
+     "does not start through /srv/shop/current", f"command={BIN}/gunicorn …"),
     (program(command="/opt/start-shop"), "does not start through /srv/shop/current", f"command={BIN}/… …"),
     (program(f"{BIN}/python -m gunicorn shop.wsgi"), "starts as python -m gunicorn", f"command={BIN}/gunicorn …"),
     (program(f"{BIN}/gunicorn --chdir {ROOT}/current/app shop.wsgi"), "starts with --chdir",
@@ -83,6 +85,7 @@ RIGHT = [
     program(f"cd {ROOT}/current/app && exec {BIN}/gunicorn shop.wsgi", directory="none"),
     program(command=f"{BIN}/gunicorn --graceful-timeout 20 shop.wsgi", stopwaitsecs=20),
     program(command=f"{BIN}/hypercorn shop.asgi", stopwaitsecs=10),
+    program(f"{ROOT}/current/app/serve", directory=f"{ROOT}/current/app"),
     program(command="/bin/sh -c 'unclosed"), program(command=""),
 ]  # fmt: skip
 

@@ -125,6 +125,12 @@ def test_a_template_is_handed_over_blue_green_with_or_without_a_socket(tmp_path:
     assert ("blue-green", "", "shop") == (worker.handover, worker.socket, worker.celery)
 
 
+@pytest.mark.parametrize(("app", "unit"), [("shop", "heartbeat@.service"), ("beat", "beat@.service")])
+def test_a_name_that_only_looks_like_a_beat_s_may_be_that_of_a_template(tmp_path: Path, app: str, unit: str) -> None:
+    text = f'{GOOD}units = [{{name = "{unit}", handover = "blue-green"}}]\n'
+    assert (unit,) == tuple(one.name for one in config.load(write(tmp_path, text, app)).units)
+
+
 def test_a_public_name_may_look_like_a_secret(tmp_path: Path) -> None:
     app = config.load(write(tmp_path, GOOD + 'public = ["MAP_KEY"]\nenvironment = { MAP_KEY = "x" }\n'))
     assert (("MAP_KEY", "x"),) == app.environment
@@ -197,6 +203,7 @@ BAD = [
     ('units = ["a@.service"]', "units[0]: is a template, of which"),
     ('units = [{name = "a@.service", handover = "blue-green", runs_release = false}]', "units[0].handover: a unit that"),
     ('units = [{name = "a-beat@.service", handover = "blue-green"}]', "units[0].handover: a beat must never run twice"),
+    ('units = [{name = "celerybeat@", handover = "blue-green"}]', "units[0].handover: a beat must never run twice"),
     ('units = [{name = "a@", handover = "blue-green", socket = "http://c4n4ry"}]', "units[0].socket: should be an absolute"),
     ('units = [{name = "a@", handover = "blue-green", socket = "/run/green.sock"}]', "units[0].socket: should be the link"),
     ('units = [{name = "a", kind = "supervisor", socket = "/s", handover = "socket"}]', 'units[0].handover: "socket" is for'),

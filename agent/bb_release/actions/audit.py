@@ -7,96 +7,34 @@ are without any finding. The consequences were measured: systemd 252, gunicorn 2
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import PurePath
-from typing import ClassVar
 
-from bb_release.actions.instances import BLUE_GREEN, started_through
+from bb_release.actions.instances import BLUE_GREEN
+from bb_release.actions.written import PYTHON, Findings, Written, has_pool, is_below, is_worker
 from bb_release.config_rules import LOOKS_SECRET
 from bb_release.model.app import App, Unit
 from bb_release.model.fact import Fact, warn
-from bb_release.tools.systemctl import assignments
 from bb_release.tools.units.properties import number, seconds
 
 PROPERTIES = (
     "LoadState", "UnitFileState", "ExecStart", "ExecReload", "WorkingDirectory", "KillMode", "TimeoutStopUSec",
     "Environment", "EnvironmentFiles", "TriggeredBy", "PrivateTmp", "ProtectHome", "ProtectSystem", "ReadOnlyPaths",
-    "ReadWritePaths", "RuntimeDirectory", "RuntimeDirectoryPreserve",
+    "ReadWritePaths", "RuntimeDirectory", "RuntimeDirectoryPreserve", "NeedDaemonReload",
 )  # fmt: skip
-OF_SOCKET = ("LoadState", "Backlog", "Listen")
-SERVERS = ("gunicorn", "uvicorn", "celery", "daphne", "hypercorn")
+OF_SOCKET = ("LoadState", "Backlog", "Listen", "FlushPending", "NeedDaemonReload")
+# gunicorn takes what systemd holds by itself; these have to be told its number (sd_listen_fds(3): the first is 3)
+TAKES_SOCKET = {"uvicorn": "--fd 3", "daphne": "--fd 3", "hypercorn": "--bind fd://3"}
+_TAKEN = re.compile(r"--fd[= ]|\bfd:|\bsystemd:")
 # each leaves a path through the link in a running process, which follows it from the moment of the switch
 FOLDER_OPTIONS = ("--chdir", "--pythonpath", "--app-dir", "--workdir")
+TWICE = {"beat": "is a beat", "-B": "has a beat inside (-B)"}
+ALONE = {
+    "beat": "no template: beat is one unit, which is restarted",
+    "-B": "take -B out, and give beat a unit of its own",
+}
 ENOUGH_WAITING = 2048  # requests that wait in the socket while the service restarts
 GRACEFUL_SECONDS = 30.0  # gunicorn's own default
-Findings = Iterator[Fact]
-
-
-@dataclass(frozen=True)
-class Written:
-    """One unit of an app as systemd has read it; what its manager calls three of its lines."""
-
-    START: ClassVar[str] = "ExecStart"
-    FOLDER: ClassVar[str] = "WorkingDirectory"
-    STOP: ClassVar[str] = "TimeoutStopSec"
-    app: App
-    unit: Unit
-    facts: Mapping[str, str]
-
-    @cached_property
-    def words(self) -> list[str]:
-        """ExecStart= as words; systemd tells them without quotes."""
-        found = re.search(r"argv\[\]=(.*?) ; (?:ignore_errors|flags)=", self.facts.get("ExecStart", ""), re.DOTALL)
-        return found[1].split() if found else []
-
-    @cached_property
-    def server(self) -> str:
-        """What serves: "gunicorn", "celery" and so on, wherever it stands in the line; "" for another program."""
-        return next((name for word in self.words if (name := PurePath(word).name) in SERVERS), "")
-
-    @cached_property
-    def options(self) -> list[str]:
-        """The words after the server's own."""
-        names = [PurePath(word).name for word in self.words]
-        return self.words[names.index(self.server) + 1 :] if self.server else []
-
-    @cached_property
-    def environment(self) -> dict[str, str]:
-        return assignments(self.facts.get("Environment", ""))
-
-    @property
-    def base(self) -> str:
-        return str(started_through(self.app, self.unit))
-
-    @property
-    def project(self) -> str:
-        return self.app.project_in(self.base)
-
-    def option(self, *names: str) -> str:
-        """The value of an option, as `--name value`, `--name=value` or `-n value`; "" where it is not there."""
-        for word, following in zip(self.options, [*self.options[1:], ""], strict=False):
-            name, equals, value = word.partition("=")
-            if name in names:
-                return value if equals else following
-        return ""
-
-    @property
-    def schedule(self) -> str:
-        """The line that keeps beat's schedule where no release is."""
-        name, state = self.unit.name.partition(".")[0].partition("@")[0], "%S" if self.unit.user else "/var/lib"
-        return f"StateDirectory={name} and --schedule {state}/{name}/schedule"
-
-    def change(self, line: str) -> str:
-        """What to type, and what to write there. Both instances are one file."""
-        name = re.sub(r"@(blue|green)\.service$", "@.service", self.unit.name)
-        scope = "systemctl --user" if self.unit.user else "sudo systemctl"
-        return f"{scope} edit --full {shlex.quote(name)}   # {line}"
-
-    def wrong(self, text: str, line: str) -> Fact:
-        return warn(f"{self.unit.name}{text}", self.change(line))
 
 
 def audit(
@@ -109,18 +47,27 @@ def audit(
     if not unit.runs_release or facts.get("LoadState") != "loaded":
         return
     written = Written(app, unit, facts)
-    for look in (start, mixing, reload, folder, kill, stop, beat, hidden, own_folder, environment, secrets):
+    for look in (stale, start, mixing, reload, folder, kill, stop, beat, hidden, own_folder, environment, secrets):
         yield from look(written)
     for name, socket in (sockets or {}).items():
-        yield from backlog(written, name, socket)
+        for of_socket in (backlog, flush, taken):
+            yield from of_socket(written, name, socket)
+        yield from stale(written, name, socket)
+
+
+def stale(it: Written, name: str = "", socket: Mapping[str, str] | None = None) -> Findings:
+    """A restart starts what systemd has read, and so does every look here judge that."""
+    if (it.facts if socket is None else socket).get("NeedDaemonReload") == "yes":
+        yield warn(f"{name or it.unit.name} was changed since systemd read it: what is seen here, and what a restart"
+                   " starts, are the lines of before", f"{it.systemctl} daemon-reload")  # fmt: skip
 
 
 def start(it: Written) -> Findings:
     """Every path goes through the link, which the kernel follows at each start: no unit is changed by a deploy."""
-    if f"{it.base}/" not in it.facts.get("ExecStart", ""):
-        server = it.server or "…"
+    if not it.starts_through_link:
+        whole = "   (bb-release units shows it whole)" if it.unit.kind == "systemd" else ""
         yield it.wrong(f" does not start through {it.base}: a restart would not change its release",
-                       f"{it.START}={it.base}/venv/bin/{server} …   (bb-release units shows it whole)")  # fmt: skip
+                       f"{it.START}={it.base}/venv/bin/{it.server or '…'} …{whole}")  # fmt: skip
 
 
 def mixing(it: Written) -> Findings:
@@ -132,7 +79,7 @@ def mixing(it: Written) -> Findings:
     if it.unit.handover == BLUE_GREEN:
         return
     late = "a worker that starts late, or imports late, mixes two releases"
-    interpreter = next((i for i, word in enumerate(it.words) if re.fullmatch(r"python[\d.]*", PurePath(word).name)), -1)
+    interpreter = next((i for i, word in enumerate(it.words) if PYTHON.fullmatch(PurePath(word).name)), -1)
     if interpreter >= 0 and it.words[interpreter].startswith(f"{it.base}/"):
         after = it.words[interpreter + 1 :]
         run = next((word for word in after if word == "-m" or not word.startswith("-")), "")
@@ -203,13 +150,9 @@ def stop(it: Written) -> Findings:
 
 def beat(it: Written) -> Findings:
     """Celery's beat keeps its last runs in a file, by default in its folder."""
-    if it.server != "celery":
-        return
-    inside = is_worker(it) and bool({"-B", "--beat"} & set(it.options))
-    if inside and it.unit.handover == BLUE_GREEN:
-        yield it.wrong(" has a beat inside (-B): while two instances run, each task is sent twice",
-                       "take -B out, and give beat a unit of its own")  # fmt: skip
-    if (not inside and "beat" not in it.options) or it.option("-S", "--scheduler"):
+    if it.beat and it.unit.handover == BLUE_GREEN:
+        yield it.wrong(f" {TWICE[it.beat]}: while two instances run, each task is sent twice", ALONE[it.beat])
+    if not it.beat or it.option("-S", "--scheduler"):
         return  # a scheduler of its own keeps it elsewhere, such as in the database
     path = it.option("-s", "--schedule", "--schedule-filename")
     if not path.startswith("/") or is_below(path, str(it.app.layout.current)) or str(it.app.layout.releases) in path:
@@ -274,22 +217,22 @@ def backlog(it: Written, name: str, socket: Mapping[str, str]) -> Findings:
     most = number(socket.get("Backlog", ""))
     if "/" in socket.get("Listen", "") and 0 < most < ENOUGH_WAITING:
         yield warn(f"{name} has Backlog={most}: while {it.unit.name} restarts, no more requests can wait, others fail",
-                   it.change("take Backlog= out").replace(shlex.quote(it.unit.name), shlex.quote(name)))  # fmt: skip
+                   it.change("take Backlog= out", name))  # fmt: skip
 
 
-def is_worker(it: Written) -> bool:
-    return it.server == "celery" and "worker" in it.options
+def flush(it: Written, name: str, socket: Mapping[str, str]) -> Findings:
+    """systemd.socket(5): the connections that wait are rejected when the service has ended."""
+    if socket.get("FlushPending") == "yes":
+        yield warn(f"{name} has FlushPending=yes: whoever waits while {it.unit.name} restarts is dropped",
+                   it.change("take FlushPending= out", name))  # fmt: skip
 
 
-def has_pool(it: Written) -> bool:
-    """Whether it is a worker whose tasks run in processes of their own."""
-    forks = it.option("-P", "--pool") in ("", "prefork", "processes")
-    return is_worker(it) and forks and "multi" not in it.options
+def taken(it: Written, name: str, _: Mapping[str, str]) -> Findings:
+    """Who listens for himself beside the socket leaves those unanswered who wait in it."""
+    if it.server in TAKES_SOCKET and not _TAKEN.search(" ".join(it.options)):
+        yield it.wrong(f" does not listen on {name}, which starts it: nobody answers there",
+                       f"{it.START}={it.base}/venv/bin/{it.server} {TAKES_SOCKET[it.server]} …")  # fmt: skip
 
 
 def _is_in(path: str, *tops: str) -> bool:
     return any(is_below(path, top) for top in tops)
-
-
-def is_below(path: str, top: str) -> bool:
-    return bool(path) and PurePath(path).is_relative_to(top)

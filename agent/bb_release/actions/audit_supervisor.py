@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import Any, ClassVar
 
 from bb_release.actions import audit
-from bb_release.actions.audit import Findings, Written
+from bb_release.actions.written import Findings, Written, has_pool, is_below
 from bb_release.model.app import App, Unit
 from bb_release.model.fact import warn
 
@@ -47,7 +47,7 @@ class Program(Written):
     def schedule(self) -> str:
         return f"--schedule {self.app.layout.shared}/celerybeat-schedule"
 
-    def change(self, line: str) -> str:
+    def change(self, line: str, unit: str = "") -> str:
         address = self.unit.socket if "://" in self.unit.socket else f"unix://{self.unit.socket}"
         return f"supervisorctl -s {address} update   # once its section in Supervisor's configuration has: {line}"
 
@@ -76,26 +76,16 @@ def audit_programs(
             said.add(fact.text)
 
 
-def _start(it: Written) -> Findings:
-    """release.env and a pidfile may be named through the link while the program itself is not."""
-    server = next((word for word in it.words if PurePath(word).name == it.server), "")
-    if server.startswith("/") and not audit.is_below(server, it.base):
-        yield it.wrong(f" does not start through {it.base}: a restart would not change its release",
-                       f"{it.START}={it.base}/venv/bin/{it.server} …")  # fmt: skip
-    elif not server:
-        yield from audit.start(it)
-
-
 def _folder(it: Written) -> Findings:
     """A script may go there itself."""
     went = [it.words[i + 1] for i, word in enumerate(it.words[:-1]) if word == "cd"]
-    if not any(audit.is_below(path, it.base) for path in went):
+    if not any(is_below(path, it.base) for path in went):
         yield from audit.folder(it)
 
 
 def _kill(it: Written) -> Findings:
     """Supervisor kills the main process alone, unless it is told to kill the group."""
-    if it.facts["killasgroup"] == "False" and audit.has_pool(it):
+    if it.facts["killasgroup"] == "False" and has_pool(it):
         yield it.wrong(" has killasgroup=false: where it has to be killed, its pool is left to itself, in the old"
                        " release", "killasgroup=true")  # fmt: skip
 
@@ -116,4 +106,4 @@ def _environment(it: Written, wanted: set[str], found: set[str]) -> Findings:
                              " environment= with them")  # fmt: skip
 
 
-LOOKS = (_start, audit.mixing, _folder, audit.stop, audit.beat, _kill)
+LOOKS = (audit.start, audit.mixing, _folder, audit.stop, audit.beat, _kill)

@@ -40,6 +40,9 @@ def site_health(app: App) -> Iterator[Fact]:
         yield warn("no health address: only the units' processes prove a deploy", "add health = to the configuration")
         return
     health.check_url(app.health.url)
+    if not app.health.release:
+        yield Fact("the health page names no release: an answer counts whatever code gave it; where it can say"
+                   ' $BB_RELEASE in a header: health.release = "header:X-Release"')  # fmt: skip
     found = seen.live_release(app)
     if found is None:
         yield Fact(f"{app.health.url} is asked from the first deploy on")

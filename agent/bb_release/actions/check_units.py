@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from bb_release.actions import audit, audit_supervisor, instances, seen, site_environment, unit_rights, unit_scope
 from bb_release.actions.instances import manager_for
@@ -15,6 +17,7 @@ from bb_release.model.app import App, Unit
 from bb_release.model.fact import Fact, problem, warn
 from bb_release.tools import filesystem, host, systemctl
 from bb_release.tools.units import rights as as_written
+from bb_release.tools.units.systemd import SystemdUnit
 
 BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 # measured: 102 to 614 failed at 200 a second, 237 where the application takes 3 s to import
@@ -23,8 +26,11 @@ COST = "requests fail while {} restarts: at each deploy, all that come from its 
 NO_NEW_RIGHTS = (
     "NoNewPrivileges", "PrivateDevices", "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs",
     "ProtectClock", "ProtectHostname", "MemoryDenyWriteExecute", "RestrictRealtime", "RestrictSUIDSGID", "DynamicUser",
-    "LockPersonality",
+    "LockPersonality", "RestrictAddressFamilies", "RestrictNamespaces", "SystemCallArchitectures", "SystemCallFilter",
+    "SystemCallLog",
 )  # fmt: skip
+UNSET = ("", "no", "~")  # a list that forbids nothing is shown as ~
+READ_JOURNAL = ("systemd-journal", "adm", "wheel")  # journalctl(1): these groups, and root, see all messages
 # as the owner of units of `systemctl --user`, else as root
 INSTALL = {False: "sudo bb-release units --install", True: "bb-release units --install"}
 SUDOERS = f"sudo visudo -f {as_written.SUDOERS}   # add: "
@@ -47,14 +53,16 @@ def _state(app: App, unit: Unit) -> Iterator[Fact]:
     live = _live(app)
     found = seen.unit(app, unit, live)
     state = found.state
+    again = f"bb-release restart {instances.configured_name(app, unit)}"
     if found.foreign:
-        yield warn(f"{unit.name} runs from {', '.join(found.foreign)}, not from {live}",
-                   f"bb-release restart {unit.name}")  # fmt: skip
+        yield warn(f"{unit.name} runs from {', '.join(found.foreign)}, not from {live}", again)
+    elif found.unproven:
+        yield warn(f"{unit.name}: {state.summary}, not proven: {found.unproven}", again)
     elif state.running:
         closed = ", whose processes cannot all be read" if found.unseen else ""
         yield Fact(f"{unit.name}: {state.summary}{closed}")
     elif live:
-        yield warn(f"{unit.name} does not run: {state.summary}", f"bb-release restart {unit.name}")
+        yield warn(f"{unit.name} does not run: {state.summary}", again)
     else:
         yield Fact(f"{unit.name} is known, and starts with the first deploy")
 
@@ -104,19 +112,30 @@ def _programs(app: App, unit: Unit) -> Iterator[Fact]:
 def handovers(app: App) -> Iterator[Fact]:
     """What happens to the requests that come while a release hands over to the next."""
     for unit in app.units:
-        if not unit.runs_release or role(unit) != "web":
+        if not unit.runs_release or role(app, unit) != "web":
             continue
         if unit.handover == instances.BLUE_GREEN:
             yield Fact(f"{unit.name} is started beside itself: no request waits or fails")
         elif unit.handover != "restart" and unit.kind == "systemd" and _sockets(unit.name, user=unit.user):
-            yield Fact(f"{unit.name} has a socket: requests wait in it while the service restarts")
+            yield _waiting(unit)
         elif unit.handover == "socket" and unit.kind == "supervisor":
             yield Fact(f"the programs of {unit.name} are restarted one after the other: no request fails")
         elif unit.kind == "systemd":
             yield warn(COST.format(unit.name),
                        'give it a socket unit (bb-release units shows one), or handover = "blue-green"')  # fmt: skip
+        elif unit.kind == "supervisor":
+            yield Fact(f"{COST.format(unit.name)}; none as an [fcgi-program:x] of two, named x:* with handover ="
+                       ' "socket"')  # fmt: skip
         else:
-            yield Fact(f"{COST.format(unit.name)}; only systemd can keep them waiting")
+            yield Fact(f"{COST.format(unit.name)}; systemd can keep them waiting")
+
+
+def _waiting(unit: Unit) -> Fact:
+    try:
+        cast("SystemdUnit", manager_for(unit)).require_listening()
+    except ReleaseError as error:
+        return warn(f"{error.message}: {COST.format(unit.name)}", error.remedy)
+    return Fact(f"{unit.name} has a socket: requests wait in it while the service restarts")
 
 
 def rights(app: App) -> Iterator[Fact]:
@@ -125,14 +144,16 @@ def rights(app: App) -> Iterator[Fact]:
     owner = filesystem.name_of(app.root.stat().st_uid)
     if not ours or owner == "root":
         return
-    well = []
+    well: list[str] = []
     for unit in ours:
         alone = replace(app, units=(unit,))
         wanted = unit_rights.grants(alone, _sockets(unit.name))
-        by_polkit = all(_allowed(each) for each in instances.every(alone))
+        if _polkit_allows(app, owner, instances.every(alone)):
+            well += wanted
+            continue
         for each, verbs in wanted.items():
             by_sudo = [systemctl.sudo_allows(verb, each, user=owner) for verb in verbs]
-            if all(by_sudo) or (by_polkit and None in by_sudo):
+            if all(by_sudo):
                 well.append(each)
             elif None in by_sudo:
                 rule = as_written.polkit_rule(owner, {each: verbs})
@@ -145,13 +166,44 @@ def rights(app: App) -> Iterator[Fact]:
         yield Fact(f"{owner} may restart {', '.join(well)}")
 
 
-def _allowed(unit: Unit) -> bool:
-    """Whether this user may restart the unit, by polkit or by sudo. A socket beside it is not asked for."""
+def _polkit_allows(app: App, owner: str, units: Iterable[Unit]) -> bool:
+    """Whether polkit alone lets the owner change these units and their sockets. Root can only read our own rule."""
+    if filesystem.name_of(os.geteuid()) != owner:
+        path, rule = unit_rights.polkit(app, owner, _grants(app))
+        try:
+            return path.read_text("utf-8") == rule
+        except (OSError, UnicodeDecodeError):
+            return False
+    managers = ((unit, cast("SystemdUnit", manager_for(unit))) for unit in units)
     try:
-        manager_for(unit).check_can("restart" if unit.runs_release else "reload")
+        return all(manager.polkit_allows("restart" if unit.runs_release else "reload") for unit, manager in managers)
     except ReleaseError:
         return False
-    return True
+
+
+def _of_the_system(app: App) -> list[Unit]:
+    return [unit for unit in instances.every(app) if unit.kind == "systemd" and not unit.user]
+
+
+def _grants(app: App) -> unit_rights.Grants:
+    """The right to change every unit of the system, and the sockets that start them."""
+    return unit_rights.grants(app, sorted({name for unit in _of_the_system(app) for name in _sockets(unit.name)}))
+
+
+def journal(app: App) -> Iterator[Fact]:
+    """Whether an error can show a failed unit's own last lines."""
+    owner = filesystem.name_of(app.root.stat().st_uid)
+    if owner == "root" or not _of_the_system(app):
+        return
+    try:
+        _, groups = filesystem.groups_of(owner)
+    except KeyError:  # a number without a name
+        groups = set()
+    if {filesystem.group_name(group) for group in groups} & set(READ_JOURNAL):
+        yield Fact(f"{owner} may read the journal: an error shows the last lines of the unit that failed")
+    else:
+        yield warn(f"{owner} may not read the journal: an error cannot show the last lines of the unit that failed",
+                   f"sudo usermod -aG {READ_JOURNAL[0]} {owner}")  # fmt: skip
 
 
 def _sockets(unit: str, *, user: bool = False) -> list[str]:
@@ -201,18 +253,17 @@ def boot(app: App) -> Iterator[Fact]:
 def _hardened(app: App) -> Iterator[Fact]:
     """Under a timer the agent may gain no rights by sudo where its own unit was hardened by a drop-in."""
     owner = filesystem.name_of(app.root.stat().st_uid) if app.root.is_dir() else "root"
-    ours = {name for unit in app.units if unit.kind == "systemd" and not unit.user for name in _sockets(unit.name)}
-    wanted = unit_rights.grants(app, sorted(ours))
-    if owner == "root" or not wanted:
+    wanted = _grants(app)
+    if owner == "root" or not wanted or _polkit_allows(app, owner, _of_the_system(app)):
         return
     for unit in (f"bb-release@{app.name}.service", f"bb-release-recover@{app.name}.service"):
         facts = systemctl.properties(unit, NO_NEW_RIGHTS)
-        found = next((name for name, value in facts.items() if value == "yes"), "")
+        found = next((name for name, value in facts.items() if value not in UNSET), "")
         if found:
             path, rule = unit_rights.polkit(app, owner, wanted)
             yield warn(f"{unit} has {found}=, under which sudo cannot work: it has to be allowed by polkit",
                        f"as root, in {path}:\n{rule}")  # fmt: skip
 
 
-PROBES = (units, starts, handovers, rights, linger, boot)
-NEED_ROOT = (rights, linger)
+PROBES = (units, starts, handovers, rights, journal, linger, boot)
+NEED_ROOT = (rights, journal, linger)

@@ -50,7 +50,7 @@ def deploy(run: Run, wish: Wish) -> Release:
         return nothing_to_do(run, live, wish)
     signed.require_signed(run, revision)
     if not wish.build_only:
-        preflight_units(app, live)
+        preflight_units(app, live, run.log.warn)
     deployment = begin(run, wish, ref, revision, live, resumed)
     run.facts["built" if wish.build_only else "to"] = deployment.release.name
     run.log.say(f"release {deployment.release.name} from {ref} ({revision[:7]})")

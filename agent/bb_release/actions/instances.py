@@ -39,6 +39,12 @@ def instance(unit: Unit, colour: str) -> Unit:
     return replace(unit, name=f"{unit.name.partition('@')[0]}@{colour}.service")
 
 
+def configured_name(app: App, unit: Unit) -> str:
+    """The name of a unit as it is configured, which is what a person types: of an instance, its template's."""
+    names = (each.name for each in templates(app) if each.name.partition("@")[0] == unit.name.partition("@")[0])
+    return next(names, unit.name) if unit.handover == BLUE_GREEN else unit.name
+
+
 def socket_of(unit: Unit, colour: str) -> Path:
     """Where an instance listens: beside the link that leads requests to one of the two."""
     return Path(unit.socket).with_name(f"{colour}.sock")

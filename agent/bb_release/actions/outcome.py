@@ -22,7 +22,8 @@ def nothing_to_do(run: Run, live: Release, wish: Wish) -> Release:
     app = run.app
     facts = status(app)
     if not facts["well"]:
-        stopped = [f"{unit['name']}: {unit['summary']}" for unit in facts["units"] if not unit["running"]]
+        stopped = [f"{unit['name']}: {unit['unproven'] or unit['summary']}" for unit in facts["units"]
+                   if not unit["running"] or unit["unproven"]]  # fmt: skip
         error = NotHealthy(
             f"there is nothing to deploy, {live.describe()} is live, but the site is not well",
             details="\n".join([*stopped, f"health: {facts['health']}"]),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
-from bb_release.actions.instances import started_through
+from bb_release.actions.instances import configured_name, started_through
 from bb_release.errors import NotHealthy
 from bb_release.model.app import App, Unit
 from bb_release.model.release import Release
@@ -41,17 +42,44 @@ def prove(app: App, unit: Unit, manager: UnitManager, release: Release, main_pid
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            return _prove(app, unit, manager, release, main_pid, ordered_at)
+            return _prove(app, unit, manager, release.folder, main_pid, ordered_at)
         except NotHealthy:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
 
 
-def _prove(
-    app: App, unit: Unit, manager: UnitManager, release: Release, main_pid: int, ordered_at: float | None
-) -> str:
-    seen = {pid: host.evidence(pid, release.folder) for pid in manager.processes()}
+def standing(app: App, unit: Unit, manager: UnitManager, release: Path, state: UnitState) -> str:
+    """What proves at this moment that a running unit runs from the release, in words. Raises NotHealthy.
+
+    Of another user's processes the manager's word that it starts them through the link counts only for those started
+    since the link was last moved: a rename stamps it (inode(7), st_ctime).
+    """
+    by = _prove(app, unit, manager, release, state.main_pid, None)
+    if by == START and not _started_since(started_through(app, unit), state, release):
+        raise NotHealthy(
+            f"{unit.name} was not seen to be started since {release.name} is live",
+            remedy=f"bb-release restart {configured_name(app, unit)}",
+        )
+    return by
+
+
+def _started_since(link: Path, state: UnitState, release: Path) -> bool:
+    """Compared on the boot clock; where /proc hides the process, its manager's word is taken."""
+    booted_at = time.time() - host.boot_clock()
+    facts = host.evidence(state.main_pid, release)
+    started = facts.started if facts else None
+    if started is None and state.started is not None:
+        started = state.started - booted_at
+    try:
+        return started is not None and started >= link.lstat().st_ctime - booted_at - TICK_SECONDS
+    except OSError:  # a slot that is no more
+        return False
+
+
+def _prove(app: App, unit: Unit, manager: UnitManager, folder: Path, main_pid: int, ordered_at: float | None) -> str:
+    name = folder.name
+    seen = {pid: host.evidence(pid, folder) for pid in manager.processes()}
     running = {pid: facts for pid, facts in seen.items() if facts is not None}
     if not running or (main_pid and main_pid not in running):
         raise NotHealthy(
@@ -62,10 +90,10 @@ def _prove(
     programs = started_through(app, unit) / "venv/bin"  # another path there may be anything, such as a log file
     through = f"start {unit.name} through {programs}/…, without --chdir or python -m"
     for pid, facts in running.items():
-        foreign = facts.uses - {release.name}
+        foreign = facts.uses - {name}
         if foreign:
             raise NotHealthy(
-                f"process {pid} of {unit.name} runs from release {min(foreign)}, not from {release.name}",
+                f"process {pid} of {unit.name} runs from release {min(foreign)}, not from {name}",
                 remedy=through,
             )
         if ordered_at is not None and facts.started is not None and facts.started < ordered_at - TICK_SECONDS:
@@ -75,7 +103,7 @@ def _prove(
             )
     main = running[main_pid or min(running)]
     if main.closed:
-        if release.name in main.names:
+        if name in main.names:
             return COMMAND_LINE
         if manager.starts_through(str(programs)):
             return START
@@ -83,10 +111,10 @@ def _prove(
             f"nothing proves which release {unit.name} runs: its processes belong to another user", remedy=through
         )
     # children of the site's own (a browser, a converter) may have any folder; what was forked has its parent's
-    if not main.inside or release.name not in main.names:
+    if not main.inside or name not in main.names:
         raise NotHealthy(
             f"the main process of {unit.name} ({main_pid or min(running)}) "
-            + ("names no release" if main.inside else f"does not have its working folder in release {release.name}"),
+            + ("names no release" if main.inside else f"does not have its working folder in release {name}"),
             remedy=f"set its folder to {app.layout.current}/app, let it read {app.layout.current}/release.env, and "
             + through,
         )

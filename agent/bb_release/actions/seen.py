@@ -10,11 +10,11 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bb_release.actions import masking
+from bb_release.actions import instances, masking, proof
 from bb_release.actions.instances import manager_for
 from bb_release.actions.owner import as_owner
 from bb_release.actions.run import command_to, health_now, last_live, wait_well
-from bb_release.errors import NotHealthy, NotTheOwner, StateUnreadable
+from bb_release.errors import NotHealthy, NotTheOwner, ReleaseError, StateUnreadable
 from bb_release.model import activation, lock
 from bb_release.model import release as releases
 from bb_release.model.app import App, Unit
@@ -85,11 +85,17 @@ def under_way(app: App) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class SeenUnit:
-    """A unit's state, the other releases that its processes run from, and whether some could not be read."""
+    """A unit's state, the other releases that its processes run from, and whether some could not be read.
+
+    `proof` is what proves now that it runs from the live release, `unproven` why nothing does; both are "" for a unit
+    that does not run, or runs no release.
+    """
 
     state: UnitState
-    foreign: tuple[str, ...]
-    unseen: bool
+    foreign: tuple[str, ...] = ()
+    unseen: bool = False
+    proof: str = ""
+    unproven: str = ""
 
 
 def unit(app: App, which: Unit, live: str) -> SeenUnit:
@@ -97,10 +103,32 @@ def unit(app: App, which: Unit, live: str) -> SeenUnit:
     manager = manager_for(which)
     state = manager.state()
     if not (state.running and which.runs_release and live):
-        return SeenUnit(state, (), unseen=False)
+        return SeenUnit(state)
     used = [host.release_of(pid, app.layout.releases) for pid in manager.processes()]
     foreign = sorted({name for names, _ in used for name in names} - {live})
-    return SeenUnit(state, tuple(foreign), unseen=any(closed for _, closed in used))
+    by = why = ""
+    try:
+        by = proof.standing(app, which, manager, app.layout.releases / live, state)
+    except NotHealthy as error:
+        why = error.message
+    return SeenUnit(state, tuple(foreign), any(closed for _, closed in used), by, why)
+
+
+def beside(app: App) -> list[dict[str, Any]]:
+    """The instances that run though nothing leads to them, once the run that started them is over."""
+    ours = {each.name for each in instances.serving(app)}
+    idle = [each for each in instances.every(app) if each.handover == instances.BLUE_GREEN and each.name not in ours]
+    if not idle or lock.is_held(app.layout):
+        return []
+    found = []
+    for which in idle:
+        try:
+            state = manager_for(which).state()
+        except ReleaseError:  # the other instance has told, of the same template
+            continue
+        if state.running:
+            found.append({"name": which.name, "summary": state.summary, "pid": state.main_pid})
+    return found
 
 
 def health_page(app: App, live: Release) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from bb_release.model.release import Manifest, Release, State
 
 
 def status(app: App) -> dict[str, Any]:
-    """One screen of truth. `well` is true when the live release is verified, answers, and is what the units run.
+    """One screen of truth. `well` is true when the live release is verified, answers, and is proven of each unit.
 
     Raises NotTheOwner, StateUnreadable.
     """
@@ -33,20 +33,20 @@ def status(app: App) -> dict[str, Any]:
         last = last_live(app)
         return {
             **facts, "release": None, "last": last.describe() if last else None, "state": None, "health": None,
-            "units": [], "database": [], "well": False, "to_do": list(_to_do(app, None, [], "")),
+            "units": [], "beside": [], "database": [], "well": False, "to_do": list(_to_do(app, None, [], "")),
         }  # fmt: skip
-    proof = live.manifest.proof
-    units = [{"name": unit.name, **unit_facts(app, unit.name, live.name), "proof": proof.get(unit.name, "")}
-             for unit in instances.serving(app)]  # fmt: skip
-    health = seen.health_page(app, live)
-    well = live.state is State.VERIFIED and all(u["running"] and not u["other_releases"] for u in units)
+    units = [{"name": unit.name, **unit_facts(app, unit.name, live)} for unit in instances.serving(app)]
+    health, beside = seen.health_page(app, live), seen.beside(app)
+    well = live.state is State.VERIFIED and all(
+        u["running"] and not (u["other_releases"] or u["unproven"]) for u in units
+    )
     well = well and (app.health is None or health == "healthy")
     return {
         **facts, "release": live.name, "revision": live.manifest.revision, "ref": live.manifest.ref,
         "state": str(live.state) if live.state is not State.ACTIVATING else "activating, unverified",
         "since": live.manifest.activations[-1].get("at") if live.manifest.activations else None,
-        "health": health, "units": units, "database": ahead(app, live), "well": well,
-        "to_do": list(_to_do(app, live, units, health)),
+        "health": health, "units": units, "beside": beside, "database": ahead(app, live), "well": well,
+        "to_do": list(_to_do(app, live, units, health, beside)),
     }  # fmt: skip
 
 
@@ -60,7 +60,9 @@ def ahead(app: App, live: Release) -> list[dict[str, Any]]:
     ]
 
 
-def _to_do(app: App, live: Release | None, units: list[dict[str, Any]], health: str) -> Iterator[dict[str, str]]:
+def _to_do(
+    app: App, live: Release | None, units: list[dict[str, Any]], health: str, beside: Sequence[dict[str, Any]] = ()
+) -> Iterator[dict[str, str]]:
     """What a person does about it, each once, in the order in which it is done."""
     for release in seen.unfinished(app):
         yield {"do": "bb-release recover", "why": f"{release.describe()} was left {release.state} by a run that ended"}
@@ -78,6 +80,10 @@ def _to_do(app: App, live: Release | None, units: list[dict[str, Any]], health: 
             yield {"do": unit["remedy"], "why": f"{unit['name']} does not run"}
         elif unit["other_releases"]:
             yield {"do": unit["remedy"], "why": f"{unit['name']} runs from {', '.join(unit['other_releases'])}"}
+        elif unit["unproven"]:
+            yield {"do": unit["remedy"], "why": f"not proven: {unit['unproven']}"}
+    for unit in beside:
+        yield {"do": "bb-release recover", "why": f"{unit['name']} still runs, and nothing leads to it"}
     if app.health and health != "healthy" and not any(u["other_releases"] or not u["running"] for u in units):
         yield {
             "do": "bb-release restart",
@@ -85,18 +91,28 @@ def _to_do(app: App, live: Release | None, units: list[dict[str, Any]], health: 
         }
 
 
-def unit_facts(app: App, name: str, live: str = "") -> dict[str, Any]:
-    """One unit, as far as its manager answers; with the name of the live release, whether it runs from another."""
+def unit_facts(app: App, name: str, live: Release | None = None) -> dict[str, Any]:
+    """One unit, as far as its manager answers; with the live release, whether it runs from it, and what proves that."""
     unit, mask = next(u for u in instances.serving(app) if u.name == name), masking.mask_of(app)
     try:
-        found = seen.unit(app, unit, live)
+        found = seen.unit(app, unit, live.name if live else "")
     except ReleaseError as error:
         return {"running": False, "pid": 0, "summary": mask(error.message), "outdated": False, "other_releases": [],
-                "remedy": error.remedy}  # fmt: skip
+                "proof": "", "unproven": "", "remedy": error.remedy}  # fmt: skip
     state = found.state
     outdated = bool(state.started and unit.runs_release and state.started < environment_changed_at(app))
     return {"running": state.running, "pid": state.main_pid, "summary": mask(state.summary), "outdated": outdated,
-            "other_releases": list(found.foreign), "remedy": f"bb-release restart {unit.name}"}  # fmt: skip
+            "other_releases": list(found.foreign), "proof": _proof(live, name, found), "unproven": mask(found.unproven),
+            "remedy": f"bb-release restart {instances.configured_name(app, unit)}"}  # fmt: skip
+
+
+def _proof(live: Release | None, name: str, found: seen.SeenUnit) -> str:
+    """What proves it now; what the deploy has proven besides counts while those processes run (a worker's answer)."""
+    then = live.manifest.proof.get(name, "") if live else ""
+    if live is None or not (found.proof and then.startswith(found.proof)):
+        return found.proof
+    noted_at = (live.folder / releases.MANIFEST).stat().st_mtime
+    return then if found.state.started and found.state.started <= noted_at else found.proof
 
 
 def environment_changed_at(app: App) -> float:

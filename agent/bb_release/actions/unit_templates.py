@@ -14,7 +14,7 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 # without quotes, spaces, `%` and `$`, a word means the same to systemd, nginx and ssh alike
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+,~-]+")
 _OF_ONE_SCOPE = re.compile(r"^@(system|user) (.*\n)", re.MULTILINE)
-_ALONE = re.compile(r"^( *)\$(environment|explained_environment|shared_folders)\n", re.MULTILINE)
+_ALONE = re.compile(r"^( *)\$(environment|shared_folders)\n", re.MULTILINE)
 
 
 def fill(template: str, app: App, values: Mapping[str, str], scope: str = "system") -> str:
@@ -29,15 +29,11 @@ def fill(template: str, app: App, values: Mapping[str, str], scope: str = "syste
     for key, value in given.items():
         if key not in ("workers", "slot_project", "link", "instances", "systemctl", "runtime", "state"):
             plain(key, value.removeprefix("%t") if key in ("socket", "folder") else value)
-    environment = list(_environment(app))
-    reader = "the user's own systemd" if scope == "user" else "systemd as root"
-    explained = [f"# the site's own settings and secrets, read by {reader}: mode 0600 is enough"]
     blocks = {
-        "environment": environment,
-        "explained_environment": [*explained, *environment] if app.env_file else environment,
+        "environment": list(_environment(app, "the user's own systemd" if scope == "user" else "systemd as root")),
         "shared_folders": [
             line for name in app.shared_folders if _PLAIN.fullmatch(name) and name.split("/")[-1] == "media"
-            for line in (f"location /{name}/ {{", f"    root {app.root}/shared;", "}")
+            for line in ("# uploads outlive releases", f"location /{name}/ {{", f"    root {app.root}/shared;", "}")
         ],
     }  # fmt: skip
 
@@ -61,13 +57,17 @@ def plain(key: str, value: str) -> str:
     return value
 
 
-def _environment(app: App) -> Iterator[str]:
-    """The same environment that manage.py gets. `%` is systemd's own, and doubled."""
+def _environment(app: App, reader: str) -> Iterator[str]:
+    """The same environment that manage.py gets, with who reads its file. `%` is systemd's own, and doubled."""
     if app.env_file:
+        yield f"# the site's own settings and secrets, read by {reader}: mode 0600 is enough"
         yield f"EnvironmentFile={app.env_file}".replace("%", "%%")
     if app.environment_unit:
         yield f"# what {app.environment_unit} has as Environment= and EnvironmentFile= belongs here"
     settings = {"DJANGO_SETTINGS_MODULE": app.settings} if app.settings else {}
-    for name, value in (*app.inline_environment.items(), *settings.items()):
+    values = {**app.inline_environment, **settings}
+    if values:
+        yield "# as the configuration of bb-release has it for manage.py"
+    for name, value in values.items():
         quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("%", "%%")
         yield f'Environment="{name}={quoted}"'

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bb_release import config_rules
 from bb_release.actions import unit_rights, unit_scope, unit_templates
 from bb_release.actions.instances import BLUE_GREEN
 from bb_release.actions.unit_scope import SYSTEMD, Scope
@@ -88,11 +89,9 @@ def owner_of(app: App) -> str:
         return ""
 
 
-def role(unit: Unit) -> str:
-    """What a unit is, by its name: `beat`, `celery` (a worker) or `web`."""
-    if "beat" in unit.name:
-        return "beat"
-    return "celery" if "celery" in unit.name or "worker" in unit.name else "web"
+def role(app: App, unit: Unit) -> str:
+    """What a unit is: `beat`, `celery` (a worker) or `web`. The configuration says it, or the words of its name."""
+    return "celery" if unit.celery else config_rules.role(unit.name, app.name)
 
 
 def render(app: App, who: People, *, systemd: bool = True, nginx: bool = True, folder: Path = SYSTEMD) -> list[File]:
@@ -135,10 +134,10 @@ def _units_of(app: App, who: People, scope: Scope) -> Iterator[File]:
         values |= {"workers": _workers(application), "stop": _stop_limit(unit)}
         if unit.handover == BLUE_GREEN:
             values |= _of_slots(app, ours, scope)
-            yield _file(f"{_stem(unit)}@.service", f"{role(unit)}@.service", app, who, scope, values)
+            yield _file(f"{_stem(unit)}@.service", f"{role(app, unit)}@.service", app, who, scope, values)
             continue
-        yield _file(f"{_stem(unit)}.service", f"{role(unit)}.service", app, who, scope, values)
-        if role(unit) == "web":
+        yield _file(f"{_stem(unit)}.service", f"{role(app, unit)}.service", app, who, scope, values)
+        if role(app, unit) == "web":
             values["socket"] = unit_scope.written(address, scope)
             yield _file(f"{_stem(unit)}.socket", "web.socket", app, who, scope, values)
     if any(unit.handover == BLUE_GREEN for unit in ours):
@@ -191,7 +190,7 @@ def _of_slots(app: App, ours: list[Unit], scope: Scope) -> dict[str, str]:
 
 
 def _web_unit(app: App) -> str:
-    return next((_stem(unit) for unit in app.units if role(unit) == "web" and unit.runs_release), app.name)
+    return next((_stem(unit) for unit in app.units if role(app, unit) == "web" and unit.runs_release), app.name)
 
 
 def _application(app: App) -> str:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bb_release.actions import instances, proof, workers
+from bb_release.actions.audit import ALONE, TWICE
 from bb_release.actions.instances import manager_for
 from bb_release.actions.run import wait_well
+from bb_release.actions.written import Written
 from bb_release.errors import NotHealthy, PreflightFailed, ReleaseError
+from bb_release.model import slots
 from bb_release.model.app import App, Health, Unit
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment
-from bb_release.tools import host
+from bb_release.tools import host, systemctl
 from bb_release.tools.units import UnitManager, UnitState
+from bb_release.tools.units.systemd import SystemdUnit
 
 LINES_OF_EACH = 10  # of each unit's own last lines, when the site is not well and any of them may say why
 REMEMBERED = ("name", "kind", "socket", "user", "status")
@@ -38,7 +42,8 @@ def require_units(app: App) -> None:
             manager_for(unit).check_can("restart" if unit.runs_release else "reload")
         except ReleaseError as error:
             refusals.append(error)
-    refusals += [place for unit in instances.templates(app) if (place := no_place(unit))]
+    for unit in instances.templates(app):
+        refusals += [refusal for refusal in (no_place(unit), _beat_twice(app, unit)) if refusal]
     if refusals:
         raise PreflightFailed(
             "; ".join(error.message for error in refusals),
@@ -62,6 +67,31 @@ def no_place(unit: Unit) -> PreflightFailed | None:
         f"{link} cannot be made a link to the socket of the instance of {unit.name} that serves",
         remedy=f"let {link.parent} be a folder that this user may write to, and {link.name} no file of another kind",
     )
+
+
+def _beat_twice(app: App, unit: Unit) -> PreflightFailed | None:
+    """Why a unit may not run twice, whatever its name: it has a beat. None where it has none, or nobody knows."""
+    try:
+        facts = systemctl.properties(instances.instance(unit, slots.COLOURS[0]).name, ["ExecStart"], user=unit.user)
+    except ReleaseError:  # told by `check_can`
+        return None
+    beat = Written(app, unit, facts).beat
+    if not beat:
+        return None
+    return PreflightFailed(
+        f"{unit.name} {TWICE[beat]}: while two instances run, each task would be sent twice",
+        remedy=f'{ALONE[beat]}; handover = "blue-green" is for what may run twice',
+    )
+
+
+def warn_of_no_wait(app: App, warn: Callable[[str], None]) -> None:
+    """Tell of each service that listens by itself while its socket unit does not: requests fail while it restarts."""
+    for unit in app.units:
+        if unit.kind == "systemd" and unit.runs_release and unit.handover == "":
+            try:
+                cast("SystemdUnit", manager_for(unit)).require_listening()
+            except ReleaseError as error:
+                warn(f"{error.message}: requests fail while it restarts; {error.remedy}")
 
 
 def require_none_left(app: App, live: Release | None) -> None:
@@ -161,10 +191,18 @@ def ask_health(deployment: Deployment, units: Sequence[Unit], wanted: Health | N
 
 
 def not_running(unit: Unit, manager: UnitManager, message: str) -> NotHealthy:
+    lines = manager.log_lines()
+    if lines:
+        where = "read the unit's own lines above"
+    elif unit.kind == "systemd":
+        read = "journalctl --user" if unit.user else "sudo journalctl"
+        where = f"no line of its own can be read here: {read} -u {unit.name}"
+    else:
+        where = "look into its log, of which no line can be read here"
     return NotHealthy(
         message,
-        details="\n".join(manager.log_lines()),
-        remedy=f"read the unit's own lines above; {unit.name} ends when it is started from the new release",
+        details="\n".join(lines),
+        remedy=f"{where}; {unit.name} ends when it is started from the new release",
     )
 
 

@@ -6,7 +6,8 @@ import json
 import os
 import pwd
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 SYSTEMCTL = "/usr/bin/systemctl"  # the full path: a sudoers line names it so
 SUDOERS = "/etc/sudoers.d/bb-release"
@@ -18,6 +19,31 @@ SOCKET = ("start", "reset-failed")
 QUESTIONS = {"restart": "try-restart", "reload": "reset-failed"}  # what SystemdUnit.check_can needs besides
 
 Grants = Mapping[str, Sequence[str]]  # the verbs of each unit, which has its suffix: app.service
+
+
+@dataclass(frozen=True)
+class Question:
+    """How the right to change one unit is tried: polkit by doing what does nothing, sudo by asking for the words."""
+
+    unit: str
+    harmless: tuple[str, ...]
+    wanted: tuple[str, ...]
+
+
+def questions(verb: str, unit: str, handover: str, states: Mapping[str, str]) -> Iterator[Question]:
+    """What to ask before a unit is restarted (or reloaded). `states` are ActiveState= of it and of its sockets.
+
+    systemd has no question for the right alone. `reset-failed` does nothing to a unit that has not failed, nor
+    `try-restart` to one that does not run, nor `start` to a socket that listens.
+    """
+    down = states[unit] in ("inactive", "failed")
+    beside = handover == "blue-green"
+    harmless = ("try-restart" if down else "reset-failed", *(("stop",) if beside and down else ()))
+    yield Question(unit, harmless, (verb, *(("stop",) if beside else ())))
+    # a socket that failed with its service is started again; where requests do not wait in it, it is left alone
+    if verb == "restart" and handover != "restart":
+        for name in (name for name in states if name != unit):
+            yield Question(name, ("start" if states[name] == "active" else "reset-failed",), SOCKET)
 
 
 def user_name() -> str:

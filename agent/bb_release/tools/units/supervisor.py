@@ -64,7 +64,8 @@ class SupervisorUnit:
             running=all(info["statename"] == "RUNNING" for info in infos),
             main_pid=main,
             summary=", ".join(words),
-            started=host.started_at(main) if main else None,
+            # where /proc hides other users' processes, supervisord still tells: in whole seconds, so at the latest
+            started=(host.started_at(main) or next(i["start"] for i in infos if i["pid"]) + 1.0) if main else None,
             invocation=" ".join(f"{info['pid']}:{info['start']}" for info in infos),
         )
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import time
+from collections.abc import Iterator
 
 from bb_release.errors import UnitsNotRestarted
-from bb_release.tools import host, process
-from bb_release.tools.units import UnitSettings, UnitState, Verb, properties
+from bb_release.tools import host, process, systemctl
+from bb_release.tools.units import UnitSettings, UnitState, Verb, properties, rights
 from bb_release.tools.units.properties import number, processes_in, seconds
-from bb_release.tools.units.rights import BESIDE, RELOAD, RESTART, SOCKET, SYSTEMCTL, both_ways, user_name
+from bb_release.tools.units.rights import SYSTEMCTL, Question, user_name
 
 ASK_SECONDS = 20.0
 PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "Result", "MainPID", "ControlGroup", "NRestarts",
-    "InvocationID", "TriggeredBy", "CanStart", "CanReload", "ExecStart",
+    "InvocationID", "TriggeredBy", "CanStart", "CanStop", "CanReload", "ExecStart", "ExecMainStartTimestampMonotonic",
     "TimeoutStopUSec", "ActiveExitTimestampMonotonic", "InactiveEnterTimestampMonotonic",
 )  # fmt: skip
-LINGERS = Path("/var/lib/systemd/linger")  # systemd-logind has an empty file here for each user who lingers
 REFUSED = "Failed to "  # how systemctl begins when systemd would not even try; "Job for …" when the unit failed
 SUDO_REFUSED = ("sudo:", "Sorry, user", "is not allowed to execute", "not in the sudoers file")
 
@@ -44,7 +44,8 @@ class SystemdUnit:
             running=active in ("active", "reloading"),
             main_pid=pid,
             summary=f"{active} ({sub})" + ("" if result in ("", "success") else f", {result}"),
-            started=host.started_at(pid) if pid else None,
+            # where /proc hides other users' processes, systemd still tells
+            started=(host.started_at(pid) or _since_boot(facts["ExecMainStartTimestampMonotonic"])) if pid else None,
             restarts=number(facts.get("NRestarts", "")),
             invocation=facts.get("InvocationID", ""),
         )
@@ -74,12 +75,15 @@ class SystemdUnit:
     def log_lines(self, count: int = 20) -> list[str]:
         """Return the last lines of the unit's journal; none where we may not read it."""
         scope = ["--user"] if self._settings.user else []
-        argv = ["journalctl", *scope, "-u", self._name, "-n", str(count), "--no-pager", "-o", "short-iso"]
+        # quiet: without it, whoever may not read it gets a hint as lines
+        argv = ["journalctl", "-q", *scope, "-u", self._name, "-n", str(count), "--no-pager", "-o", "short-iso"]
         try:
             completed = process.run(
                 argv, env=self._settings.env, timeout_seconds=ASK_SECONDS, capture=True, check=False
             )
         except process.ProcessFailed:
+            return []
+        if completed.returncode != 0:
             return []
         return [line for line in completed.output.splitlines() if not line.startswith("-- ")]
 
@@ -103,11 +107,7 @@ class SystemdUnit:
         return f"{folder}/" in self._show(self._name).get("ExecStart", "")
 
     def check_can(self, verb: Verb) -> None:
-        """Ask whether the unit can be restarted (or reloaded), and by us, without doing it.
-
-        systemd has no question for the right alone, so it is asked for what does nothing: `reset-failed` of a unit
-        that has not failed, `try-restart` of one that does not run. sudo is asked by `sudo -n -l`.
-        """
+        """Ask whether the unit can be restarted (or reloaded), and by us, without doing it (see `rights.questions`)."""
         if self._settings.user:
             self._require_linger()
         facts = self._loaded()
@@ -117,45 +117,58 @@ class SystemdUnit:
                 f"{self._name} does not run ({active}), so it cannot be reloaded",
                 remedy=f"start it: {self._by_hand('start')}",
             )
-        if facts.get("CanReload" if verb == "reload" else "CanStart") == "no":
-            raise UnitsNotRestarted(
-                f"systemd cannot {verb} the unit {self._name}",
-                remedy="give it ExecReload=, or let it be restarted" if verb == "reload"
-                else "take RefuseManualStart= out of its unit file",
-            )  # fmt: skip
+        for able in ("CanReload",) if verb == "reload" else ("CanStart", "CanStop"):
+            if facts.get(able) == "no":
+                raise UnitsNotRestarted(
+                    f"systemd cannot {verb} the unit {self._name} ({able}=no)",
+                    remedy="give it ExecReload=, or let it be restarted" if verb == "reload"
+                    else f"take RefuseManual{able.removeprefix('Can')}= out of its unit file",
+                )  # fmt: skip
         if verb == "restart" and self._settings.handover == "socket":
-            self._require_socket(facts)
+            if not self._sockets(facts):
+                raise UnitsNotRestarted(
+                    f"{self._name} has no socket unit in which requests could wait while it restarts",
+                    remedy='bb-release units shows one; or handover = "restart"',
+                )
+            self.require_listening()
         if not (self._settings.user or os.geteuid() == 0):
-            self._require_right(verb, runs=active not in ("inactive", "failed"))
+            self._require_right(verb, facts)
 
-    def _require_right(self, verb: Verb, *, runs: bool) -> None:
-        """Raises UnitsNotRestarted with both ways to get the right, unless polkit or sudo gives it already."""
-        harmless, wanted = ["reset-failed" if runs else "try-restart"], [str(verb)]
-        if self._settings.handover == "blue-green":
-            harmless, wanted = [*harmless, *([] if runs else ["stop"])], [*wanted, "stop"]
-        asked = [self._try([SYSTEMCTL, "--no-ask-password", word, self._name], ASK_SECONDS) for word in harmless]
-        by_polkit = next((failure for failure in asked if failure), None)
-        if by_polkit is None:
-            return
-        for word in wanted:
-            by_sudo = self._try(["sudo", "-n", "-l", SYSTEMCTL, word, self._name], ASK_SECONDS)
-            if by_sudo is not None:
-                raise self._not_allowed(verb, self._name, by_polkit, by_sudo)
+    def require_listening(self) -> None:
+        """Requests wait in a socket unit only while systemd listens on it. Raises UnitsNotRestarted.
 
-    def _require_socket(self, facts: dict[str, str]) -> None:
-        """Requests wait in a socket only where systemd listens on one. Raises UnitsNotRestarted."""
-        names = self._sockets(facts)
-        if not names:
-            raise UnitsNotRestarted(
-                f"{self._name} has no socket unit in which requests could wait while it restarts",
-                remedy='bb-release units shows one; or handover = "restart"',
-            )
-        idle = [name for name in names if self._show(name).get("ActiveState") != "active"]
-        if idle and facts.get("ActiveState") == "active":  # systemd would refuse: the service listens by itself
+        A service that runs without it listens by itself: then systemd would refuse to start the socket, too.
+        """
+        facts = self._loaded()
+        idle = [name for name in self._sockets(facts) if self._show(name).get("ActiveState") != "active"]
+        if idle and facts.get("ActiveState") == "active":
             raise UnitsNotRestarted(
                 f"{self._name} runs, but nothing listens on its socket unit {idle[0]}",
                 remedy=f"once: {self._by_hand('stop')}, then {self._by_hand('start', idle[0])}",
             )
+
+    def polkit_allows(self, verb: Verb) -> bool:
+        """Whether polkit alone lets us restart (or reload) the unit. Raises UnitsNotRestarted when it is not known."""
+        return all(self._by_polkit(question) is None for question in self._questions(verb, self._loaded()))
+
+    def _questions(self, verb: Verb, facts: dict[str, str]) -> Iterator[Question]:
+        states = {name: self._show(name).get("ActiveState", "") for name in self._sockets(facts)}
+        states = {self._name: facts.get("ActiveState", ""), **states}
+        return rights.questions(verb, self._name, self._settings.handover, states)
+
+    def _by_polkit(self, question: Question) -> process.ProcessFailed | None:
+        """How the first of the harmless verbs was refused; None when all were allowed."""
+        asked = ([SYSTEMCTL, "--no-ask-password", word, question.unit] for word in question.harmless)
+        return next((failure for argv in asked if (failure := self._try(argv, ASK_SECONDS))), None)
+
+    def _require_right(self, verb: Verb, facts: dict[str, str]) -> None:
+        """Raises UnitsNotRestarted with both ways to get the right, unless polkit or sudo gives it already."""
+        for question in self._questions(verb, facts):
+            by_polkit = self._by_polkit(question)
+            for word in question.wanted if by_polkit else ():
+                by_sudo = self._try(["sudo", "-n", "-l", SYSTEMCTL, word, question.unit], ASK_SECONDS)
+                if by_polkit and by_sudo:
+                    raise self._not_allowed(word, question.unit, by_polkit, by_sudo)
 
     def stop_command(self) -> str:
         """Return the command by which a person stops the unit for good."""
@@ -181,7 +194,7 @@ class SystemdUnit:
     def _require_linger(self) -> None:
         """Units of a user end with the user's last session, unless the user lingers. Raises UnitsNotRestarted."""
         user = user_name()
-        if not (LINGERS / user).exists():
+        if not systemctl.lingers(user):
             raise UnitsNotRestarted(
                 f"{user} does not linger, so {self._name} would end when {user} logs out",
                 remedy=f"as root: loginctl enable-linger {user}",
@@ -256,18 +269,23 @@ class SystemdUnit:
 
     def _not_allowed(self, verb: str, name: str, *failures: process.ProcessFailed) -> UnitsNotRestarted:
         """The error that names both ways to allow it, for the unit and the sockets that start it."""
-        ours = BESIDE if self._settings.handover == "blue-green" else RESTART
-        grants: dict[str, tuple[str, ...]] = {self._name: RELOAD if verb == "reload" else ours}
+        ours = rights.BESIDE if self._settings.handover == "blue-green" else rights.RESTART
+        grants: dict[str, tuple[str, ...]] = {self._name: rights.RELOAD if verb == "reload" else ours}
         if verb != "reload":
-            grants.update(dict.fromkeys(self._sockets(self._show(self._name)), SOCKET))
+            grants.update(dict.fromkeys(self._sockets(self._show(self._name)), rights.SOCKET))
         return UnitsNotRestarted(
             f"{user_name()} may not {verb} {name}: neither polkit nor sudo allows it",
-            remedy=both_ways(user_name(), grants),
+            remedy=rights.both_ways(user_name(), grants),
             details="\n".join(failure.output or str(failure) for failure in failures),
         )
 
     def _sockets(self, facts: dict[str, str]) -> list[str]:
         return [name for name in facts.get("TriggeredBy", "").split() if name.endswith(".socket")]
+
+
+def _since_boot(microseconds: str) -> float:
+    """A moment of systemd's clock (CLOCK_MONOTONIC) in seconds since the epoch."""
+    return time.time() - time.monotonic() + number(microseconds) / 1e6
 
 
 def _is_refused(failure: process.ProcessFailed) -> bool:
