@@ -131,6 +131,20 @@ def test_what_belongs_to_somebody_else_is_refused(shop: Site, name: str) -> None
     refused(shop, GIVEN_AWAY[name])
 
 
+def test_what_lies_among_the_logs_and_is_none_does_not_make_a_failure_of_a_good_run(shop: Site) -> None:
+    logs = shop.root / "logs"
+    (logs / "x.log").mkdir()
+    (logs / "y.log").symlink_to("nowhere")
+    shop.own()
+    for name in ("x.log", "y.log"):
+        os.utime(logs / name, (0, 0), follow_symlinks=False)
+    done = shop.deploy("--build-only")
+    assert 0 == done.returncode, done.stderr
+    assert f"warning: the old log {logs}/x.log could not be removed" in done.stdout
+    assert (logs / "x.log").is_dir()
+    assert not (logs / "y.log").is_symlink()
+
+
 WORDS = ["../../etc", "..", ".", "/", "-rf", "--", "*", "releases/x", "a\nb", "\x1b[2J", "2026-01-01-00-00-00/../..",
          "٢٠٢٦-01-01-00-00-00", "2026-01-01-00-00-00\n", "$(touch CANARY)", "x" * 5000]  # fmt: skip
 

@@ -105,8 +105,8 @@ def check_django(deployment: Deployment) -> None:
 
     def listen(line: str) -> None:
         deployment.reporter.line(line)
-        if WARNING.search(line):
-            warnings.append(line.removeprefix("?: ").strip())
+        if WARNING.search(line):  # it is kept in the manifest, and told: with what the site put into it
+            warnings.append(deployment.reporter.mask(line.removeprefix("?: ").strip()))
 
     try:
         django.manage(replace(project, on_line=listen), *words, timeout_seconds=app.timeouts.check)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from bb_release.errors import ArchiveRefused
+from bb_release.errors import ArchiveRefused, shortened
 from bb_release.tools.tree import leads_out
 
 MOST_BYTES = 2 << 30  # of the archive, and of what comes out; the largest tree of eight real sites had half of it
@@ -117,7 +117,7 @@ def _utf8(name: str, text: str) -> bytes:
 
 
 def refused(name: str, why: str, remedy: str = ANEW) -> ArchiveRefused:
-    return ArchiveRefused(f"{ascii(name)[:300]} in the archive {why}", remedy=remedy)
+    return ArchiveRefused(f"{shortened(ascii(name), 300)} in the archive {why}", remedy=remedy)
 
 
 def too_much(most: int) -> ArchiveRefused:
