@@ -92,7 +92,8 @@ HOSTS: dict[str, tuple[Damage, int, str, str]] = {
     "the hold is a pipe": (
         lambda s: become_pipe(s.root / "state/hold.json"), 21, "state-unreadable", "hold.json"),
     "the hold is a link": (
-        lambda s: become_link(s.root / "state/hold.json", canary(s) / "file"), 21, "state-unreadable", "hold.json"),
+        lambda s: ((s.folder / "held").write_text('{"who": "x", "since": "2026-01-01T00:00:00+00:00", "reason": "x"}'),
+                   become_link(s.root / "state/hold.json", s.folder / "held")), 21, "state-unreadable", "hold.json"),
     **{f"the app root has the mode {mode:o}": (
         lambda s, mode=mode: s.root.chmod(mode), 1, "preflight-failed", "is writable by others")
        for mode in (0o1777, 0o2775, 0o757)},
