@@ -7,6 +7,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+CUT = "…"
+
+
+def shortened(text: str, most: int) -> str:
+    """A text's first `most` characters. The sign where it was cut is for people, and for what masks secrets:
+
+    half of one is not recognised by its value.
+    """
+    return text if len(text) <= most else text[:most] + CUT
+
 
 class Explained(Exception):
     """What ends a command. Says what happened and what to do about it.

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -76,9 +77,8 @@ class RunLog:
         self.mask = Mask(self._secrets)
 
     def event(self, name: str, **facts: Any) -> None:
-        cleaned = {key: self.mask(value) if isinstance(value, str) else value for key, value in facts.items()}
         try:
-            self._log.info(name, **cleaned)
+            self._log.info(name, **self.mask.all_of(facts))
         except OSError as error:  # nothing is decided from the log: it must not stop a switch on a full disk
             if not self._refused:
                 self._refused = True
@@ -133,9 +133,15 @@ class RunLog:
             self._file.close()
 
 
-def remove_old(folder: Path, days: int = KEEP_DAYS) -> None:
-    """Logs are kept 90 days, whatever happens to the releases."""
+def remove_old(folder: Path, warn: Callable[[str], None], days: int = KEEP_DAYS) -> None:
+    """Logs are kept 90 days, whatever happens to the releases. One that stays is a warning: the run itself is done."""
     limit = time.time() - days * 86400
-    for path in folder.glob("*.log"):
-        if path.stat().st_mtime < limit:
-            path.unlink(missing_ok=True)
+    try:
+        for path in folder.glob("*.log"):
+            try:
+                if path.lstat().st_mtime < limit:
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                warn(f"the old log {path} could not be removed: {error.strerror}")
+    except OSError as error:
+        warn(f"old logs could not be looked for: {error}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bb_release.tools import host
+from bb_release.tools import filesystem, host
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 WAIT = "import time; time.sleep(60)"
@@ -43,27 +43,27 @@ def start() -> Iterator[Start]:
 
 
 def test_free(tmp_path: Path) -> None:
-    size, inodes = host.free(tmp_path)
+    size, inodes = filesystem.free(tmp_path)
     assert size > 0
     assert inodes > 0
     with pytest.raises(OSError, match="nowhere"):
-        host.free(tmp_path / "nowhere")
+        filesystem.free(tmp_path / "nowhere")
 
 
 def test_tree_size(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "f").write_bytes(b"x" * 100_000)
-    before = host.tree_size(tmp_path)
+    before = filesystem.tree_size(tmp_path)
     assert before[0] >= 100_000
     assert before[1] == 3
     (tmp_path / "link").symlink_to(tmp_path)
-    assert host.tree_size(tmp_path)[1] == 4
+    assert filesystem.tree_size(tmp_path)[1] == 4
     os.link(tmp_path / "f", tmp_path / "d" / "same")  # so it is not this tree's alone
-    after = host.tree_size(tmp_path)
+    after = filesystem.tree_size(tmp_path)
     assert after[1] == 3
     assert after[0] < 100_000
     with pytest.raises(FileNotFoundError):
-        host.tree_size(tmp_path / "nowhere")
+        filesystem.tree_size(tmp_path / "nowhere")
 
 
 def test_processes(start: Start) -> None:
@@ -161,6 +161,38 @@ def test_release_by_environment(start: Start, releases: Path) -> None:
     assert host.releases_in_use(releases)[0] == {"b": [process.pid]}
 
 
+def test_an_open_file_keeps_a_release_in_use_and_proves_nothing_of_what_runs(start: Start, releases: Path) -> None:
+    (releases / "a" / "file").write_text("x")
+    opens = "import time; time.sleep(60)"
+    with (releases / "a" / "file").open("rb") as file:
+        holder = subprocess.Popen([sys.executable, "-c", opens], cwd="/", env={}, stdin=file)
+        try:
+            used = host.releases_in_use(releases)[0]
+            assert {"a": {holder.pid, os.getpid()}} == {name: set(pids) for name, pids in used.items()}
+            assert (set(), False) == host.release_of(holder.pid, releases)
+        finally:
+            holder.kill()
+            holder.wait()
+    assert {} == host.releases_in_use(releases)[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="skipped: only root may change the root folder of a process")
+def test_the_root_of_a_process_keeps_a_release_in_use(releases: Path) -> None:
+    changes = "import os, sys, time; os.chroot(sys.stdin.readline()); print(flush=True); time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", changes], cwd="/", env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        process.stdin.write(str(releases / "b"))
+        process.stdin.close()
+        assert "\n" == process.stdout.readline()
+        assert {"b": [process.pid]} == host.releases_in_use(releases)[0]
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 def test_a_release_of_another_app_may_have_the_same_name(start: Start, releases: Path) -> None:
     ours = start("sleep", "60", BB_RELEASE="b", BB_ROOT=str(releases.parent))
     start("sleep", "60", BB_RELEASE="a", BB_ROOT="/srv/another")
@@ -201,3 +233,17 @@ def test_sync_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host.sync_tree(tmp_path)
     with pytest.raises(FileNotFoundError):
         host.sync_tree(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "flushes"), [("5.7.19-generic", 2), ("4.18.0-553.el8", 2), ("5.8.0", 0), ("6.1.0-9", 0)]
+)
+def test_a_kernel_that_does_not_tell_of_failed_writes_syncs_file_by_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: str, flushes: int
+) -> None:
+    (tmp_path / "file").write_text("x")
+    seen: list[int] = []
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", kernel, "#1", "x86_64")))
+    monkeypatch.setattr(os, "fsync", seen.append)
+    host.sync_tree(tmp_path)
+    assert flushes == len(seen)

@@ -65,15 +65,30 @@ def test_hashed_files_of_the_live_and_of_the_new_release_are_kept_and_nothing_el
 @pytest.mark.parametrize(
     "content",
     ['{"paths": {"a.css": "../../secret.0123456789ab.css"}}', '{"paths": {"a.css": "/etc/secret.0123456789ab.css"}}',
-     '{"paths": ["a.0123456789ab.css"]}', '{"paths": {"a.0123456789ab.css": "a.0123456789ab.css"}}', "[]", "no JSON"],
+     '{"paths": ["a.0123456789ab.css"]}', '{"paths": {"a.0123456789ab.css": "a.0123456789ab.css"}}', "[]", "no JSON", "[" * 200_000,
+     '{"paths": {"a.css": "a\\u0000.0123456789ab.css", "b.css": "\\ud800.0123456789ab.css"}}'],
+    ids=range(8),
 )  # fmt: skip
 def test_a_list_that_names_what_is_no_hashed_file_below_adds_nothing(layout: Layout, content: str) -> None:
     new = release(layout, "2026-01-02-00-00-00", {"a.0123456789ab.css": "a"})
     (new.folder.parent / "secret.0123456789ab.css").write_text("secret")
     (new.static / "staticfiles.json").write_text(content)
-    assert [] == list(subject.hashed_names(new.static))
     subject.add(layout, new.static)
     assert {} == pooled(layout)
+
+
+def test_a_list_that_is_no_file_or_too_large_is_a_warning(layout: Layout) -> None:
+    new = release(layout, "2026-01-02-00-00-00", {"a.0123456789ab.css": "a"}, {"a.css": "a.0123456789ab.css"})
+    listed = new.static / "staticfiles.json"
+    with listed.open("ab") as file:
+        file.truncate(subject.MOST_BYTES + 1)
+    for make in (lambda: None, lambda: (listed.unlink(), os.mkfifo(listed))):
+        make()
+        under_way = deployment(layout, new)
+        subject.keep_reachable(under_way)
+        assert isinstance(under_way.reporter, Notes)
+        assert "no file, or more than 32 MB" in under_way.reporter.warnings[0]
+        assert {} == pooled(layout)
 
 
 def test_a_link_is_not_taken_into_the_pool(layout: Layout) -> None:

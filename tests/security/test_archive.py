@@ -10,9 +10,11 @@ import os
 import stat
 import struct
 import subprocess
+import sys
 import tarfile
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -282,6 +284,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "tar long name in bytes": (Tar(format=tarfile.PAX_FORMAT).add("ä" * 128).bytes(), "more than 255"),
     "tar long path": (Tar(format=tarfile.PAX_FORMAT).add("a/" * 600 + "b").bytes(), "more than 255"),
     "zip long name": (Zip().add("a" * 256).bytes(), "more than 255"),
+    "tar deep": (Tar().add("a/" * 100 + "b").bytes(), "more than 100 folders"),
+    "zip deep": (Zip().add("a/" * 100 + "b").bytes(), "more than 100 folders"),
     "tar no name": (Tar().add("./").add(".", b"x").bytes(), "no name"),
     "zip encrypted": (renamed(Zip().add("a").bytes(), b"PK\x03\x04\x14\x00\x00", b"PK\x03\x04\x14\x00\x01", 1)
                       .replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"), "archive is encrypted"),
@@ -342,6 +346,86 @@ def test_too_many_members_are_refused_whether_named_or_only_implied(
         (tmp_path / str(number)).mkdir()
         with pytest.raises(errors.ArchiveRefused, match="more than 10 members"):
             unpack(tmp_path / str(number), made.bytes())
+
+
+def many(count: int, *, comment: bytes = b"", says: int | None = None) -> bytes:
+    """A zip of so many members, whose end may say another count."""
+    made = Zip()
+    for number in range(count):
+        made.add(f"{number}", b"", comment=comment)
+    raw = bytearray(made.bytes())
+    if says is not None:
+        at = raw.rindex(b"PK\5\6") + 8
+        raw[at : at + 4] = struct.pack("<HH", says, says)
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("limit", [zipfile.ZIP_FILECOUNT_LIMIT, 5], ids=["zip", "zip64"])
+@pytest.mark.parametrize("says", [None, 1])
+def test_the_directory_of_a_zip_is_refused_before_there_is_an_object_of_each_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, says: int | None
+) -> None:
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", limit)
+    content, fits = many(11, says=says), many(10)
+    assert (limit == 5) == (b"PK\6\6" in content)
+    monkeypatch.setattr(members, "MOST_MEMBERS", 10)
+    made = []
+
+    class Counted(zipfile.ZipInfo):
+        def __init__(self, name: str) -> None:
+            made.append(name)
+            super().__init__(name)
+
+    monkeypatch.setattr(zipfile, "ZipInfo", Counted)
+    with pytest.raises(errors.ArchiveRefused, match="more than 10 members"):
+        unpack(tmp_path, content)
+    assert [] == made
+    (tmp_path / "fits").mkdir()
+    assert 10 == len(list(unpack(tmp_path / "fits", fits).iterdir()))
+
+
+def test_a_zip_whose_few_entries_have_a_directory_of_megabytes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = many(20, comment=b"x" * 60_000)
+    monkeypatch.setattr(members, "MOST_MEMBERS", 100)
+    with pytest.raises(errors.ArchiveRefused, match="more than 100 members"):
+        unpack(tmp_path, content)
+
+
+def large_dictionary() -> bytes:
+    """An xz that says to need 4 GB for its dictionary (xz-file-format.txt, 3.1 and 5.3.1)."""
+    raw = bytearray(lzma.compress(plain_tar(), filters=[{"id": lzma.FILTER_LZMA2, "preset": 0}]))
+    size = (raw[12] + 1) * 4
+    assert b"\x21\x01" == raw[14:16]
+    raw[16] = 40
+    raw[12 + size - 4 : 12 + size] = struct.pack("<I", zlib.crc32(raw[12 : 12 + size - 4]))
+    return bytes(raw)
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from bb_release.errors import ArchiveRefused
+from bb_release.tools import archive
+
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+file, tree = map(Path, sys.argv[1:])
+try:
+    archive.unpack(file, tree, revision=archive.digest(file), wanted="manage.py")
+except ArchiveRefused as error:
+    print(error.message)
+"""
+
+
+def test_an_archive_that_needs_more_memory_than_there_is_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "archive").write_bytes(large_dictionary())
+    (tmp_path / "app").mkdir()
+    said = subprocess.check_output(
+        [sys.executable, "-c", LITTLE_MEMORY, tmp_path / "archive", tmp_path / "app"], text=True
+    )
+    assert "the archive needs more memory to be read than there is\n" == said
+    assert ["app", "archive"] == sorted(os.listdir(tmp_path))
 
 
 def test_a_file_that_packs_well_is_unpacked_below_the_size_from_which_the_ratio_counts(tmp_path: Path) -> None:

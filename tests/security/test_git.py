@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import threading
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,9 @@ def test_what_the_configuration_of_the_user_and_of_the_remote_names_does_not_run
     [
         {"evil": "/etc/passwd"}, {"evil": "../outside"}, {"d/evil": "../../outside"}, {"evil": "bin/../../x"},
         {"a": "b", "b": "../x"}, {"in": "bin", "evil": "in/../../x"}, {"loop": "loop"},
-        {"d/e/up": "../..", "x": "d/e/up/.."},
+        {"d/e/up": "../..", "x": "d/e/up/.."}, {"static": "/"}, {"media": "../../../shared/media"}, {".env": "/etc/shadow"},
+        {"a": "b", "b": "c", "c": "/etc"}, {"evil": ".."}, {"evil": "../"}, {"evil": "//etc"}, {"evil": "./.././x"},
+        {"evil": "nowhere/../../x"}, {"evil": "a.txt/../../x"}, {"evil\n": "../x"}, {"d/in": ".", "evil": "d/in/../../x"},
     ],
 )  # fmt: skip
 def test_a_link_that_leads_out_is_refused(place: Place, links: dict[str, str]) -> None:
@@ -123,6 +126,52 @@ def test_a_link_that_leads_out_is_refused(place: Place, links: dict[str, str]) -
     place.fetch()
     with pytest.raises(errors.TreeNotExported):
         place.export(revision)
+
+
+def test_links_that_stay_within_the_tree_are_kept_as_they_are(place: Place) -> None:
+    links = {
+        "self": ".",
+        "top": "bin/..",
+        "d/up": "../a.txt",
+        "chain": "d/up",
+        "dangling": "bin/none",
+        "name\n": "a.txt",
+    }
+    for name, target in links.items():
+        (place.work / name).parent.mkdir(exist_ok=True)
+        (place.work / name).symlink_to(target)
+    place.commit("links")
+    place.fetch()
+    tree = place.export(place.git("rev-parse", "HEAD"))
+    assert links == {name: str((tree / name).readlink()) for name in links}
+
+
+def test_a_branch_that_moves_all_the_time_gives_one_revision_and_its_very_tree(place: Place) -> None:
+    trees = {place.commit(str(number), {"number.txt": str(number)}): str(number) for number in range(4)}
+    over, moved = threading.Event(), []
+
+    def move() -> None:
+        while not over.is_set():
+            for revision in trees:  # back and forth: pushed by force
+                place.git("update-ref", "refs/heads/main", revision)
+                place.git("tag", "-f", "newest", revision)
+                moved.append(revision)
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    try:
+        for _ in range(8):
+            asked = subject.remote_revision(place.url, "main", FILES, timeout_seconds=60)
+            assert asked in trees
+            place.fetch()
+            for ref in ("main", "newest"):
+                revision = subject.resolve(place.mirror, ref)
+                place.fetch()  # another run's, or a timer's: the name leads elsewhere by now, the revision does not
+                assert trees[revision] == (place.export(revision) / "number.txt").read_text()
+    finally:
+        over.set()
+        mover.join()
+    assert len(moved) > len(trees)
 
 
 def test_a_planted_environment_is_ignored(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

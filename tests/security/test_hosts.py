@@ -5,10 +5,13 @@ Each is refused with a remedy before anything is built, and the canaries that li
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +53,12 @@ def become_link(path: Path, to: Path) -> None:
         os.lchown(path, NOBODY, NOBODY)
 
 
+def become_pipe(path: Path) -> None:
+    os.mkfifo(path)
+    if os.geteuid() == 0:
+        os.chown(path, NOBODY, NOBODY)
+
+
 def of_another(path: Path) -> None:
     os.chown(path, NOBODY - 1, NOBODY - 1)
 
@@ -72,6 +81,22 @@ HOSTS: dict[str, tuple[Damage, int, str, str]] = {
         lambda s: become_link(s.root / "state/lock", canary(s) / "file"), 1, "storage-failed", "lock"),
     "the journal is a link": (
         lambda s: become_link(s.root / "state/journal.jsonl", canary(s) / "file"), 1, "storage-failed", "journal"),
+    **{f"{name} is a pipe": (
+        lambda s, name=name: become_pipe(s.root / name), 1, "preflight-failed", "not a file of our own")
+       for name in ("state/lock", "state/journal.jsonl")},
+    **{f"{name} is a second name of another file": (
+        lambda s, name=name: (s.root / name).hardlink_to(canary(s) / "file"), 1, "preflight-failed", "not a file of our own")
+       for name in ("state/lock", "state/journal.jsonl")},
+    **{f"{name} is a folder": (lambda s, name=name: (s.root / name).mkdir(), 1, "storage-failed", "Is a directory")
+       for name in ("state/lock", "state/journal.jsonl")},
+    "the hold is a pipe": (
+        lambda s: become_pipe(s.root / "state/hold.json"), 21, "state-unreadable", "hold.json"),
+    "the hold is a link": (
+        lambda s: ((s.folder / "held").write_text('{"who": "x", "since": "2026-01-01T00:00:00+00:00", "reason": "x"}'),
+                   become_link(s.root / "state/hold.json", s.folder / "held")), 21, "state-unreadable", "hold.json"),
+    **{f"the app root has the mode {mode:o}": (
+        lambda s, mode=mode: s.root.chmod(mode), 1, "preflight-failed", "is writable by others")
+       for mode in (0o1777, 0o2775, 0o757)},
     "current leads out": (
         lambda s: become_link(s.root / "current", canary(s)), 21, "state-unreadable", "which is not a release"),
     "current leads to a link that bears a release's name": (
@@ -100,6 +125,14 @@ GIVEN_AWAY: dict[str, tuple[Damage, int, str, str]] = {
         lambda s: (os.chown(s.config, -1, 4), s.config.chmod(0o664)),
         2, "configuration-invalid", "can be written by the group adm"),
     "the configuration is another user's": (lambda s: of_another(s.config), 2, "configuration-invalid", "another user"),
+    "the folder above is another user's": (
+        lambda s: of_another(s.folder), 1, "preflight-failed", "can put another folder in the place of"),
+    "the folder above is writable by a group of others": (
+        lambda s: (os.chown(s.folder, 0, 1), s.folder.chmod(0o775)), 1, "preflight-failed",
+        "the group daemon can put another folder in the place of"),
+    **{f"{name} is another user's": (
+        lambda s, name=name: (s.root / name).parent.mkdir(exist_ok=True) or (s.root / name).touch() or of_another(s.root / name),
+        1, "storage-failed", "Permission denied") for name in ("state/lock", "state/journal.jsonl")},
     **{f"{name} is another user's": (
         lambda s, name=name: of_another(s.root / name), 1, "preflight-failed", "not a folder of our own")
        for name in ("releases", "shared", "state", "logs")},
@@ -129,6 +162,20 @@ def test_a_hostile_host_is_refused_with_a_remedy(shop: Site, name: str) -> None:
 @pytest.mark.parametrize("name", GIVEN_AWAY)
 def test_what_belongs_to_somebody_else_is_refused(shop: Site, name: str) -> None:
     refused(shop, GIVEN_AWAY[name])
+
+
+def test_what_lies_among_the_logs_and_is_none_does_not_make_a_failure_of_a_good_run(shop: Site) -> None:
+    logs = shop.root / "logs"
+    (logs / "x.log").mkdir()
+    (logs / "y.log").symlink_to("nowhere")
+    shop.own()
+    for name in ("x.log", "y.log"):
+        os.utime(logs / name, (0, 0), follow_symlinks=False)
+    done = shop.deploy("--build-only")
+    assert 0 == done.returncode, done.stderr
+    assert f"warning: the old log {logs}/x.log could not be removed" in done.stdout
+    assert (logs / "x.log").is_dir()
+    assert not (logs / "y.log").is_symlink()
 
 
 WORDS = ["../../etc", "..", ".", "/", "-rf", "--", "*", "releases/x", "a\nb", "\x1b[2J", "2026-01-01-00-00-00/../..",
@@ -194,6 +241,7 @@ def test_a_planted_environment_reaches_no_program_of_a_deploy(shop: Site) -> Non
         "ENV": str(evil / "start.sh"), "VIRTUAL_ENV": str(evil), "DJANGO_SETTINGS_MODULE": "evil.settings",
         "GIT_DIR": str(evil), "GIT_SSH_COMMAND": str(programs[0]), "GIT_EXEC_PATH": str(evil),
         "UV_DEFAULT_INDEX": f"http://127.0.0.1:1/{evil}", "UV_INDEX_URL": f"http://127.0.0.1:1/{evil}",
+        "LD_PRELOAD": str(evil / "none.so"), "LD_LIBRARY_PATH": str(evil),
         "PIP_INDEX_URL": f"http://127.0.0.1:1/{evil}", "UV_PYTHON": str(evil / "python"), "SECRET_KEY": str(evil),
     }  # fmt: skip
     done = shop.run("deploy", **planted)
@@ -204,6 +252,62 @@ def test_a_planted_environment_reaches_no_program_of_a_deploy(shop: Site) -> Non
     assert [] == [
         line for line in ran.read_text().splitlines() if "bb-release" not in line and "bb_release" not in line
     ]
+
+
+@ROOT_ONLY
+def test_folders_above_that_nobody_else_can_write_are_no_hindrance(shop: Site) -> None:
+    """Root's, sticky ones, and those of a group that has nobody in it, as Debian's /var/local."""
+    listed = {gid for group in grp.getgrall() if group.gr_mem for gid in [group.gr_gid]}
+    empty = {group.gr_gid for group in grp.getgrall()} - listed - {user.pw_gid for user in pwd.getpwall()}
+    for owner, group, mode in ((0, 0, 0o755), (0, 0, 0o1777), (0, 1, 0o1775), (NOBODY, min(empty), 0o2775)):
+        os.chown(shop.folder, owner, group)
+        shop.folder.chmod(mode)
+        shop.ok("hold")
+
+
+NETWORKED = """
+import sys
+from pathlib import Path
+from bb_release.actions import preflight
+from bb_release.actions.run import changing
+from bb_release.errors import PreflightFailed
+from bb_release.model.app import App
+from bb_release.tools import filesystem
+
+root, mounts = map(Path, sys.argv[1:])
+filesystem.MOUNTS = mounts
+app = App("shop", "git@git.example.org:a/b.git", root)
+try:
+    with changing(app, "deploy", quiet=True) as run:
+        preflight.preflight(app, run, keep=None)
+except PreflightFailed as error:
+    print(error.message)
+"""
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "fuse.sshfs", "ext4"])
+def test_a_root_on_a_disk_of_the_network_is_refused_before_anything_is_built(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "mounts").write_text(f"21 1 0:1 / / rw - ext4 /dev/x rw\n22 1 0:2 / {tmp_path} rw - {kind} x rw\n")
+    said = subprocess.check_output([sys.executable, "-c", NETWORKED, tmp_path / "root", tmp_path / "mounts"], text=True)
+    assert said == (
+        "" if kind == "ext4" else f"{tmp_path}/root lies on {kind}: locks and renames are not those of a local disk\n"
+    )
+
+
+def test_a_link_that_is_moved_while_releases_are_removed_saves_the_one_that_it_leads_to(tmp_path: Path) -> None:
+    layout, names = Layout(tmp_path), [f"2026-01-0{day}-00-00-00" for day in (1, 2, 3)]
+    for name in names:
+        (layout.releases / name).mkdir(parents=True)
+    layout.current.symlink_to(f"releases/{names[2]}")
+
+    def doomed() -> Iterator[str]:
+        yield names[0]
+        layout.current.unlink()
+        layout.current.symlink_to(f"releases/{names[1]}")
+        yield names[1]
+
+    prune.remove(layout, doomed(), lambda text: None)
+    assert names[1:] == sorted(os.listdir(layout.releases))
 
 
 def test_a_reason_that_is_no_text_is_told_again_without_a_fault(shop: Site) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from bb_release.errors import PreflightFailed
 from bb_release.model import journal
 
 
@@ -57,3 +59,17 @@ def test_a_link_in_place_of_the_journal_is_not_followed(path: Path, tmp_path: Pa
     path.symlink_to(tmp_path / "victim")
     with pytest.raises(OSError, match="symbolic links"):
         journal.write(path, "site", "event")
+
+
+def test_a_pipe_or_a_second_name_of_a_file_is_no_journal(path: Path, tmp_path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(PreflightFailed, match="not a file of our own"):
+        journal.write(path, "site", "event")
+    with pytest.raises(OSError, match="no plain file"):
+        journal.read(path, 1)
+    path.unlink()
+    (tmp_path / "victim").write_text("kept")
+    path.hardlink_to(tmp_path / "victim")
+    with pytest.raises(PreflightFailed, match="not a file of our own"):
+        journal.write(path, "site", "event")
+    assert "kept" == (tmp_path / "victim").read_text()

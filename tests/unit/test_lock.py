@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from bb_release.errors import LockHeld
+from bb_release.errors import LockHeld, PreflightFailed
 from bb_release.model import lock
 from bb_release.model.layout import Layout
 
@@ -150,3 +150,33 @@ def test_a_link_in_place_of_the_lock_is_not_followed(layout: Layout, tmp_path: P
     with pytest.raises(OSError, match="symbolic links"):
         take(layout)
     assert not (tmp_path / "victim").exists()
+
+
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_second_name(path: Path) -> None:
+    (path.parent.parent / "victim").write_text("kept")
+    path.hardlink_to(path.parent.parent / "victim")
+
+
+@pytest.mark.parametrize("make", [make_pipe, make_second_name])
+def test_what_is_no_file_of_ours_alone_is_no_lock_and_is_not_waited_for(
+    layout: Layout, make: Callable[[Path], None]
+) -> None:
+    make(layout.lock)
+    with pytest.raises(PreflightFailed, match="not a file of our own") as caught:
+        take(layout)
+    assert f"ls -l {layout.lock}" in caught.value.remedy
+    assert {} == lock.holder(layout)
+    assert not lock.is_held(layout)
+    assert not make.__name__.endswith("name") or "kept" == (layout.root / "victim").read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="skipped: only root can give a file away")
+def test_a_lock_that_belongs_to_another_user_is_refused(layout: Layout) -> None:
+    layout.lock.touch()
+    os.chown(layout.lock, 65534, 65534)
+    with pytest.raises(PreflightFailed, match="not a file of our own"):
+        take(layout)

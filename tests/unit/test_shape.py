@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from bb_release.actions import timer
 from bb_release.errors import StateUnreadable
 from bb_release.model import hold
 from bb_release.model.app import App
-from bb_release.tools.filesystem import name_of, open_parents, parents_of_others
+from bb_release.tools.filesystem import group_name, name_of, open_parents, parents_of_others
 from bb_release.tools.mask import visible
 
 HOLD = {"who": "dev", "since": "2026-01-01T00:00:00+00:00", "reason": "x", "by_hand": True}
@@ -75,6 +77,10 @@ def test_a_folder_that_everyone_may_write_is_open_unless_it_is_sticky(tmp_path: 
     assert [tmp_path / "a"] == open_parents(tmp_path / "link" / "root")
 
 
+def members_of(group: grp.struct_group) -> list[str]:
+    return [*group.gr_mem, *(user.pw_name for user in pwd.getpwall() if user.pw_gid == group.gr_gid)]
+
+
 def test_who_else_may_put_another_folder_in_the_place_of_the_root_is_named(tmp_path: Path) -> None:
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
@@ -82,9 +88,15 @@ def test_who_else_may_put_another_folder_in_the_place_of_the_root_is_named(tmp_p
     assert [] == parents_of_others(inner, me)
     assert {(tmp_path / "a", name_of(me))} <= set(parents_of_others(inner, me + 1)) or me == 0
     if me == 0:  # only root gives files away
-        os.chown(tmp_path / "a", 0, 4)
+        os.chown(tmp_path / "a", 0, 65534)
         (tmp_path / "a").chmod(0o775)
-        assert [(tmp_path / "a", "the group adm")] == parents_of_others(inner, me)
+        assert [(tmp_path / "a", f"the group {group_name(65534)}")] == parents_of_others(inner, me)  # nobody is in it
+        os.chown(tmp_path / "a", 0, 987_654)
+        assert [(tmp_path / "a", "the group #987654")] == parents_of_others(inner, me)
+        empty = [group.gr_gid for group in grp.getgrall() if group.gr_gid and not members_of(group)]
+        for gid in empty[:1]:  # staff, to which Debian gives /var/local, say
+            os.chown(tmp_path / "a", 0, gid)
+            assert [] == parents_of_others(inner, me)
         os.chown(tmp_path / "a", 65534, 0)
         (tmp_path / "a").chmod(0o755)
         assert [(tmp_path / "a", "nobody")] == parents_of_others(inner, me)

@@ -20,7 +20,7 @@ from bb_release.errors import (
 from bb_release.model.app import App
 from bb_release.model.release import Release, State
 from bb_release.model.step import Deployment
-from bb_release.tools import django, environment, host
+from bb_release.tools import django, environment, filesystem, host
 from bb_release.tools.process import ProcessFailed
 
 WARNING = re.compile(r"\((\w+\.)+W\d+\)")  # (security.W004), as django.core.checks prints it
@@ -105,8 +105,8 @@ def check_django(deployment: Deployment) -> None:
 
     def listen(line: str) -> None:
         deployment.reporter.line(line)
-        if WARNING.search(line):
-            warnings.append(line.removeprefix("?: ").strip())
+        if WARNING.search(line):  # it is kept in the manifest, and told: with what the site put into it
+            warnings.append(deployment.reporter.mask(line.removeprefix("?: ").strip()))
 
     try:
         django.manage(replace(project, on_line=listen), *words, timeout_seconds=app.timeouts.check)
@@ -141,7 +141,7 @@ def finish_build(deployment: Deployment) -> None:
     """Make the whole tree durable, then let the manifest say so: in this order, it is the only proof there is."""
     folder = deployment.release.folder
     with ThreadPoolExecutor(1) as beside:  # the disk works meanwhile
-        size = beside.submit(host.tree_size, folder)
+        size = beside.submit(filesystem.tree_size, folder)
         host.sync_tree(folder)
         installer_cache.close_cache(deployment.app)
     deployment.release = deployment.release.mark(State.READY, size=[*size.result()])

@@ -33,7 +33,8 @@ MISTYPED = (NoSuchRelease, RefInvalid, RefNotFound, ReleaseNotUsable, UsageInval
 def notify(run: Run, error: Explained | None) -> None:
     """One message for each run that was to change what is live."""
     if is_news(run, error):
-        problem = tell(run.app, action=run.action, who=run.who, reason=run.reason, facts=run.facts, error=error)
+        facts = run.log.mask.all_of(run.facts)
+        problem = tell(run.app, action=run.action, who=run.who, reason=run.reason, facts=facts, error=error)
         if problem:
             run.log.warn(f"nobody was told: {problem}")
 

@@ -71,3 +71,8 @@ def require_owner(app: App) -> None:
             f"{above} is writable by everyone, who could put another folder in the place of {app.root}",
             remedy=f"sudo chmod o-w {above}",
         )
+    for above, others in filesystem.parents_of_others(app.root, owner):
+        raise PreflightFailed(
+            f"{others} can put another folder in the place of {app.root}, by way of {above}",
+            remedy=f"root = below folders that only root and you can write; see: ls -ld {above}",
+        )

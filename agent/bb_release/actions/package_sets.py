@@ -16,7 +16,7 @@ from bb_release.model import durable
 from bb_release.model.layout import Layout
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment
-from bb_release.tools import environment, host, package_set
+from bb_release.tools import environment, filesystem, host, package_set
 from bb_release.tools.installers import Installer
 from bb_release.tools.package_set import Choice
 from bb_release.tools.requirements import plain
@@ -89,7 +89,7 @@ def require_room(deployment: Deployment, choice: Choice, linked: Collection[str]
     live, layout = deployment.previous, deployment.layout
     size = package_set.size_of(layout.sets / live.manifest.package_set) if live and live.manifest.package_set else 0
     need = int(1.2 * size * (1 - len(linked) / max(1, len(choice.pins))))
-    free, _ = host.free(layout.root)
+    free, _ = filesystem.free(layout.root)
     if free < need:
         raise PreflightFailed(
             f"too little space for the packages: {free // MEGA} MB free, about {need // MEGA} MB needed",

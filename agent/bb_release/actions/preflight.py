@@ -14,10 +14,17 @@ from bb_release.model import durable, hold
 from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.release import Release, State
+from bb_release.tools import filesystem
 
 
 def preflight(app: App, run: Run, *, keep: Release | None) -> None:
     """What can be known before anything is done. Raises PreflightFailed."""
+    kind = filesystem.kind(app.root)
+    if kind in filesystem.NETWORK:
+        raise PreflightFailed(
+            f"{app.root} lies on {kind}: locks and renames are not those of a local disk",
+            remedy="put root = on a disk of this host",
+        )
     kept = {*hold.pins(app.layout), keep.name if keep else ""}
     prune.remove(app.layout, [old.name for old in unfinished(app)[:-1] if old.name not in kept], run.log.warn)
     site_environment.read(app)

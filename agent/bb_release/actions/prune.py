@@ -77,17 +77,19 @@ def prune(run: Run, keep: int | None = None) -> list[Verdict]:
 
 def remove(layout: Layout, names: Iterable[str], warn: Callable[[str], None]) -> None:
     """Rename to dot-names first, so that a valid name is never half a release; then remove. Raises OSError."""
-    live = activation.current_name(layout)
-    doomed = {layout.releases / name: layout.releases / f"{REMOVING}{name}" for name in names if name != live}
+    doomed: list[Path] = []
     try:
-        for folder, aside in doomed.items():
-            folder.rename(aside)
+        for name in names:
+            if name == activation.current_name(layout):  # read anew for each: a person may have moved the link
+                continue
+            doomed.append(layout.releases / f"{REMOVING}{name}")
+            (layout.releases / name).rename(doomed[-1])
         if doomed:
             durable.sync_folder(layout.releases)
-        for aside in doomed.values():
+        for aside in doomed:
             take_away(aside, warn)
     except Interrupted:  # what has begun to go is gone when the run ends
-        for aside in doomed.values():
+        for aside in doomed:
             shutil.rmtree(aside, ignore_errors=True)
         raise
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bb_release.model import release as releases
 from bb_release.model.app import App
-from bb_release.tools import host
+from bb_release.tools import filesystem
 
 LEAST_FREE_BYTES = 100_000_000
 LEAST_FREE_INODES = 2_000
@@ -36,5 +36,5 @@ def room(app: App) -> Room:
     """As `deploy` reckons before it begins. Raises OSError where there is no app root."""
     everything, _ = releases.readable(app.layout)
     size, files = max((r.manifest.size for r in everything if r.manifest.size), default=(0, 0))
-    free, inodes = host.free(app.root)
+    free, inodes = filesystem.free(app.root)
     return Room(free, max(LEAST_FREE_BYTES, int(1.2 * size)), inodes, max(LEAST_FREE_INODES, int(1.2 * files)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import sys
 import time
 import traceback
@@ -105,7 +106,9 @@ def changing(
             failed.site = f"{site_state(app)}; nothing was changed"
             raise failed from error
         config.remember(app.root)
-        run = Run(app, action, who_runs(), reason, lock, log, by_timer=by_timer)
+        run = Run(app, action, who_runs(), log.mask(reason), lock, log, by_timer=by_timer)
+        # a core would have the secrets of our memory, or of a program's that we start, beside the code
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
         # a program's stray children become ours, so that none of them keeps the lock unseen
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         began = time.monotonic()
@@ -118,7 +121,7 @@ def changing(
                 run.done = run.done or "what was asked for is done"
                 seconds = round(time.monotonic() - began, 1)
                 durable.with_reserve(app.layout.reserve, lambda: _note(run, f"{action}_finished", seconds=seconds))
-                remove_old(app.layout.logs)
+                remove_old(app.layout.logs, log.warn)
                 notify(run, None)
             except Explained as error:
                 _fail(run, error)
@@ -176,8 +179,9 @@ def open_log(app: App, action: str, terminal: Terminal | None) -> RunLog:
 
 def _note(run: Run, event: str, **facts: object) -> None:
     reason = {"reason": run.reason} if run.reason else {}
-    run.log.event(event, who=run.who, **reason, **run.facts, **facts)
-    journal.write(run.app.layout.journal, run.app.name, event, who=run.who, **reason, **run.facts, **facts)
+    told = run.log.mask.all_of({"who": run.who, **reason, **run.facts, **facts})
+    run.log.event(event, **told)
+    journal.write(run.app.layout.journal, run.app.name, event, **told)
 
 
 def _note_start(run: Run) -> None:

@@ -6,6 +6,7 @@ has such a name is the same file in each release. nginx looks there for what the
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from bb_release.model import activation
 from bb_release.model.layout import Layout
 from bb_release.model.step import Deployment
 
+MOST_BYTES = 32 << 20  # of the list; that of 10,900 files has less than 2 MB
 LIST = "staticfiles.json"  # django/contrib/staticfiles/storage.py, ManifestFilesMixin.manifest_name
 HASHED = re.compile(r"\.[0-9a-f]{8,64}(\.|$)")
 BELOW = "static"  # nginx looks for the whole path of a request: /static/shop/site.0123456789ab.css
@@ -47,11 +49,17 @@ def add(layout: Layout, static: Path) -> None:
 
 
 def hashed_names(static: Path) -> Iterator[str]:
-    """What Django's own list names, as far as it has a hash in its name and lies below; nothing without a list."""
+    """What Django's own list names, as far as it has a hash in its name and lies below; nothing without a list.
+
+    Raises OSError, also for one that is no file, or too large to be read.
+    """
     try:
+        facts = (static / LIST).stat()
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > MOST_BYTES:  # whatever the site's own code has left there
+            raise OSError(errno.EFBIG, f"no file, or more than {MOST_BYTES >> 20} MB", str(static / LIST))
         paths = json.loads((static / LIST).read_bytes())["paths"]
         named = [(str(plain), PurePosixPath(str(hashed))) for plain, hashed in paths.items()]
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
     for plain, path in named:
         if str(path) != plain and HASHED.search(path.name) and not path.is_absolute() and ".." not in path.parts:

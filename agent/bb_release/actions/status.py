@@ -157,12 +157,12 @@ def listed(app: App) -> tuple[list[dict[str, Any]], StateUnreadable | None]:
 
 
 def shown(app: App, word: str) -> dict[str, Any]:
-    """The manifest of one release."""
+    """The manifest of one release, without a secret that an older version of ours left in it."""
     live = seen.live_release(app)
     release = releases.find(app.layout, word, live) if word else live
     if release is None:
         raise not_live(app)
-    facts: dict[str, Any] = json.loads((release.folder / releases.MANIFEST).read_bytes())
+    facts: dict[str, Any] = masking.mask_of(app).all_of(json.loads((release.folder / releases.MANIFEST).read_bytes()))
     return facts
 
 

@@ -147,7 +147,9 @@ def condemn_what_was_left(release: Release, everything: list[Release]) -> Releas
 
 def hold_timers(run: Run, reason: str) -> None:
     layout = run.app.layout
-    durable.with_reserve(layout.reserve, lambda: hold.place(layout, who=run.who, reason=reason, by_hand=False))
+    durable.with_reserve(
+        layout.reserve, lambda: hold.place(layout, who=run.who, reason=run.log.mask(reason), by_hand=False)
+    )
 
 
 def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:

@@ -57,7 +57,7 @@ def begin(run: Run, wish: Wish, ref: str, revision: str, live: Release | None, r
         release = build.resumed(resumed)
     else:
         release = releases.begin(
-            app.layout, ref=ref, revision=revision, shape=app.shape, agent=__version__, reason=run.reason,
+            app.layout, ref=run.log.mask(ref), revision=revision, shape=app.shape, agent=__version__, reason=run.reason,
             boot=host.boot_id(),
         )  # fmt: skip
     site, build_env, secrets = environments(app, release)

@@ -206,7 +206,7 @@ def hold(context: Context, reason: str) -> None:
     with run.changing(context.app(), "hold", reason=reason, quiet=True) as under_way:
         layout = under_way.app.layout
         before = (model.read(layout) or {}).get("reason", "no reason given")
-        model.place(layout, who=under_way.who, reason=reason or str(before), by_hand=True)
+        model.place(layout, who=under_way.who, reason=under_way.reason or str(before), by_hand=True)
     tell(console.print_line, "held: no deploy until bb-release unhold")
 
 

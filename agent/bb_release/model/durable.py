@@ -6,12 +6,13 @@ import errno
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bb_release.errors import StateUnreadable, StorageFailed
+from bb_release.errors import PreflightFailed, StateUnreadable, StorageFailed
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSALS = (*FULL, errno.EROFS, errno.EIO)
@@ -55,6 +56,32 @@ def _put(path: Path, content: bytes, mode: int) -> None:
     sync_folder(path.parent)
 
 
+def open_own(path: Path, flags: int) -> int:
+    """Open a file of our own that is written in place, made where it is not there; returns the descriptor.
+
+    Raises PreflightFailed for what is no plain file of ours with one name only: a pipe would be waited for, and a
+    second name could be another user's file. Raises OSError, for a link too.
+    """
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    facts = os.fstat(descriptor)
+    if stat.S_ISREG(facts.st_mode) and (facts.st_uid, facts.st_nlink) == (os.geteuid(), 1):
+        return descriptor
+    os.close(descriptor)
+    raise PreflightFailed(
+        f"{path} is not a file of our own with this name only",
+        remedy=f"see what it is (ls -l {path}), and move it away; a new one is made",
+    )
+
+
+def read_plain(path: Path) -> bytes:
+    """What a file of ours says. Raises OSError, also for a link or a pipe in its place."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        return file.read()
+
+
 def remove_staged(folder: Path) -> None:
     """Remove what a killed `put` left in a folder. Raises OSError."""
     for path in folder.glob(f".*{STAGING}"):
@@ -69,7 +96,7 @@ def put_json(path: Path, value: object, *, mode: int = 0o600) -> None:
 def read_json(path: Path) -> Any:
     """Read a state file; None when there is none. Raises StateUnreadable: it is never guessed at."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_plain(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

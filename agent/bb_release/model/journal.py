@@ -9,14 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bb_release.model.durable import naming
+from bb_release.model.durable import naming, open_own, read_plain
 
 
 def write(path: Path, app: str, event: str, **facts: Any) -> None:
-    """Add one line, flushed to disk, and the same to the system log. Raises OSError."""
+    """Add one line, flushed to disk, and the same to the system log.
+
+    Raises OSError, and PreflightFailed for what is no journal of ours.
+    """
     line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts}
     text = json.dumps(line, sort_keys=False, default=str)
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = open_own(path, os.O_RDWR | os.O_APPEND)
     try:
         with naming(path):
             size = os.fstat(descriptor).st_size
@@ -34,7 +37,7 @@ def write(path: Path, app: str, event: str, **facts: Any) -> None:
 def read(path: Path, count: int) -> list[dict[str, Any]]:
     """The last lines, oldest first. A torn line (a crash in the middle of a write) is left out."""
     try:
-        raw = path.read_bytes().splitlines()
+        raw = read_plain(path).splitlines()
     except FileNotFoundError:
         return []
     lines = []

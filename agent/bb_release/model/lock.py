@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bb_release.errors import LockHeld
+from bb_release.model.durable import open_own, read_plain
 from bb_release.model.layout import Layout
 
 LOOK_SECONDS = 0.1
@@ -23,9 +24,9 @@ def app_lock(layout: Layout, *, action: str, who: str, wait_seconds: float = 0.0
     """Hold the app's lock; yields its descriptor, for the programs of this run that write.
 
     A killed agent's children that inherited the descriptor keep the lock until they have ended.
-    Raises LockHeld, naming who has it.
+    Raises LockHeld, naming who has it; OSError and PreflightFailed for what is no lock of ours.
     """
-    descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = open_own(layout.lock, os.O_RDWR)
     try:
         _take(descriptor, layout, wait_seconds)
         facts = {"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -57,7 +58,7 @@ def _take(descriptor: int, layout: Layout, wait_seconds: float) -> None:
 def is_held(layout: Layout) -> bool:
     """Is a run under way? Looks without waiting, and without taking it from anyone for longer than the look."""
     try:
-        descriptor = os.open(layout.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(layout.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
@@ -72,7 +73,7 @@ def is_held(layout: Layout) -> bool:
 def holder(layout: Layout) -> dict[str, Any]:
     """What the holder wrote of itself; only information, nothing is decided from it."""
     try:
-        facts = json.loads(layout.lock.read_bytes())
+        facts = json.loads(read_plain(layout.lock))
     except (OSError, ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}

@@ -145,7 +145,7 @@ def read(folder: Path) -> Release:
         known_as, release = _read.get(folder, ((), None))
         if release and known_as == version:  # a change is always another file, put in its place
             return release
-        facts = json.loads(path.read_bytes())
+        facts = json.loads(durable.read_plain(path))
         if not isinstance(facts, dict):
             raise TypeError("not an object")
         if facts.get("format") != FORMAT:

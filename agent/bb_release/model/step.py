@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bb_release.errors import BugFound, Explained, ReleaseError
+from bb_release.errors import BugFound, Explained, ReleaseError, shortened
 from bb_release.model.app import App
 from bb_release.model.durable import storage_failed
 from bb_release.model.layout import Layout
@@ -28,6 +28,8 @@ class Scope(enum.Enum):
 class Reporter(Protocol):
     """Where a run tells what it does."""
 
+    @property
+    def mask(self) -> Callable[[str], str]: ...  # a text without secrets, for what is kept of it
     def step_started(self, step: Step) -> None: ...
     def step_finished(self, step: Step, seconds: float) -> None: ...
     def step_failed(self, step: Step) -> None: ...
@@ -81,7 +83,7 @@ def bug(error: Exception) -> BugFound:
     return BugFound(
         f"this is a bug in bb-release: {type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}",
         remedy="see bb-release status for the site; please report the bug with the log",
-        details=str(error)[:500],
+        details=shortened(str(error), 500),
     )
 
 

@@ -20,14 +20,16 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from bb_release.errors import ArchiveRefused
+from bb_release.tools import members
 from bb_release.tools.bare import remove
 from bb_release.tools.members import ANEW, CHUNK, MOST_BYTES, MOST_PATH, Tree, most_bytes, refused, too_much
 from bb_release.tools.tree import check_tree
 
 MOST_HEADER = 64 << 10  # of one extended tar header, which tarfile holds in memory whole
+MOST_ENTRY = 256  # bytes in the directory of a zip, on the average: 46 and the path, for programs a few dozen more
 
 _HEADERS = (
     tarfile.XHDTYPE,
@@ -146,8 +148,27 @@ def _read_tar(raw: IO[bytes], tree: Tree) -> None:
             raise ArchiveRefused("the archive goes on after its end", remedy=ANEW)
 
 
+class _Bounded:
+    """A zip's bytes for zipfile, which reads the directory at the end at once, and makes an object of each entry.
+
+    What the directory says of its own size and count may be wrong, so the bytes themselves are counted.
+    """
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw, self.seek, self.tell, self.seekable = raw, raw.seek, raw.tell, raw.seekable
+        self._most = max(CHUNK, members.MOST_MEMBERS * MOST_ENTRY)
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self._most:
+            raise members.too_many()
+        data = self._raw.read(size if size >= 0 else self._most + 1)
+        if len(data) > self._most or data.count(b"PK\1\2") > members.MOST_MEMBERS:  # APPNOTE.TXT, 4.3.12
+            raise members.too_many()
+        return data
+
+
 def _read_zip(raw: IO[bytes], tree: Tree) -> None:
-    with zipfile.ZipFile(raw) as archive:
+    with zipfile.ZipFile(cast("IO[bytes]", _Bounded(raw))) as archive:
         for info in archive.infolist():
             name, mode = info.filename, info.external_attr >> 16
             if info.orig_filename != name or "\\" in name:
@@ -182,6 +203,8 @@ def _damage_is_refused() -> Iterator[None]:
         if error.errno not in (None, errno.EINVAL):  # a full disk, say; EINVAL: a zip led before its beginning
             raise
         raise ArchiveRefused(f"the archive is damaged: {error}", remedy=ANEW) from error
+    except MemoryError as error:  # a dictionary of xz may be said to have 4 GB
+        raise ArchiveRefused("the archive needs more memory to be read than there is", remedy=ANEW) from error
     except (
         tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, OverflowError,
         RuntimeError,  # NotImplementedError and RecursionError too

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import signal
+import stat
 import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -262,7 +263,7 @@ def check_installed(folder: Path, *, hashes: bool = False, but: Collection[str] 
 def read_record(info: Path) -> list[list[str]]:
     """Path, hash and size of each file of an installed package. Raises OSError, UnicodeError, csv.Error."""
     with (info / "RECORD").open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))
+        return [row for row in csv.reader(file) if row]
 
 
 def recorded_hash(content: bytes) -> str:
@@ -290,8 +291,9 @@ def dist_infos(folder: Path) -> list[Path]:
 
 
 def _size(path: str) -> str:
-    """A file's size as RECORD writes it; "" when there is none."""
+    """A file's size as RECORD writes it; "" when there is none, or no file: a device would be read without an end."""
     try:
-        return str(os.stat(path).st_size)  # noqa: PTH116
-    except OSError:
+        facts = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):  # a path with a NUL
         return ""
+    return str(facts.st_size) if stat.S_ISREG(facts.st_mode) else ""

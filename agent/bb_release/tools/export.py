@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bb_release.errors import TreeNotExported
+from bb_release.errors import TreeNotExported, shortened
 from bb_release.tools import lfs, process, submodules
 from bb_release.tools.bare import FULL_HASH, SUSPECT, argv, remove, settle
 from bb_release.tools.git_access import Access, Origin, git_environment
@@ -40,7 +40,7 @@ def export_tree(
     into.mkdir(parents=True, exist_ok=True)
     if not FULL_HASH.match(revision) or into.is_symlink() or os.listdir(into):
         raise TreeNotExported(
-            f"{revision[:64]!r} is not a full hash, or {into} is not an empty folder", remedy="Deploy again."
+            f"{shortened(revision, 64)!r} is not a full hash, or {into} is not an empty folder", remedy="Deploy again."
         )
     deadline = time.monotonic() + timeout_seconds
     scratch = into.with_name(f".{into.name}.index")
@@ -129,7 +129,9 @@ def read_tree(listed: str) -> tuple[int, dict[str, str]]:
     for entry in filter(None, listed.split("\0")):
         facts = _ENTRY.match(entry)
         if facts is None or (facts["mode"] == "160000" and not FULL_HASH.match(facts["hash"])):
-            raise TreeNotExported(f"git lists {entry[:80]!r}, which is no file of a tree", remedy="Deploy again.")
+            raise TreeNotExported(
+                f"git lists {shortened(entry, 80)!r}, which is no file of a tree", remedy="Deploy again."
+            )
         if facts["mode"] == "160000":
             pinned[facts["path"]] = facts["hash"]
         else:

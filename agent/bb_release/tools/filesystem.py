@@ -1,4 +1,4 @@
-"""What kind of file system a path lies on, and who may do what there. Looks only."""
+"""What kind of file system a path lies on, how full it is, and who may do what there. Looks only."""
 
 from __future__ import annotations
 
@@ -32,6 +32,44 @@ def kind(path: Path) -> str:
         if (wanted == point or wanted.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
             best, found = point, tail.split(" ")[0]
     return found
+
+
+def free(path: Path) -> tuple[int, int]:
+    """Return the free bytes and free inodes for this user on the path's file system. Raises OSError.
+
+    File systems that know no limit of inodes (btrfs) say 0 of 0: that is returned as a very large number.
+    """
+    facts = os.statvfs(path)
+    inodes = facts.f_favail if facts.f_files else 2**63 - 1
+    return facts.f_bavail * facts.f_frsize, inodes
+
+
+def tree_size(path: Path) -> tuple[int, int]:
+    """Return the bytes and the count of inodes (files and folders) that a tree has for itself alone.
+
+    A file that has another name too, perhaps elsewhere, is not counted: removing the tree would not free it.
+    Bytes are what the disk gave, and at least each file's size. Raises OSError where a folder is unreadable.
+    """
+    facts = path.lstat()
+    total, count, ahead = max(facts.st_size, facts.st_blocks * 512), 1, [str(path)]
+    while ahead:
+        try:
+            entries = os.scandir(ahead.pop())
+        except FileNotFoundError:  # another process removes here
+            continue
+        with entries:
+            for entry in entries:
+                try:
+                    facts = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder:
+                    ahead.append(entry.path)
+                if is_folder or facts.st_nlink == 1:
+                    total += max(facts.st_size, facts.st_blocks * 512)
+                    count += 1
+    return total, count
 
 
 def name_of(uid: int) -> str:
@@ -103,7 +141,8 @@ def open_parents(folder: Path) -> list[Path]:
 def parents_of_others(folder: Path, owner: int) -> list[tuple[Path, str]]:
     """The folders above in which another than root and `owner` may rename what is there; each with who that is.
 
-    A user's own group, of the same name, is the user.
+    A user's own group, of the same name, is the user; and a group counts when it has somebody else in it (staff of
+    Debian's /var/local has nobody).
     """
     found = []
     for path in _above(folder):
@@ -112,9 +151,18 @@ def parents_of_others(folder: Path, owner: int) -> list[tuple[Path, str]]:
             found.append((path, name_of(facts.st_uid)))
         group = group_name(facts.st_gid)
         by_group = facts.st_mode & stat.S_IWGRP and not facts.st_mode & stat.S_ISVTX
-        if by_group and facts.st_gid and group != name_of(owner):
+        if by_group and facts.st_gid and group != name_of(owner) and _members(facts.st_gid) - {"root", name_of(owner)}:
             found.append((path, f"the group {group}"))
     return found
+
+
+def _members(gid: int) -> set[str]:
+    """Who is in a group, as far as this host lists its users; for one without a name that is its number."""
+    try:
+        members = grp.getgrgid(gid).gr_mem
+    except KeyError:
+        return {f"#{gid}"}
+    return {*members, *(user.pw_name for user in pwd.getpwall() if user.pw_gid == gid)}
 
 
 def _above(folder: Path) -> dict[Path, None]:

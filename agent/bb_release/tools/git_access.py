@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from bb_release.errors import ConfigurationInvalid, RefInvalid
+from bb_release.errors import ConfigurationInvalid, RefInvalid, shortened
 from bb_release.tools import process
 
 _REF = re.compile(r"\A(?!-)[A-Za-z0-9._/+@-]{1,200}\Z")
@@ -86,7 +86,9 @@ def check_ref(ref: str) -> None:
     The rules beyond the alphabet are those of git-check-ref-format(1).
     """
     if not _REF.match(ref) or _REF_FORBIDDEN.search(ref):
-        raise RefInvalid(f"not a branch, tag or hash: {ref[:80]!r}", remedy="Give the name as `git branch` shows it.")
+        raise RefInvalid(
+            f"not a branch, tag or hash: {shortened(ref, 80)!r}", remedy="Give the name as `git branch` shows it."
+        )
 
 
 def git_environment(access: Access) -> dict[str, str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bb_release.errors import RefNotFound
+from bb_release.errors import RefNotFound, shortened
 from bb_release.tools import process
 from bb_release.tools.git_access import Access, git_environment
 
@@ -52,14 +52,14 @@ def read_count(said: str) -> int:
     """The number that git printed. Raises RefNotFound where it is none."""
     if not re.fullmatch(r"[0-9]{1,18}\n?", said):
         raise RefNotFound(
-            f"git says {said[:80]!r} where it should count commits", remedy="Deploy: that mends a mirror."
+            f"git says {shortened(said, 80)!r} where it should count commits", remedy="Deploy: that mends a mirror."
         )
     return int(said)
 
 
 def _checked(revision: str) -> str:
     if not _FULL_HASH.fullmatch(revision):
-        raise RefNotFound(f"{revision[:64]!r} is no full hash", remedy="Fetch, and try again.")
+        raise RefNotFound(f"{shortened(revision, 64)!r} is no full hash", remedy="Fetch, and try again.")
     return revision
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from bb_release.errors import ConfigurationInvalid, NotHealthy
+from bb_release.errors import ConfigurationInvalid, NotHealthy, shortened
 from bb_release.tools.http_line import UnixConnection, ended_after
 
 BODY_BYTES = 64 * 1024
@@ -116,7 +116,7 @@ def wait_healthy(
 
 def _problem(answer: Answer, url: str, expect: int, body: str, release_where: str, release: str) -> NotHealthy | None:
     """What is wrong with an answer, or None."""
-    shown = "\n".join(line[:SHOWN_COLUMNS] for line in answer.body.splitlines()[:SHOWN_LINES])
+    shown = "\n".join(shortened(line, SHOWN_COLUMNS) for line in answer.body.splitlines()[:SHOWN_LINES])
     if answer.status != expect:
         message = f"the site answered {answer.status} at {url} (wanted {expect})"
         remedy = "see the site's own log for the error behind this answer"

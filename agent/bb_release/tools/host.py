@@ -1,4 +1,4 @@
-"""What this host has and runs: room on its disks, its processes, and which releases they use."""
+"""What this host runs: its processes, which releases they use, and when a tree is on its disk."""
 
 from __future__ import annotations
 
@@ -7,50 +7,13 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
 KERNEL_THREAD = 0x00200000  # PF_KTHREAD
 DELETED = " (deleted)"
-
-
-def free(path: Path) -> tuple[int, int]:
-    """Return the free bytes and free inodes for this user on the path's file system. Raises OSError.
-
-    File systems that know no limit of inodes (btrfs) say 0 of 0: that is returned as a very large number.
-    """
-    facts = os.statvfs(path)
-    inodes = facts.f_favail if facts.f_files else 2**63 - 1
-    return facts.f_bavail * facts.f_frsize, inodes
-
-
-def tree_size(path: Path) -> tuple[int, int]:
-    """Return the bytes and the count of inodes (files and folders) that a tree has for itself alone.
-
-    A file that has another name too, perhaps elsewhere, is not counted: removing the tree would not free it.
-    Bytes are what the disk gave, and at least each file's size. Raises OSError where a folder is unreadable.
-    """
-    facts = path.lstat()
-    total, count, ahead = max(facts.st_size, facts.st_blocks * 512), 1, [str(path)]
-    while ahead:
-        try:
-            entries = os.scandir(ahead.pop())
-        except FileNotFoundError:  # another process removes here
-            continue
-        with entries:
-            for entry in entries:
-                try:
-                    facts = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                is_folder = entry.is_dir(follow_symlinks=False)
-                if is_folder:
-                    ahead.append(entry.path)
-                if is_folder or facts.st_nlink == 1:
-                    total += max(facts.st_size, facts.st_blocks * 512)
-                    count += 1
-    return total, count
 
 
 def process_tree(pid: int) -> list[int]:
@@ -149,19 +112,19 @@ def evidence(pid: int, release: Path) -> Evidence | None:
 def releases_in_use(releases: Path) -> tuple[dict[str, list[int]], bool]:
     """Return the entries of the releases folder that some process uses, each with the ids of those processes.
 
-    Used is: working folder, program, a word of the command line, a mapped file, or BB_RELEASE. The second
-    is True when there are processes (of other users, as a rule) that we may not look into.
+    Used is: working folder, root, program, a word of the command line, a mapped or an open file, or BB_RELEASE. The
+    second is True when there are processes (of other users, as a rule) that we may not look into.
     """
     try:
         entries = set(os.listdir(releases))
     except FileNotFoundError:
         entries = set()
     used: dict[str, list[int]] = {}
-    unreadable = _hidden()
+    unreadable, pattern = _hidden(), _pattern(releases)
     for word in os.listdir(PROC):
         if word.isdigit():
             names, closed = release_of(int(word), releases)
-            for name in names & entries:
+            for name in (names | _opened(int(word), pattern)) & entries:
                 used.setdefault(name, []).append(int(word))
             unreadable = unreadable or closed
     return used, unreadable
@@ -215,9 +178,9 @@ def _parts(pid: int, releases: Path) -> tuple[dict[str, set[str]] | None, bool]:
     pattern = _pattern(releases)
     named: dict[str, set[str]] = {}
     closed = False
-    for part in ("cwd", "exe", "cmdline", "maps", "environ"):
+    for part in ("cwd", "root", "exe", "cmdline", "maps", "environ"):
         try:
-            if part in ("cwd", "exe"):
+            if part in ("cwd", "root", "exe"):
                 text = os.fsencode((folder / part).readlink()).removesuffix(DELETED.encode())
             else:
                 text = (folder / part).read_bytes()
@@ -242,6 +205,16 @@ def _parts(pid: int, releases: Path) -> tuple[dict[str, set[str]] | None, bool]:
     return {part: names - {""} for part, names in named.items()}, closed
 
 
+def _opened(pid: int, pattern: re.Pattern[bytes]) -> set[str]:
+    """The releases in which a process has files open; none where that is closed to us, as `_parts` has told."""
+    folder, paths = f"{PROC}/{pid}/fd", []
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            with suppress(OSError):  # it was closed meanwhile
+                paths.append(os.readlink(f"{folder}/{name}"))
+    return set(_named(pattern, b"\0".join(map(os.fsencode, paths))))
+
+
 def _named(pattern: re.Pattern[bytes], text: bytes) -> Iterator[str]:
     yield from (os.fsdecode(match) for match in pattern.findall(text))
 
@@ -256,7 +229,7 @@ def sync_tree(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        if syncfs is None:
+        if syncfs is None or [*map(int, re.findall(r"\d+", os.uname().release)[:2])] < [5, 8]:
             _sync_each(path)
         elif syncfs(descriptor) != 0:
             number = ctypes.get_errno()
@@ -266,7 +239,10 @@ def sync_tree(path: Path) -> None:
 
 
 def _sync_each(path: Path) -> None:
-    """Sync file by file, for C libraries without syncfs. Links have nothing of their own to sync."""
+    """For C libraries without syncfs, and kernels that do not tell of failed writes there: before 5.8, syncfs(2).
+
+    Links have nothing of their own to sync.
+    """
 
     def failed(error: OSError) -> None:
         raise error

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from bb_release.errors import ArchiveRefused
+from bb_release.errors import ArchiveRefused, shortened
 from bb_release.tools.tree import leads_out
 
 MOST_BYTES = 2 << 30  # of the archive, and of what comes out; the largest tree of eight real sites had half of it
@@ -16,6 +16,7 @@ MOST_MEMBERS = 200_000  # files, folders and links; a tree with all of node_modu
 MOST_RATIO = 200  # source packs to a fifth or a twentieth, pictures not at all; a bomb to a thousandth and less
 RATIO_FROM_BYTES = 50 << 20  # below this no ratio is asked: it does no harm, and a small file of zeros is no bomb
 MOST_NAME, MOST_PATH = 255, 1024  # bytes: NAME_MAX, and far below PATH_MAX, as the release's own path is added
+MOST_DEPTH = 100  # folders in folders; each is remembered with its whole path
 
 CHUNK = 1 << 20
 ANEW = "Make it anew, for instance: git archive --format=tar.gz -o FILE REF"
@@ -55,7 +56,7 @@ class Tree:
         if parts:
             self.kinds[parts] = kind
         if max(self.members, len(self.kinds)) > MOST_MEMBERS:
-            raise ArchiveRefused(f"the archive has more than {MOST_MEMBERS} members", remedy="See what is in it.")
+            raise too_many()
         return parts
 
     def write(self, name: str, stream: IO[bytes], size: int, *, executable: bool) -> None:
@@ -106,6 +107,8 @@ def checked_name(name: str) -> Parts:
         raise refused(name, "has a name that is absolute or climbs")
     if len(_utf8(name, name)) > MOST_PATH or any(len(part.encode()) > MOST_NAME for part in parts):
         raise refused(name, f"has a name of more than {MOST_NAME} bytes, or a path of more than {MOST_PATH}")
+    if len(parts) > MOST_DEPTH:
+        raise refused(name, f"lies in more than {MOST_DEPTH} folders")
     return parts
 
 
@@ -117,7 +120,11 @@ def _utf8(name: str, text: str) -> bytes:
 
 
 def refused(name: str, why: str, remedy: str = ANEW) -> ArchiveRefused:
-    return ArchiveRefused(f"{ascii(name)[:300]} in the archive {why}", remedy=remedy)
+    return ArchiveRefused(f"{shortened(ascii(name), 300)} in the archive {why}", remedy=remedy)
+
+
+def too_many() -> ArchiveRefused:
+    return ArchiveRefused(f"the archive has more than {MOST_MEMBERS} members", remedy="See what is in it.")
 
 
 def too_much(most: int) -> ArchiveRefused:

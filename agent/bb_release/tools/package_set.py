@@ -152,7 +152,11 @@ def _outside(venv: Path, infos: Iterable[Path]) -> list[str]:
     tops = [f"{site}/" for site in environment.sites(venv)]
     found = set()
     for info in infos:
-        for row in environment.read_record(info):
+        try:
+            rows = environment.read_record(info)
+        except (UnicodeError, csv.Error) as error:
+            raise UnusableError(f"the RECORD of {info.name} cannot be read: {error}") from error
+        for row in rows:
             path = os.path.normpath(info.parent / row[0])
             if not row[0] or any(path.startswith(top) for top in tops):
                 continue

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from bb_release.tools.mask import Mask as Mask
+from bb_release.tools.mask import in_two
 from bb_release.tools.mask import visible as visible
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -234,7 +235,7 @@ class Watch:
                     elif key.fileobj is lines:
                         *whole, self._partial = (self._partial + chunk).split(b"\n")
                         if len(self._partial) > LONGEST_LINE:  # a bar that only ever returns, or no text at all
-                            whole, self._partial = [*whole, self._partial], b""
+                            *whole, self._partial = *whole, *in_two(self._partial)
                         for raw in whole:
                             self.take(raw)
                     elif self._captured is not None:

@@ -24,13 +24,25 @@ from pathlib import Path
 import fuzz_answers
 
 from bb_release import checked, config, console, envfile
-from bb_release.actions import audit, prune, status, survey, timer
+from bb_release.actions import audit, prune, static_pool, status, survey, timer
 from bb_release.errors import ReleaseError
 from bb_release.model import activation, hold, journal, lock, retention
 from bb_release.model import release as releases
 from bb_release.model.app import App, Unit
 from bb_release.model.layout import Layout
-from bb_release.tools import archive, git_access, health, lfs, nginx, pins, signature, submodules, systemctl
+from bb_release.tools import (
+    archive,
+    environment,
+    git_access,
+    health,
+    lfs,
+    nginx,
+    package_set,
+    pins,
+    signature,
+    submodules,
+    systemctl,
+)  # fmt: skip
 from bb_release.tools.requirements import pipfile, poetry, pylock, pyproject, target, uv_lock
 from bb_release.tools.units import properties
 
@@ -297,12 +309,46 @@ def nginx_files(data: bytes, folder: Path) -> None:
         assert way.folder is not None
 
 
+def static_list(data: bytes, folder: Path) -> None:
+    """Django's list of collected files: whatever it says, only files of the release get into the pool."""
+    layout, static = Layout(folder), folder / "releases" / NAME / "static"
+    for path in (static / "a.0123456789ab.css", folder / "b.0123456789ab.css"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+    (static / static_pool.LIST).write_bytes(data)
+    with contextlib.suppress(OSError):
+        static_pool.add(layout, static)
+    pooled = [path for path in layout.static_pool.rglob("*") if path.is_file()]
+    assert all(path.samefile(static / path.name) for path in pooled)
+    assert ["b.0123456789ab.css", "releases"] == sorted(set(os.listdir(folder)) - {layout.static_pool.name})
+
+
+def records(data: bytes, folder: Path) -> None:
+    """RECORD of an installed package; it is told what is wrong, and nothing outside of the environment is touched."""
+    (folder / "canary").write_text("untouched")
+    venv, fresh = folder / "venv", folder / "fresh"
+    info = venv / "lib/python3.11/site-packages/x-1.dist-info"
+    for path, content in ((venv / "bin/x", b"#!/x\n"), (info.parent / "x.py", b"x = 1\n"), (info / "RECORD", data),
+                          (info / "METADATA", b"Name: x\nVersion: 1\n")):  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (fresh / "lib/python3.11/site-packages").mkdir(parents=True)
+    environment.check_installed(venv, hashes=True)
+    with contextlib.suppress(package_set.UnusableError, OSError):
+        package_set.make(venv, folder / "set", package_set.Choice({"x": "x==1"}, "way"))
+        package_set.put_into(fresh, folder / "set")
+        package_set.put_into(fresh, folder / "set", only={"x"})
+    assert "untouched" == (folder / "canary").read_text()
+    assert {"canary", "venv", "fresh"} == set(os.listdir(folder)) - {"set"}
+
+
 TARGETS: dict[str, Target] = {
     "config": read_config, "envfile": read_envfile, "ref": check_ref, "url": check_url, "release-name": release_names,
     "archive": unpack, "manifest": manifests, "state": state_files, "health": health_answers,
     "properties": unit_properties, "journal": journal_lines, "lock-file": lock_files, "pyproject": projects,
     "pins": pins_of_text, "source": sources, "lfs": lfs_pointers, "signers": signers,
-    "unit": unit_files, "nginx": nginx_files, "configuration-note": configuration_note, **fuzz_answers.TARGETS,
+    "unit": unit_files, "nginx": nginx_files, "configuration-note": configuration_note,
+    "static-list": static_list, "record": records, **fuzz_answers.TARGETS,
 }  # fmt: skip
 
 
@@ -427,6 +473,11 @@ SEEDS: dict[str, list[bytes]] = {
                b'os.environ.setdefault("DJANGO_SETTINGS_MODULE", ".etc.passwd")', b'os.environ["DJANGO_SETTINGS_MODULE"] = "a\\0b"', b'os.environ["DJANGO_SETTINGS_MODULE"] = "' + b"a." * 3000 + b'"',
                b"(" * 500, b"x = " + b"-" * 5000 + b"1", b"x = " + b"1" * 5000, b"\0", b"a = " + b"b." * 3000 + b"parent",
                b'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\nDATABASES = {**x, "a": {**y}}\nINSTALLED_APPS = 1\nSTATIC_ROOT = "\\0"\nMEDIA_ROOT = "/"\nROOT_URLCONF = "\\ud800"\n'],
+    "static-list": [b'{"paths": {"a.css": "a.0123456789ab.css"}, "version": "1.1", "hash": ""}', b"[" * 200_000, b'{"paths": []}', b'{"paths": 1}',
+                    b'{"paths": {"a.css": "../../../b.0123456789ab.css", "b": "/etc/b.0123456789ab.css", "c": "\\ud800.0123456789ab.css"}}',
+                    b'{"paths": {"a": "a\\u0000.0123456789ab.css", "b": ["a.0123456789ab.css"], "c": "' + b"c" * 300 + b'.0123456789ab.css"}}', b"\xff", b"1" * 5000],
+    "record": [b"x.py,sha256=h,6\nx-1.dist-info/RECORD,,\n../../../bin/x,,5\n", b"x.py,,6\n\n\r\n,,\n", b"\0,,1\nx.py,sha256=,6\n", b"/dev/zero,sha256=x,0\n",
+               b"../../../../canary,,9\n", b"/etc/passwd,,1\n", b"\xff,,1\n", b'"' + b"x" * 200_000, b"../../../bin/x,sha256=x,5\nx-1.dist-info/METADATA,,22\nx.py,,6\n", b""],
     "lfs": [b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 12\n",
             b"version https://git-lfs.github.com/spec/v1\next-0-x sha256:a\noid sha256:" + b"a" * 64 + b"\nsize 12\n",
             b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize " + b"9" * 900],
