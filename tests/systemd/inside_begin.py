@@ -17,6 +17,7 @@ TESTS = PROJECT / "tests"
 ROOT = Path("/srv/shop")
 REPOSITORY = Path("/srv/shop-repository")
 AGENT = Path("/usr/local/bin/bb-release")
+REDIS = Path("/run/shop-redis/redis.sock")
 
 
 def sh(*words: str | Path, user: str = "root", cwd: str = "/", check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -45,6 +46,11 @@ def test_from_nothing_to_a_first_deploy_by_what_the_commands_say() -> None:
     sh("useradd", "--create-home", "--groups", "www-data", "deploy")
     sh(PROJECT / "scripts/install")
     shutil.copytree(TESTS / "broken_brackets", REPOSITORY)
+    with (REPOSITORY / "requirements.txt").open("a") as requirements:
+        requirements.write("packaging==26.3\nredis==8.1.0\n")
+    REDIS.parent.mkdir()
+    sh("systemd-run", "-q", "--unit=shop-redis", "redis-server", "--port", "0", "--unixsocket", REDIS,
+       "--unixsocketperm", "777", "--save", "")  # fmt: skip
     sh("chown", "-R", "deploy:", REPOSITORY)
     git = ("git", "-C", REPOSITORY, "-c", "user.name=Dev", "-c", "user.email=dev@example.org")
     for words in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-q", "-m", "the first revision")):
@@ -62,7 +68,7 @@ def test_from_nothing_to_a_first_deploy_by_what_the_commands_say() -> None:
         sh("sh", "-c", command)
     sh("sh", "-c", shared, user="deploy")
     # the one thing that nobody else can know
-    (ROOT / "shared/site.env").write_text(f"SECRET_KEY={'x' * 60}\nCELERY_BROKER_URL=memory://\n")
+    (ROOT / "shared/site.env").write_text(f"SECRET_KEY={'x' * 60}\nCELERY_BROKER_URL=redis+socket://{REDIS}\n")
 
     first = checked()
     assert any("shop.service: systemd cannot use the unit" in text for text in first["problem"])

@@ -23,8 +23,16 @@ from celery.schedules import schedule, schedstate
 SECONDS = {PERIOD_SECONDS}
 
 
+seen = [0]
+
+
 def now():
     return int(time.time() // SECONDS)
+
+
+def due():
+    # the period in which it was found due: between that and the sending another one may begin
+    return seen[0]
 
 
 def release():
@@ -36,7 +44,10 @@ class EachPeriod(schedule):
         super().__init__(run_every=SECONDS)
 
     def is_due(self, last_run_at):
-        return schedstate(int(last_run_at.timestamp() // SECONDS) < now(), SECONDS - time.time() % SECONDS)
+        is_due = int(last_run_at.timestamp() // SECONDS) < now()
+        if is_due:
+            seen[0] = now()
+        return schedstate(is_due, SECONDS - time.time() % SECONDS)
 
     def __reduce__(self):
         return EachPeriod, ()
@@ -50,7 +61,7 @@ CELERY_BEAT_SCHEDULE = {
     "tick": {
         "task": "brackets.tasks.tick",
         "schedule": periods.EachPeriod(),
-        "args": [BeatLazyFunc(periods.now), BeatLazyFunc(periods.release)],
+        "args": [BeatLazyFunc(periods.due), BeatLazyFunc(periods.release)],
     }
 }
 """
