@@ -9,7 +9,7 @@ from test_environment import Place, wheel
 
 from bb_release.actions import package_sets
 from bb_release.errors import RequirementsNotInstalled
-from bb_release.tools import environment, indexes, resolution
+from bb_release.tools import environment, indexes, package_set, resolution
 from bb_release.tools.installers import Installer
 from bb_release.tools.requirements import plain
 from bb_release.tools.requirements.pins import Batch, Plan
@@ -124,3 +124,16 @@ def test_a_set_is_named_by_all_that_decides_what_is_in_it_and_by_nothing_else(pl
     ]
     assert [name, name] == same
     assert len(others) == len({name, *others} - {name, ""})
+
+
+@pytest.mark.parametrize("option", ["--no-binary django", "--only-binary :all:", "--config-settings opt=1", "--pre"])
+def test_of_a_set_that_was_made_with_another_option_no_package_is_taken(place: Place, option: str) -> None:
+    text = f"django==5.2 {DIGEST}\n"
+    without, with_it = (package_sets.choose(installer(place), wish(place, t)) for t in (text, f"{option}\n{text}"))
+    assert without is not None
+    assert with_it is not None
+    folder = place.root / "set"
+    package_set.make(place.venv, folder, without)
+    assert {"django"} == package_set.same(folder, without)
+    assert set() == package_set.same(folder, with_it)
+    assert without.pins == with_it.pins

@@ -33,10 +33,10 @@ def choose(installer: Installer, plan: Plan) -> Choice | None:
     options = []
     for wanted, hashes in plain.pinned("\n".join(line for b in plan.batches for line in plain.read(b.files).lines)):
         name = re.match(r"[\w.-]+", wanted)
-        if name:
-            pins.setdefault(environment.normal(name[0]), []).append(" ".join([wanted, *sorted(hashes)]))
-        else:
+        if name is None or wanted.startswith("-"):  # an option: it counts for every package
             options.append(wanted)
+        else:
+            pins.setdefault(environment.normal(name[0]), []).append(" ".join([wanted, *sorted(hashes)]))
     way = [
         plan.interpreter, installer.version, environment.maker(), installer.shaping, options,
         [batch.complete for batch in plan.batches],
