@@ -26,7 +26,7 @@ import pytest
 
 from bb_release.actions import check_folders
 from bb_release.model.app import App
-from bb_release.tools import environment, filesystem, indexes, package_set, process, uv
+from bb_release.tools import environment, filesystem, indexes, package_set, process, records, uv
 from bb_release.tools.installers import Installer
 from bb_release.tools.requirements.pins import Batch, Plan
 from example_site import NOBODY, unprivileged
@@ -111,7 +111,7 @@ class Place:
         env = process.environment({"HOME": str(self.folder)})
         call = Installer(installer, venv, self.folder, self.cache, env, on_line=self.lines.append)
         plan = Plan("requirements.txt", (Batch((file,), complete=True),))
-        found = call.install(plan, compiled=True, thorough=True, but=but)
+        found = call.install(plan, shared=True, thorough=True, but=but)
         assert [*odd] == [path.partition("site-packages/")[2] for path in found]
 
     def linked(self, name: str) -> Path:
@@ -200,7 +200,7 @@ def test_a_linked_environment_is_what_the_installer_would_have_made(place: Place
 
     assert listed(ordinary) == listed(linked)
     assert listed(first, general=False) == listed(linked, general=False)  # one that made a set is like all others
-    assert [] == environment.check_installed(linked, hashes=True)  # the scripts too, which are written anew
+    assert [] == records.check_installed(linked, hashes=True)  # the scripts too, which are written anew
     for script, said in (("one-tool", f"{linked}\n"), ("one-script", f"script {linked}\n"), ("one-shell", "shell\n")):
         assert said == place.run(linked / "bin" / script).stdout
     assert "a page\n" == (linked / "share/one/page.txt").read_text()
@@ -442,7 +442,7 @@ def test_a_killed_linking_leaves_a_fresh_environment_that_can_be_linked_again(pl
         assert whole or package_set.is_fresh(venv)
         if not whole:
             package_set.put_into(venv, place.set)
-        assert [] == environment.check_installed(venv, hashes=True)
+        assert [] == records.check_installed(venv, hashes=True)
         assert not site.with_name(package_set.ASIDE).exists()
 
 

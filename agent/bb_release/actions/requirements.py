@@ -51,7 +51,7 @@ def install(deployment: Deployment, installer: Installer, plan: Plan) -> str:
     elif not package_sets.take(deployment, choice.name):
         linked = package_sets.take_part(deployment, choice)
         package_sets.require_room(deployment, choice, linked)
-        odd = installer.install(fixed, compiled=True, thorough=True, but=linked)
+        odd = installer.install(fixed, shared=True, thorough=True, but=linked)
         if odd:  # installed a second time without the cache, so that it is the index that has them so
             deployment.reporter.say(f"other files than their packages recorded: {', '.join(odd)}")
         if not package_sets.keep(deployment, choice):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bb_release.tools import environment
+from bb_release.tools import environment, records
 
 FACTS = "set.json"
 ASIDE = ".site-packages.new"
@@ -114,7 +114,7 @@ def put_into(venv: Path, folder: Path, *, only: Collection[str] | None = None, s
     kept = folder / "venv"
     installed = environment.by_name(kept)
     wanted = installed if only is None else {name: info for name, info in installed.items() if name in only}
-    if environment.check_installed(kept, but=installed.keys() - wanted.keys()):
+    if records.check_installed(kept, but=installed.keys() - wanted.keys()):
         raise UnusableError("its files are not what their packages recorded")
     link, aside = _linker(share_blocks=share_blocks), {}
     try:
@@ -152,7 +152,7 @@ def _outside(venv: Path, infos: Iterable[Path]) -> list[str]:
     tops = [f"{site}/" for site in environment.sites(venv)]
     found = set()
     for info in infos:
-        for row in environment.read_record(info):
+        for row in records.read(info):
             path = os.path.normpath(info.parent / row[0])
             if not row[0] or any(path.startswith(top) for top in tops):
                 continue
@@ -185,11 +185,11 @@ def _record(place: Path, aside: Path, written: dict[str, bytes]) -> None:
     for info in aside.glob("*.dist-info"):
         if "../" not in (info / "RECORD").read_text("utf-8"):
             continue
-        rows, changed = environment.read_record(info), False
+        rows, changed = records.read(info), False
         for row in rows:
             content = written.get(os.path.normpath(place / row[0])) if len(row) == 3 and row[2] else None
             if content is not None:
-                row[1:], changed = [environment.recorded_hash(content), str(len(content))], True
+                row[1:], changed = [records.hash_of(content), str(len(content))], True
         if changed:
             record = info / "RECORD"
             mode, ends = record.stat().st_mode & 0o777, b"\r\n" in record.read_bytes()
@@ -226,7 +226,7 @@ def _link_recorded(site: Path, target: Path, infos: Iterable[Path], link: Link) 
     """Link what some packages recorded below `site`, and the byte code that an installer made of it unrecorded."""
     made, done, compiled = {str(target)}, set(), f".cpython-{site.parent.name[len('python') :].replace('.', '')}.pyc"
     for info in infos:
-        for row in environment.read_record(info) if info.parent == site else ():
+        for row in records.read(info) if info.parent == site else ():
             path = os.path.normpath(row[0])
             folder, _, file = path.rpartition("/")
             beside = f"{folder}/__pycache__/".lstrip("/") + file.removesuffix(".py") + compiled
