@@ -228,7 +228,7 @@ def test_only_what_nobody_writes_to_is_linked_from_the_cache(place: Place, share
     links = len({module.stat().st_ino, second.stat().st_ino}) == 1
     assert links == shared or os.geteuid() == 0  # root's share their blocks instead, where that can be
     assert links <= shared
-    kept = [path for path in place.cache.glob("uv/archive-v*/*/django/__init__.py")]
+    kept = list(place.cache.glob("uv/archive-v*/*/django/__init__.py"))
     assert kept
     with second.open("a") as file:
         file.write("# more\n")

@@ -20,7 +20,7 @@ def read(info: Path) -> Rows:
     """What one package recorded; UNREADABLE where that cannot be read."""
     try:
         with (info / "RECORD").open(encoding="utf-8", newline="") as file:
-            return list(csv.reader(file))
+            return [row for row in csv.reader(file) if row]
     except (OSError, UnicodeError, csv.Error):
         return UNREADABLE
 
@@ -63,7 +63,7 @@ def modules(recorded: Mapping[Path, Rows]) -> list[str]:
         f"{info.parent}/{row[0]}"
         for info, rows in recorded.items()
         for row in rows
-        if row and row[0].endswith(".py") and not row[0].startswith(("/", "../"))
+        if row[0].endswith(".py") and not row[0].startswith(("/", "../"))
     ]
 
 
