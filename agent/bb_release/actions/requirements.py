@@ -29,7 +29,8 @@ def install_requirements(deployment: Deployment) -> None:
         index_url=app.index_url, timeout_seconds=seconds, on_line=deployment.reporter.line,
         pass_fds=(deployment.lock,),
     )  # fmt: skip
-    plan = resolution.resolve(installer, plan, written)
+    live = None if deployment.newest else deployment.previous
+    plan = resolution.resolve(installer, plan, written, before=live.folder / "requirements" if live else None)
     package_set = install(deployment, installer, plan)
     installer.require_django(plan)
     deployment.release = release.mark(

@@ -97,7 +97,7 @@ class Installer:
         odd: list[str] = []
         if records.differing(self.venv, recorded, hashes=thorough):
             # a damaged cache is the usual reason, so that the second time goes without it
-            self._say("installed files are incomplete: installing once more without the cache")
+            self.say("installed files are incomplete: installing once more without the cache")
             run(again)
             recorded, before = records.read_all(self.venv), set()
             problems = records.differing(self.venv, recorded)
@@ -144,7 +144,7 @@ class Installer:
 
         def say(line: str) -> None:
             if "UV_NATIVE_TLS" not in line:
-                self._say(mask(line))
+                self.say(mask(line))
 
         if note:
             say(note)
@@ -170,7 +170,8 @@ class Installer:
                 details="installed: " + (", ".join(sorted(installed)) or "nothing"),
             )
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Tell a line of what is done."""
         if self.on_line is not None:
             self.on_line(line)
 
