@@ -261,7 +261,7 @@ def test_an_editable_package_one_from_git_and_one_from_an_address_are_files_of_e
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
         subprocess.run([*git, *words], check=True)
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    wheel(tmp_path, "url_lib", "1.0")
+    wheel(tmp_path, "url_lib")
     shop.own(shop.folder)
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     server = HTTPServer(("127.0.0.1", 0), handler)
@@ -289,14 +289,14 @@ def test_an_editable_package_one_from_git_and_one_from_an_address_are_files_of_e
         )
         assert f"1 1 {value} {shop.root}/releases/{release}/app/lib/tree_lib.py\n" == done.stdout
 
-    for name in ("git_lib.py", "url_lib.py"):
+    for name, refused in (("git_lib.py", False), ("url_lib.py", True)):  # uv notes the hash of what an address has
         cached = list((shop.cache / "uv").glob(f"archive-v*/*/{name}"))
         assert cached
         others = [packages(shop, first) / name, *cached]
         untouched = [path.read_text() for path in others]
-        with (packages(shop) / name).open("a") as file:
-            file.write("CHANGED = True\n")
-        assert untouched == [path.read_text() for path in others]
+        append = subprocess.run(["/bin/sh", "-c", f"echo '# more' >> {packages(shop)}/{name}"], **unprivileged())
+        assert refused == (append.returncode != 0), name
+        assert untouched == [path.read_text() for path in others], name
     assert list(packages(shop).glob("__pycache__/git_lib.*.pyc"))
 
 

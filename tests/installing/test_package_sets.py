@@ -406,6 +406,20 @@ def test_of_a_set_that_is_not_whole_nothing_is_installed(place: Place, how: str)
     assert package_set.is_fresh(venv)
 
 
+def test_damage_that_leaves_a_file_its_size_is_found_before_another_set_takes_it_over(place: Place) -> None:
+    package_set.make(place.installed("2026-01-01-00-00-01", "uv"), place.set, CHOICE)
+    module = environment.sites(place.set / "venv")[0] / "two/module_3.py"
+    module.chmod(0o644)
+    with module.open("r+") as file:
+        file.write("\0" * module.stat().st_size)
+    venv = place.venv("2026-01-01-00-00-02", pip=False)
+    with pytest.raises(package_set.UnusableError, match="not what their packages recorded"):
+        package_set.put_into(venv, place.set, only={"two"})
+    assert package_set.is_fresh(venv)
+    package_set.put_into(venv, place.set, only={"one", "django"})
+    assert {"one", "django"} == environment.packages(venv).keys()
+
+
 @BOTH
 def test_a_file_that_its_package_recorded_with_another_hash_is_told_and_stops_nothing(
     place: Place, installer: str
