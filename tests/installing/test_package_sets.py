@@ -213,13 +213,18 @@ def test_a_linked_environment_is_what_the_installer_would_have_made(place: Place
 
 
 @BOTH
+@pytest.mark.parametrize("ahead", [False, True])
 def test_where_one_pin_changes_the_others_are_linked_and_it_is_what_the_installer_would_have_made(
-    place: Place, installer: str
+    place: Place, installer: str, ahead: bool
 ) -> None:
     first, second, third = (f"2026-01-01-00-00-0{number}" for number in (1, 2, 3))
     package_set.make(place.installed(first, installer), place.set, CHOICE)
     site = environment.sites(place.set / "venv")[0]
+    if ahead:
+        package_set.make_spare(place.set)
     (site / "nobody-recorded-this.py").touch()
+    folder = ((place.set / "spare/0") if ahead else site) / "two"
+    inode = folder.stat().st_ino
     other = package_set.Choice({**CHOICE.pins, "one": "one==2.0"}, CHOICE.way)
     same = package_set.same(place.set, other)
     assert {"two", "django"} == same
@@ -229,6 +234,7 @@ def test_where_one_pin_changes_the_others_are_linked_and_it_is_what_the_installe
     mixed = place.venv(second, pip=installer == "pip")
     package_set.put_into(mixed, place.set, only=same)
     assert not list(mixed.glob("lib/python3*/site-packages/one*")) + list(mixed.glob("bin/one*"))
+    assert ahead == (inode == (environment.sites(mixed)[0] / "two").stat().st_ino)
     place.install(mixed, installer, one="2.0", but=same)
     ordinary = place.venv(third, pip=installer == "pip")
     place.install(ordinary, installer, one="2.0")

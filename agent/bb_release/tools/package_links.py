@@ -10,7 +10,8 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from bb_release.tools.records import Rows
@@ -58,31 +59,49 @@ def link_tree(source: Path, target: Path, link: Link, *, seen: Callable[[str], N
     return count
 
 
-def link_recorded(site: Path, target: Path, recorded: Mapping[Path, Rows], link: Link) -> None:
-    """Link what some packages recorded below `site`, and the byte code that an installer made of it unrecorded."""
-    made, done, compiled = {str(target)}, set(), f".cpython-{site.parent.name[len('python') :].replace('.', '')}.pyc"
-    here, there = str(site), str(target)
+def recorded_below(site: Path, recorded: Mapping[Path, Rows]) -> dict[str, None]:
+    """What some packages recorded below `site`, and what byte code an installer may have made of it unrecorded."""
+    found: dict[str, None] = {}  # in order, each once
+    compiled = f".cpython-{site.parent.name[len('python') :].replace('.', '')}.pyc"
     for info, rows in recorded.items():
         for row in rows if info.parent == site else ():
             path = row[0] if ".." not in row[0] else os.path.normpath(row[0])
             if not path or path.startswith(("../", "/")):
                 continue
-            folder, _, file = path.rpartition("/")
-            beside = f"{folder}/__pycache__/".lstrip("/") + file.removesuffix(".py") + compiled
-            for each in (path, beside) if file.endswith(".py") else (path,):
-                if each in done:
-                    continue
-                done.add(each)
-                above = f"{there}/{each}".rpartition("/")[0]
-                if above not in made:
-                    if not os.path.isdir(f"{here}/{each}".rpartition("/")[0]):  # noqa: PTH112 - no byte code there
-                        continue
-                    os.makedirs(above, 0o755, exist_ok=True)  # noqa: PTH103
-                    made.add(above)
-                try:
-                    link(f"{here}/{each}", f"{there}/{each}")
-                except FileNotFoundError:
-                    continue  # byte code that nobody made
+            found[path] = None
+            if path.endswith(".py"):
+                folder, _, file = path.rpartition("/")
+                found[f"{folder}/__pycache__/".lstrip("/") + file.removesuffix(".py") + compiled] = None
+    return found
+
+
+def link_names(source: Path, target: Path, names: Iterable[str], link: Link) -> None:
+    """Link what there is of these names below `source`."""
+    here, there, made = str(source), str(target), {str(target)}
+    for name in names:
+        above = f"{there}/{name}".rpartition("/")[0]
+        if above not in made:
+            if not os.path.isdir(f"{here}/{name}".rpartition("/")[0]):  # noqa: PTH112
+                continue
+            os.makedirs(above, 0o755, exist_ok=True)  # noqa: PTH103
+            made.add(above)
+        try:
+            link(f"{here}/{name}", f"{there}/{name}")
+        except FileNotFoundError:
+            continue  # byte code that nobody made
+
+
+def remove_names(top: Path, names: Iterable[str]) -> None:
+    """Remove what there is of these names below `top`, and the folders that are empty then."""
+    folders = set()
+    for name in names:
+        with suppress(FileNotFoundError):
+            os.unlink(f"{top}/{name}")  # noqa: PTH108
+        while name := name.rpartition("/")[0]:
+            folders.add(name)
+    for name in sorted(folders, reverse=True):  # a folder after what is in it
+        with suppress(OSError):
+            os.rmdir(f"{top}/{name}")  # noqa: PTH106
 
 
 def link_one(source: Path, target: Path, link: Link) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from bb_release.tools import environment, records, spare
 from bb_release.tools.package_links import NO_LINKS as NO_LINKS
-from bb_release.tools.package_links import close, link_one, link_recorded, link_tree, linker
+from bb_release.tools.package_links import close, link_names, link_one, link_tree, linker, recorded_below, remove_names
 from bb_release.tools.records import Rows
 
 FACTS = "set.json"
@@ -107,7 +107,9 @@ def put_into(venv: Path, folder: Path, *, only: Collection[str] | None = None, s
     Raises UnusableError (the set is not whole: nothing counts as installed then), OSError.
     """
     facts, kept = _facts(folder), folder / "venv"
-    recorded = records.read_all(kept, but=() if only is None else environment.packages(kept).keys() - set(only))
+    fresh = environment.by_name(venv)
+    unwanted = () if only is None else environment.packages(kept).keys() - set(only)
+    recorded = records.read_all(kept, but=unwanted)
     if records.differing(kept, recorded, hashes=only is not None):
         raise UnusableError("its files are not what their packages recorded")
     scripts, others = facts["scripts"], facts["others"]
@@ -116,8 +118,16 @@ def put_into(venv: Path, folder: Path, *, only: Collection[str] | None = None, s
         scripts, others = ([path for path in paths if path in wanted] for paths in (scripts, others))
     aside = {site: venv / site.relative_to(kept).with_name(ASIDE) for site in environment.sites(kept)}
     try:
-        _fill(aside, folder, facts["files"], recorded if only is not None else None, share_blocks=share_blocks)
-        if only is None and len(recorded) != sum(len([*beside.glob("*.dist-info")]) for beside in aside.values()):
+        if only is None:
+            _link_all(aside, folder, facts["files"], share_blocks=share_blocks)
+            there = set()
+        else:
+            left_out = records.read_all(kept, but={*only, *fresh})
+            _link_some(aside, folder, recorded, left_out, share_blocks=share_blocks)
+            there = {info.name for info in fresh.values()}
+        if there | {info.name for info in recorded} != {
+            info.name for beside in aside.values() for info in beside.glob("*.dist-info")
+        }:
             raise UnusableError("a package is missing")
         link, new = linker(share_blocks=share_blocks), (str(venv), os.path.realpath(venv))
         written = {str(venv / path): _write_script(kept / path, venv / path, facts["venv"], new) for path in scripts}
@@ -151,23 +161,34 @@ def _facts(folder: Path) -> dict[str, Any]:
         raise UnusableError(f"its {FACTS} cannot be read: {error}") from error
 
 
-def _fill(
-    aside: Mapping[Path, Path], folder: Path, files: int, recorded: Mapping[Path, Rows] | None, *, share_blocks: bool
-) -> None:
-    """Make beside each site-packages what will take its place: all of the set's, or what some packages recorded."""
+def _link_all(aside: Mapping[Path, Path], folder: Path, files: int, *, share_blocks: bool) -> None:
+    """Make beside each site-packages what will take its place: all of the set's. Raises UnusableError, OSError."""
+    if _take_spare(aside, folder, share_blocks=share_blocks):
+        return
     link = linker(share_blocks=share_blocks)
+    if files != sum(link_tree(site, beside, link) for site, beside in aside.items()):
+        raise UnusableError("files are missing")
+
+
+def _link_some(
+    aside: Mapping[Path, Path], folder: Path, recorded: Mapping[Path, Rows], others: Mapping[Path, Rows], *,
+    share_blocks: bool,
+) -> None:  # fmt: skip
+    """The same with what some packages of the set recorded, and what a fresh environment has. Raises OSError."""
+    spared, link = _take_spare(aside, folder, share_blocks=share_blocks), linker(share_blocks=share_blocks)
+    for site, beside in aside.items():
+        names = recorded_below(site, recorded)
+        if spared:
+            remove_names(beside, recorded_below(site, others).keys() - names.keys())
+        else:
+            link_tree(beside.with_name(site.name), beside, link)
+            link_names(site, beside, names, link)
+
+
+def _take_spare(aside: Mapping[Path, Path], folder: Path, *, share_blocks: bool) -> bool:
     for beside in aside.values():
         shutil.rmtree(beside, ignore_errors=True)
-    if recorded is None and not share_blocks and spare.take(folder, list(aside.values())):
-        return
-    for site, beside in aside.items():
-        if recorded is None:
-            files -= link_tree(site, beside, link)
-        else:
-            link_tree(beside.with_name(site.name), beside, link)  # what a fresh environment has
-            link_recorded(site, beside, recorded, link)
-    if recorded is None and files:
-        raise UnusableError("files are missing")
+    return not share_blocks and spare.take(folder, list(aside.values()))
 
 
 def _outside(venv: Path, recorded: Mapping[Path, Rows]) -> list[str]:
