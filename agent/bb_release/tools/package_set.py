@@ -94,6 +94,7 @@ def make(venv: Path, folder: Path, choice: Choice, *, share_blocks: bool = False
         (scripts if _names_one_of(venv / path, places) else others).append(path)
         link_one(venv / path, folder / "venv" / path, link)
         seen(f"{folder}/venv/{path}")
+    size += sum(os.lstat(place).st_size for place, _, _ in os.walk(folder))  # folders take room too
     facts = {"venv": places, "files": count, "bytes": size, "scripts": scripts, "others": others, **vars(choice)}
     (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
 
