@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bb_release.errors import EnvironmentNotCreated, RequirementsNotInstalled
-from bb_release.tools import environment, indexes, installers, process
+from bb_release.tools import environment, indexes, installers, process, records
 from bb_release.tools.requirements.pins import Batch, Index, Plan
 
 BOTH = pytest.mark.parametrize("installer", ["uv", "pip"])
@@ -55,7 +55,7 @@ class Place:
     def create(self, installer: str) -> None:
         environment.create(self.venv, python="", cache=self.cache, seed_pip=installer == "pip")
 
-    def install(self, installer: str, *requirements: str, index_url: str = "") -> None:
+    def install(self, installer: str, *requirements: str, index_url: str = "", shared: bool = False) -> None:
         if not self.venv.exists():
             self.create(installer)
         head = f"--no-index\n--find-links {self.wheels}\n"
@@ -64,7 +64,7 @@ class Place:
             installer, self.venv, self.root, self.cache, self.env, index_url, 120, self.lines.append
         )
         plan = Plan("requirements.txt", (Batch((self.root / "requirements.txt",), self.complete),))
-        call.install(plan)
+        call.install(plan, shared=shared)
         call.require_django(plan)
 
 
@@ -79,7 +79,7 @@ def test_install(place: Place, installer: str) -> None:
     place.install(installer, "django==0.0.1")
     assert environment.packages(place.venv)["django"] == "0.0.1"
     assert ("pip" in environment.packages(place.venv)) == (installer == "pip")
-    assert environment.check_installed(place.venv) == []
+    assert records.check_installed(place.venv) == []
     assert (place.venv / "bin" / "django-tool").exists()
     assert not (place.venv / ".gitignore").exists()
 
@@ -177,9 +177,9 @@ def test_a_damaged_file_is_found_and_installed_again(place: Place, installer: st
     place.install(installer, "django==0.0.1")
     module = next(place.venv.glob("lib/python3*/site-packages/django/__init__.py"))
     os.truncate(module, 0)  # with uv this damages the cache too: they are one file
-    assert environment.check_installed(place.venv) == [str(module.relative_to(place.venv))]
+    assert records.check_installed(place.venv) == [str(module.relative_to(place.venv))]
     place.install(installer, "django==0.0.1")
-    assert environment.check_installed(place.venv) == []
+    assert records.check_installed(place.venv) == []
     assert any("without the cache" in line for line in place.lines)
 
 
@@ -187,9 +187,9 @@ def test_a_missing_file_and_a_missing_record_are_found(place: Place) -> None:
     place.install("uv", "django==0.0.1")
     site = next(place.venv.glob("lib/python3*/site-packages"))
     (site / "django" / "__init__.py").unlink()
-    assert environment.check_installed(place.venv) == [str((site / "django/__init__.py").relative_to(place.venv))]
+    assert records.check_installed(place.venv) == [str((site / "django/__init__.py").relative_to(place.venv))]
     (site / "django-0.0.1.dist-info" / "RECORD").unlink()
-    assert environment.check_installed(place.venv)[0].endswith("RECORD")
+    assert records.check_installed(place.venv)[0].endswith("RECORD")
 
 
 @BOTH
@@ -218,14 +218,36 @@ def test_variables_around_us_are_ignored(place: Place, installer: str, monkeypat
     assert not (place.root / "target").exists()
 
 
-def test_the_cache_is_used_again(place: Place) -> None:
-    place.install("uv", "django==0.0.1")
-    first = next(place.venv.glob("lib/python3*/site-packages/django/__init__.py")).stat()
+@pytest.mark.parametrize("shared", [True, False])
+def test_only_what_nobody_writes_to_is_linked_from_the_cache(place: Place, shared: bool) -> None:
+    place.install("uv", "django==0.0.1", shared=shared)
+    module = next(place.venv.glob("lib/python3*/site-packages/django/__init__.py"))
     place.venv = place.root / "second"
-    place.install("uv", "django==0.0.1")
-    second = next(place.venv.glob("lib/python3*/site-packages/django/__init__.py")).stat()
-    assert first.st_ino == second.st_ino  # one file on the disk, by a hard link from the cache
+    place.install("uv", "django==0.0.1", shared=shared)
+    second = next(place.venv.glob("lib/python3*/site-packages/django/__init__.py"))
+    links = len({module.stat().st_ino, second.stat().st_ino}) == 1
+    assert links == shared or os.geteuid() == 0  # root's share their blocks instead, where that can be
+    assert links <= shared
+    kept = list(place.cache.glob("uv/archive-v*/*/django/__init__.py"))
+    assert kept
+    with second.open("a") as file:
+        file.write("# more\n")
+    changed = ["# more" in path.read_text() for path in (module, *kept)]
+    assert shared or not any(changed)
     assert (place.cache / "virtualenv").is_dir()
+
+
+def test_what_is_installed_has_byte_code_and_what_was_there_keeps_its_own(place: Place) -> None:
+    wheel(place.wheels, "other", "1.0")
+    place.install("uv", "django==0.0.1")
+    site = environment.sites(place.venv)[0]
+    compiled = f"__pycache__/__init__.{sys.implementation.cache_tag}.pyc"
+    (site / "django" / compiled).unlink()
+    place.install("uv", "django==0.0.1", "other==1.0")
+    assert (site / "other" / compiled).exists()
+    assert not (site / "django" / compiled).exists()  # nobody has gone through it again
+    flags = int.from_bytes((site / "other" / compiled).read_bytes()[4:8], "little")
+    assert 0 == flags  # valid by time and size: PEP 552
 
 
 def test_uv_takes_the_index_of_pips_configuration(place: Place) -> None:

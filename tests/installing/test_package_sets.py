@@ -26,7 +26,7 @@ import pytest
 
 from bb_release.actions import check_folders
 from bb_release.model.app import App
-from bb_release.tools import environment, filesystem, indexes, package_set, process, uv
+from bb_release.tools import environment, filesystem, indexes, package_set, process, records, uv
 from bb_release.tools.installers import Installer
 from bb_release.tools.requirements.pins import Batch, Plan
 from example_site import NOBODY, unprivileged
@@ -111,7 +111,7 @@ class Place:
         env = process.environment({"HOME": str(self.folder)})
         call = Installer(installer, venv, self.folder, self.cache, env, on_line=self.lines.append)
         plan = Plan("requirements.txt", (Batch((file,), complete=True),))
-        found = call.install(plan, compiled=True, thorough=True, but=but)
+        found = call.install(plan, shared=True, thorough=True, but=but)
         assert [*odd] == [path.partition("site-packages/")[2] for path in found]
 
     def linked(self, name: str) -> Path:
@@ -200,7 +200,7 @@ def test_a_linked_environment_is_what_the_installer_would_have_made(place: Place
 
     assert listed(ordinary) == listed(linked)
     assert listed(first, general=False) == listed(linked, general=False)  # one that made a set is like all others
-    assert [] == environment.check_installed(linked, hashes=True)  # the scripts too, which are written anew
+    assert [] == records.check_installed(linked, hashes=True)  # the scripts too, which are written anew
     for script, said in (("one-tool", f"{linked}\n"), ("one-script", f"script {linked}\n"), ("one-shell", "shell\n")):
         assert said == place.run(linked / "bin" / script).stdout
     assert "a page\n" == (linked / "share/one/page.txt").read_text()
@@ -213,13 +213,18 @@ def test_a_linked_environment_is_what_the_installer_would_have_made(place: Place
 
 
 @BOTH
+@pytest.mark.parametrize("ahead", [False, True])
 def test_where_one_pin_changes_the_others_are_linked_and_it_is_what_the_installer_would_have_made(
-    place: Place, installer: str
+    place: Place, installer: str, ahead: bool
 ) -> None:
     first, second, third = (f"2026-01-01-00-00-0{number}" for number in (1, 2, 3))
     package_set.make(place.installed(first, installer), place.set, CHOICE)
     site = environment.sites(place.set / "venv")[0]
+    if ahead:
+        package_set.make_spare(place.set)
     (site / "nobody-recorded-this.py").touch()
+    folder = ((place.set / "spare/0") if ahead else site) / "two"
+    inode = folder.stat().st_ino
     other = package_set.Choice({**CHOICE.pins, "one": "one==2.0"}, CHOICE.way)
     same = package_set.same(place.set, other)
     assert {"two", "django"} == same
@@ -229,6 +234,7 @@ def test_where_one_pin_changes_the_others_are_linked_and_it_is_what_the_installe
     mixed = place.venv(second, pip=installer == "pip")
     package_set.put_into(mixed, place.set, only=same)
     assert not list(mixed.glob("lib/python3*/site-packages/one*")) + list(mixed.glob("bin/one*"))
+    assert ahead == (inode == (environment.sites(mixed)[0] / "two").stat().st_ino)
     place.install(mixed, installer, one="2.0", but=same)
     ordinary = place.venv(third, pip=installer == "pip")
     place.install(ordinary, installer, one="2.0")
@@ -406,6 +412,20 @@ def test_of_a_set_that_is_not_whole_nothing_is_installed(place: Place, how: str)
     assert package_set.is_fresh(venv)
 
 
+def test_damage_that_leaves_a_file_its_size_is_found_before_another_set_takes_it_over(place: Place) -> None:
+    package_set.make(place.installed("2026-01-01-00-00-01", "uv"), place.set, CHOICE)
+    module = environment.sites(place.set / "venv")[0] / "two/module_3.py"
+    module.chmod(0o644)
+    with module.open("r+") as file:
+        file.write("\0" * module.stat().st_size)
+    venv = place.venv("2026-01-01-00-00-02", pip=False)
+    with pytest.raises(package_set.UnusableError, match="not what their packages recorded"):
+        package_set.put_into(venv, place.set, only={"two"})
+    assert package_set.is_fresh(venv)
+    package_set.put_into(venv, place.set, only={"one", "django"})
+    assert {"one", "django"} == environment.packages(venv).keys()
+
+
 @BOTH
 def test_a_file_that_its_package_recorded_with_another_hash_is_told_and_stops_nothing(
     place: Place, installer: str
@@ -442,7 +462,7 @@ def test_a_killed_linking_leaves_a_fresh_environment_that_can_be_linked_again(pl
         assert whole or package_set.is_fresh(venv)
         if not whole:
             package_set.put_into(venv, place.set)
-        assert [] == environment.check_installed(venv, hashes=True)
+        assert [] == records.check_installed(venv, hashes=True)
         assert not site.with_name(package_set.ASIDE).exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from test_environment import Place, wheel
 
 from bb_release.actions import package_sets
 from bb_release.errors import RequirementsNotInstalled
-from bb_release.tools import environment, indexes, resolution
+from bb_release.tools import environment, indexes, package_set, resolution
 from bb_release.tools.installers import Installer
 from bb_release.tools.requirements import plain
 from bb_release.tools.requirements.pins import Batch, Plan
@@ -124,3 +125,58 @@ def test_a_set_is_named_by_all_that_decides_what_is_in_it_and_by_nothing_else(pl
     ]
     assert [name, name] == same
     assert len(others) == len({name, *others} - {name, ""})
+
+
+@pytest.mark.parametrize("option", ["--no-binary django", "--only-binary :all:", "--config-settings opt=1", "--pre"])
+def test_of_a_set_that_was_made_with_another_option_no_package_is_taken(place: Place, option: str) -> None:
+    text = f"django==5.2 {DIGEST}\n"
+    without, with_it = (package_sets.choose(installer(place), wish(place, t)) for t in (text, f"{option}\n{text}"))
+    assert without is not None
+    assert with_it is not None
+    folder = place.root / "set"
+    package_set.make(place.venv, folder, without)
+    assert {"django"} == package_set.same(folder, without)
+    assert set() == package_set.same(folder, with_it)
+    assert without.pins == with_it.pins
+
+
+def test_what_decides_a_resolution_is_all_that_it_comes_from(place: Place) -> None:
+    def decides(text: str, made_by: Installer | None = None, **facts: str) -> str:
+        plan = wish(place, text)
+        return resolution.what_decides(made_by or installer(place), replace(plan, **facts))  # type: ignore[arg-type]
+
+    (place.root / "constraints.txt").write_text("dep==1.0\n")
+    (place.root / "base.txt").write_text("dep\n")
+    text = "-r base.txt\n-c constraints.txt\n--no-binary dep\ndjango[x]>=5; python_version > '3'\n"
+    first = decides(text)
+    assert first
+    assert first == decides(text)
+    others = {
+        decides(f"{text}# a remark\n"),
+        decides(text, interpreter="another"),
+        decides(text, installer(place, CFLAGS="-O3")),
+        decides(text, installer(place, UV_INDEX="https://one.invalid/simple")),
+        decides(f"--index-url https://one.invalid/simple\n{text}"),
+    }
+    (place.root / "constraints.txt").write_text("dep==1.1\n")
+    others.add(decides(text))
+    (place.root / "base.txt").write_text("dep>1\n")
+    others.add(decides(text))
+    assert 7 == len(others - {first, ""})
+    secret = installer(place, UV_INDEX="https://one:secret@a.invalid/simple")
+    assert decides(text, secret) == decides(text, installer(place, UV_INDEX="https://a.invalid/simple"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "./own", "../own-1.0-py3-none-any.whl", "own/lib", "own-1.0.tar.gz", "-e ./own", "--editable=own",
+        "own @ file:///own", "own @ git+https://a.invalid/own@main", "https://a.invalid/own-1.0.zip",
+        "--find-links ./wheels", "-c https://a.invalid/constraints.txt", "-r missing.txt", "-r https://a.invalid/r.txt",
+        "-c nested.txt", "own; platform_release > '6'",
+    ],
+)  # fmt: skip
+def test_what_may_be_another_thing_by_the_same_name_is_resolved_anew(place: Place, line: str) -> None:
+    (place.root / "nested.txt").write_text("-r other.txt\n")
+    assert "" == resolution.what_decides(installer(place), wish(place, f"django\n{line}\n"))
+    assert resolution.what_decides(installer(place), wish(place, "django\n"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bb_release.actions import prune, timer
+from bb_release.actions import package_sets, prune, timer
 from bb_release.actions.run import Run, site_state
 from bb_release.actions.site_commands import tell
 from bb_release.actions.status import started_before_environment, status
@@ -98,3 +98,4 @@ def after(run: Run, deployment: Deployment, wish: Wish) -> None:
     except (ReleaseError, OSError) as error:
         run.log.warn(f"{error}; the deploy itself has succeeded")
     run.log.say(f"live: {deployment.release.describe()}, verified")
+    package_sets.link_ahead(run, deployment.release)

@@ -11,12 +11,14 @@ import shutil
 from collections.abc import Collection
 from contextlib import suppress
 
+from bb_release.actions.room import room
+from bb_release.actions.run import Run
 from bb_release.errors import PreflightFailed
 from bb_release.model import durable
 from bb_release.model.layout import Layout
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment
-from bb_release.tools import environment, filesystem, host, package_set
+from bb_release.tools import environment, filesystem, host, package_set, spare
 from bb_release.tools.installers import Installer
 from bb_release.tools.package_set import Choice
 from bb_release.tools.requirements import plain
@@ -33,10 +35,10 @@ def choose(installer: Installer, plan: Plan) -> Choice | None:
     options = []
     for wanted, hashes in plain.pinned("\n".join(line for b in plan.batches for line in plain.read(b.files).lines)):
         name = re.match(r"[\w.-]+", wanted)
-        if name:
-            pins.setdefault(environment.normal(name[0]), []).append(" ".join([wanted, *sorted(hashes)]))
-        else:
+        if name is None or wanted.startswith("-"):  # an option: it counts for every package
             options.append(wanted)
+        else:
+            pins.setdefault(environment.normal(name[0]), []).append(" ".join([wanted, *sorted(hashes)]))
     way = [
         plan.interpreter, installer.version, environment.maker(), installer.shaping, options,
         [batch.complete for batch in plan.batches],
@@ -75,7 +77,9 @@ def take_part(deployment: Deployment, choice: Choice) -> frozenset[str]:
     except (package_set.UnusableError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in package_set.NO_LINKS:
             raise
-        deployment.reporter.line(f"nothing can be linked from the package set {folder.name}: {error}")
+        deployment.reporter.say(f"nothing can be linked from the package set {folder.name}: {error}")
+        if isinstance(error, package_set.UnusableError):
+            remove(deployment.layout, folder.name)
         return frozenset()
     deployment.reporter.line(f"linked from the package set {folder.name}: {len(names)} packages that did not change")
     return names
@@ -117,6 +121,26 @@ def keep(deployment: Deployment, choice: Choice) -> bool:
     return True
 
 
+def link_ahead(run: Run, live: Release) -> None:
+    """Link the packages of the next release in advance, in case it has those of this one; at low priority.
+
+    It costs folders, and only the live release's set has it. None where root has reflinks: those are files of their
+    own, whose content nobody could vouch for. What fails here is only told.
+    """
+    layout, name = run.app.layout, live.manifest.package_set
+    try:
+        for other in _names(layout):
+            spare.remove(layout.sets / other)
+        if name and not blocks_are_shared() and room(run.app).is_enough:
+            os.nice(10)
+            package_set.make_spare(layout.sets / name)
+            run.log.event("packages_linked_ahead", package_set=name)
+    except (package_set.UnusableError, OSError) as error:
+        run.log.line(f"nothing is linked for the next release: {error}")
+        if name:
+            spare.remove(layout.sets / name)
+
+
 def blocks_are_shared() -> bool:
     """For root read-only is no promise: each release gets files of its own where they can share their blocks."""
     return os.geteuid() == 0
@@ -147,6 +171,8 @@ def remove_leftovers(layout: Layout) -> None:
     for name in _names(layout):
         if name.startswith("."):
             shutil.rmtree(layout.sets / name, ignore_errors=True)
+        else:
+            spare.remove_half(layout.sets / name)
 
 
 def _names(layout: Layout) -> list[str]:

@@ -29,7 +29,8 @@ def install_requirements(deployment: Deployment) -> None:
         index_url=app.index_url, timeout_seconds=seconds, on_line=deployment.reporter.line,
         pass_fds=(deployment.lock,),
     )  # fmt: skip
-    plan = resolution.resolve(installer, plan, written)
+    live = None if deployment.newest else deployment.previous
+    plan = resolution.resolve(installer, plan, written, before=live.folder / "requirements" if live else None)
     package_set = install(deployment, installer, plan)
     installer.require_django(plan)
     deployment.release = release.mark(
@@ -51,7 +52,7 @@ def install(deployment: Deployment, installer: Installer, plan: Plan) -> str:
     elif not package_sets.take(deployment, choice.name):
         linked = package_sets.take_part(deployment, choice)
         package_sets.require_room(deployment, choice, linked)
-        odd = installer.install(fixed, compiled=True, thorough=True, but=linked)
+        odd = installer.install(fixed, shared=True, thorough=True, but=linked)
         if odd:  # installed a second time without the cache, so that it is the index that has them so
             deployment.reporter.say(f"other files than their packages recorded: {', '.join(odd)}")
         if not package_sets.keep(deployment, choice):

@@ -65,5 +65,5 @@ def begin(run: Run, wish: Wish, ref: str, revision: str, live: Release | None, r
     previous = live if live is None or live.is_good else releases.last_good(everything)
     return Deployment(
         app, release, previous, run.log, run.lock, site, build_env, switch_back=wish.switch_back,
-        archive=wish.archive, is_first=not any(r.manifest.activations for r in everything),
+        archive=wish.archive, newest=wish.force, is_first=not any(r.manifest.activations for r in everything),
     )  # fmt: skip

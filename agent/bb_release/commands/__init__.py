@@ -61,7 +61,11 @@ REASON = click.option("-m", "--message", "reason", default="", metavar="REASON",
 QUIET = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 RELEASE = click.argument("release", shell_complete=completion.releases)
 RELEASE_OR_NONE = click.argument("release", default="", shell_complete=completion.releases)
-FORCE = click.option("--force", is_flag=True, help="Also when held, already live, or marked bad.")
+FORCE = click.option(
+    "--force",
+    is_flag=True,
+    help="Also when held, already live, or marked bad; deploy: with newer packages where the requirements allow.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

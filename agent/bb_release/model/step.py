@@ -52,6 +52,7 @@ class Deployment:
     build_environment: dict[str, str] = field(repr=False)
     switch_back: bool = True
     archive: Path | None = None  # the tree comes from this file, and not from the repository
+    newest: bool = False  # packages as new as the requirements allow, though these did not change
     makes_bad: str = ""
     is_first: bool = False  # no release of this app was ever live and well
     failed_step: Step | None = None

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import csv
 import errno
-import hashlib
 import io
 import logging
 import os
 import re
 import signal
-import stat
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bb_release.errors import EnvironmentNotCreated, StorageFailed
 from bb_release.tools import process
 
-MOST_PROBLEMS = 20
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
@@ -232,53 +227,6 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def check_installed(folder: Path, *, hashes: bool = False, but: Collection[str] = ()) -> list[str]:
-    """Compare every installed file's size, and its hash if wanted, with the RECORD of its package.
-
-    `but`: packages, by their normalised names, that are not looked at.
-    Returns the paths, relative to `folder`, of what is missing or differs: at most 20, none when all is well.
-    Entries without a size (compiled files, RECORD itself) are not looked at. Raises nothing.
-    """
-    problems: list[str] = []
-    for name, info in by_name(folder).items():
-        if name in but:
-            continue
-        try:
-            rows = read_record(info)
-        except (OSError, UnicodeError, csv.Error):
-            rows = [["", "", "0"]]  # stands for the RECORD itself: what cannot be read is not well
-        site = str(info.parent)  # there are thousands of files: no Path is made of each
-        for row in rows:
-            if len(row) < 3 or not row[2].strip():
-                continue
-            path = os.path.join(site, row[0]) if row[0] else str(info / "RECORD")  # noqa: PTH118 - may be absolute
-            if row[0] and _size(path) == row[2].strip() and not (hashes and _differs(path, row[1])):
-                continue
-            problems.append(os.path.relpath(path, folder))
-            if len(problems) == MOST_PROBLEMS:
-                return problems
-    return problems
-
-
-def read_record(info: Path) -> list[list[str]]:
-    """Path, hash and size of each file of an installed package. Raises OSError, UnicodeError, csv.Error."""
-    with (info / "RECORD").open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.reader(file) if row]
-
-
-def recorded_hash(content: bytes) -> str:
-    """A file's hash as RECORD writes it, by the specification "Recording installed projects"."""
-    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-
-
-def _differs(path: str, recorded: str) -> bool:
-    """Has a file another hash than the one recorded? Only SHA-256 is looked at, which every installer writes."""
-    try:
-        return recorded.startswith("sha256=") and recorded_hash(Path(path).read_bytes()) != recorded.strip()
-    except OSError:
-        return True
-
-
 def sites(folder: Path) -> list[Path]:
     """The site-packages, each once; lib64 is a link to lib on some systems and a folder of its own on others."""
     found = {site.resolve(): site for lib in ("lib64", "lib") for site in folder.glob(f"{lib}/python3*/site-packages")}
@@ -288,12 +236,3 @@ def sites(folder: Path) -> list[Path]:
 def dist_infos(folder: Path) -> list[Path]:
     """The *.dist-info folders of all packages that are installed."""
     return sorted(info for site in sites(folder) for info in site.glob("*.dist-info"))
-
-
-def _size(path: str) -> str:
-    """A file's size as RECORD writes it; "" when there is none, or no file: a device would be read without an end."""
-    try:
-        facts = os.stat(path)  # noqa: PTH116
-    except (OSError, ValueError):  # a path with a NUL
-        return ""
-    return str(facts.st_size) if stat.S_ISREG(facts.st_mode) else ""

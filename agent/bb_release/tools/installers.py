@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bb_release.errors import RequirementsNotInstalled
-from bb_release.tools import environment, indexes, process, uv
+from bb_release.tools import byte_code, environment, indexes, process, records, uv
 from bb_release.tools.requirements import plain
 from bb_release.tools.requirements.pins import THEN_DEPLOY, Batch, Plan
 
@@ -64,44 +65,67 @@ class Installer:
         return {key: value for key, value in self.env.items() if not _SHAPES_NOTHING.fullmatch(key)}
 
     def install(
-        self, plan: Plan, *, compiled: bool = False, thorough: bool = False, but: Collection[str] = ()
+        self, plan: Plan, *, shared: bool = False, thorough: bool = False, but: Collection[str] = ()
     ) -> list[str]:  # fmt: skip
-        """Install what `plan` has and prove that every file arrived, with its byte code when `compiled`.
+        """Install what `plan` has, prove that every file arrived, and make its byte code.
 
-        With one hash in the files of a batch, all need one. Returns the files that have their size, but not the
-        hash that their package recorded, which is only looked at when `thorough`. `but`: packages that are there and
-        are known to be whole.
+        `shared`: files may be links to those of uv's cache, since nobody writes to them from now on; otherwise all are
+        the environment's own. With one hash in the files of a batch, all need one. Returns the files that have their
+        size, but not the hash that their package recorded, which is only looked at when `thorough`. `but`: packages
+        that are there and are known to be whole.
         Raises RequirementsNotInstalled: the installer failed or took too long, or installed files are incomplete
         even after a second installation without the cache.
         """
         python = str(self.venv / "bin" / "python")
         if self.name == "uv":
-            argv = [uv.program(), "pip", "install", "--python", python, "--link-mode", "hardlink"]
-            argv += ["--compile-bytecode"] if compiled else []
+            # "clone" makes hard links where the file system knows no reflinks, as most do
+            mode = "copy" if not shared else "clone" if os.geteuid() == 0 else "hardlink"
+            argv = [uv.program(), "pip", "install", "--python", python, "--link-mode", mode]
             again = ["--no-cache", "--reinstall"]
-        else:  # pip compiles by itself
+        else:
             # -I: a folder "pip" or a typing.py at the top of the project must not shadow the real one
             argv = [python, "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
             again = ["--no-cache-dir", "--force-reinstall"]
+        before = set(environment.dist_infos(self.venv))
 
         def run(more: Sequence[str]) -> None:
             for batch in plan.batches:
                 self.run([*argv, *self._options(batch), *more], plan)
 
         run([])
-        if environment.check_installed(self.venv, hashes=thorough, but=but):
+        recorded = records.read_all(self.venv, but=but)
+        odd: list[str] = []
+        if records.differing(self.venv, recorded, hashes=thorough):
             # a damaged cache is the usual reason, so that the second time goes without it
-            self._say("installed files are incomplete: installing once more without the cache")
+            self.say("installed files are incomplete: installing once more without the cache")
             run(again)
-            problems = environment.check_installed(self.venv)
+            recorded, before = records.read_all(self.venv), set()
+            problems = records.differing(self.venv, recorded)
             if problems:
                 raise RequirementsNotInstalled(
                     f"files installed by {self.name} are missing or not as their packages recorded them",
                     remedy=f"check the disk, empty {self.cache / self.name}, {THEN_DEPLOY}",
                     details="\n".join(problems[:DETAIL_LINES]),
                 )
-            return environment.check_installed(self.venv, hashes=thorough)
-        return []
+            odd = records.differing(self.venv, recorded, hashes=thorough)
+        if self.name == "uv":  # pip compiles by itself
+            self._compile({info: rows for info, rows in recorded.items() if info not in before})
+        return odd
+
+    def _compile(self, recorded: Mapping[Path, records.Rows]) -> None:
+        """Byte code of these packages, and of what lies beside all packages. Raises RequirementsNotInstalled."""
+        beside = [str(path) for site in environment.sites(self.venv) for path in site.glob("*.py")]
+        try:
+            byte_code.make(
+                self.venv / "bin" / "python", list(dict.fromkeys([*records.modules(recorded), *beside])), env=self.env,
+                timeout_seconds=self.timeout_seconds, pass_fds=self.pass_fds,
+            )  # fmt: skip
+        except process.ProcessFailed as error:
+            raise RequirementsNotInstalled(
+                f"the byte code of the installed packages could not be made: compileall {error.reason}",
+                remedy=f"check memory, the disk and the time limit, {THEN_DEPLOY}",
+                details=error.output,
+            ) from error
 
     def run(self, argv: Sequence[str], plan: Plan, *, capture: bool = False) -> str:
         """Run uv or pip for a plan: with its indexes, secrets masked. Raises RequirementsNotInstalled."""
@@ -120,7 +144,7 @@ class Installer:
 
         def say(line: str) -> None:
             if "UV_NATIVE_TLS" not in line:
-                self._say(mask(line))
+                self.say(mask(line))
 
         if note:
             say(note)
@@ -146,7 +170,8 @@ class Installer:
                 details="installed: " + (", ".join(sorted(installed)) or "nothing"),
             )
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Tell a line of what is done."""
         if self.on_line is not None:
             self.on_line(line)
 

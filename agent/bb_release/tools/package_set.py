@@ -8,25 +8,22 @@ an environment, the scripts and their lines in RECORD, is written anew for each 
 from __future__ import annotations
 
 import csv
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import stat
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bb_release.tools import environment
+from bb_release.tools import environment, records, spare
+from bb_release.tools.package_links import NO_LINKS as NO_LINKS
+from bb_release.tools.package_links import close, link_names, link_one, link_tree, linker, recorded_below, remove_names
+from bb_release.tools.records import Rows
 
 FACTS = "set.json"
 ASIDE = ".site-packages.new"
-# _IOW(0x94, 9, int), ioctl_ficlone(2); where the number is another one, the kernel refuses it and links are made
-FICLONE = 0x40049409
-# no links between these two places (or no more of them): link(2)
-NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class UnusableError(Exception):
@@ -82,19 +79,22 @@ def make(venv: Path, folder: Path, choice: Choice, *, share_blocks: bool = False
     Raises UnusableError (a file lies outside of the environment), OSError (NO_LINKS: they cannot be made here).
     """
     shutil.rmtree(folder, ignore_errors=True)
-    link, count = _linker(share_blocks=share_blocks), 0
+    link, count, size = linker(share_blocks=share_blocks), 0, 0
+
+    def seen(path: str) -> None:
+        nonlocal size
+        size += close(path)
+
     for site in environment.sites(venv):
-        count += _link_tree(site, folder / "venv" / site.relative_to(venv), link, read_only=True)
+        count += link_tree(site, folder / "venv" / site.relative_to(venv), link, seen=seen)
     places = (str(venv), os.path.realpath(venv))
-    scripts, others = [], []
-    for path in _outside(venv, environment.dist_infos(venv)):
-        if _names_one_of(venv / path, places):
-            scripts.append(path)
-        else:
-            others.append(path)
-        _link_one(venv / path, folder / "venv" / path, link)
-        _close(f"{folder}/venv/{path}")
-    size = sum(path.lstat().st_size for path in folder.rglob("*"))
+    scripts: list[str] = []
+    others: list[str] = []
+    for path in _outside(venv, records.read_all(venv)):
+        (scripts if _names_one_of(venv / path, places) else others).append(path)
+        link_one(venv / path, folder / "venv" / path, link)
+        seen(f"{folder}/venv/{path}")
+    size += sum(os.lstat(place).st_size for place, _, _ in os.walk(folder))  # folders take room too
     facts = {"venv": places, "files": count, "bytes": size, "scripts": scripts, "others": others, **vars(choice)}
     (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
 
@@ -102,43 +102,42 @@ def make(venv: Path, folder: Path, choice: Choice, *, share_blocks: bool = False
 def put_into(venv: Path, folder: Path, *, only: Collection[str] | None = None, share_blocks: bool = False) -> int:
     """Give the fresh `venv` what the set in `folder` has; returns how many packages are in it then.
 
-    `only`: nothing but what these packages recorded, and its byte code.
+    `only`: nothing but what these packages recorded, and its byte code. What they hand on to another set is compared
+    with their RECORD by hash, the whole of a set by size.
     The site-packages appear last and at once, so that what a killed run leaves is still a fresh environment.
     Raises UnusableError (the set is not whole: nothing counts as installed then), OSError.
     """
-    try:
-        facts = json.loads((folder / FACTS).read_text())
-        old, files, scripts, others = facts["venv"], facts["files"], facts["scripts"], facts["others"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UnusableError(f"its {FACTS} cannot be read: {error}") from error
-    kept = folder / "venv"
-    installed = environment.by_name(kept)
-    wanted = installed if only is None else {name: info for name, info in installed.items() if name in only}
-    if environment.check_installed(kept, but=installed.keys() - wanted.keys()):
+    facts, kept = _facts(folder), folder / "venv"
+    fresh = environment.by_name(venv)
+    unwanted = () if only is None else environment.packages(kept).keys() - set(only)
+    recorded = records.read_all(kept, but=unwanted)
+    if records.differing(kept, recorded, hashes=only is not None):
         raise UnusableError("its files are not what their packages recorded")
-    link, aside = _linker(share_blocks=share_blocks), {}
+    scripts, others = facts["scripts"], facts["others"]
+    if only is not None:
+        wanted = set(_outside(kept, recorded))
+        scripts, others = ([path for path in paths if path in wanted] for paths in (scripts, others))
+    aside = {site: venv / site.relative_to(kept).with_name(ASIDE) for site in environment.sites(kept)}
     try:
-        for site in environment.sites(kept):
-            place = venv / site.relative_to(kept)
-            aside[place] = place.with_name(ASIDE)
-            shutil.rmtree(aside[place], ignore_errors=True)
-            if only is None:
-                files -= _link_tree(site, aside[place], link)
-            else:
-                _link_tree(place, aside[place], link)  # what a fresh environment has
-                _link_recorded(site, aside[place], wanted.values(), link)
-        if only is None and files:
-            raise UnusableError("files are missing")
-        if only is not None:
-            recorded = set(_outside(kept, wanted.values()))
-            scripts, others = ([path for path in paths if path in recorded] for paths in (scripts, others))
-        new = (str(venv), os.path.realpath(venv))
-        written = {str(venv / path): _write_script(kept / path, venv / path, old, new) for path in scripts}
+        if only is None:
+            _link_all(aside, folder, facts["files"], share_blocks=share_blocks)
+            there = set()
+        else:
+            left_out = records.read_all(kept, but={*only, *fresh})
+            _link_some(aside, folder, recorded, left_out, share_blocks=share_blocks)
+            there = {info.name for info in fresh.values()}
+        if there | {info.name for info in recorded} != {
+            info.name for beside in aside.values() for info in beside.glob("*.dist-info")
+        }:
+            raise UnusableError("a package is missing")
+        link, new = linker(share_blocks=share_blocks), (str(venv), os.path.realpath(venv))
+        written = {str(venv / path): _write_script(kept / path, venv / path, facts["venv"], new) for path in scripts}
         for path in others:
             (venv / path).unlink(missing_ok=True)
-            _link_one(kept / path, venv / path, link)
-        for place, beside in aside.items():
-            _record(place, beside, written)
+            link_one(kept / path, venv / path, link)
+        for site, beside in aside.items():
+            place = beside.with_name(site.name)
+            _record(place, beside, {info.name: rows for info, rows in recorded.items() if info.parent == site}, written)
             shutil.rmtree(place, ignore_errors=True)
             beside.rename(place)
     finally:
@@ -147,18 +146,64 @@ def put_into(venv: Path, folder: Path, *, only: Collection[str] | None = None, s
     return len(environment.packages(venv))
 
 
-def _outside(venv: Path, infos: Iterable[Path]) -> list[str]:
+def make_spare(folder: Path) -> None:
+    """Make the links of the next release that has this set, for `put_into`. Raises UnusableError, OSError."""
+    if spare.make(folder, environment.sites(folder / "venv")) != _facts(folder)["files"]:
+        spare.remove(folder)
+        raise UnusableError("files are missing")
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """What a set says of itself. Raises UnusableError."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / FACTS).read_text())
+        return {name: facts[name] for name in ("venv", "files", "scripts", "others")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnusableError(f"its {FACTS} cannot be read: {error}") from error
+
+
+def _link_all(aside: Mapping[Path, Path], folder: Path, files: int, *, share_blocks: bool) -> None:
+    """Make beside each site-packages what will take its place: all of the set's. Raises UnusableError, OSError."""
+    if _take_spare(aside, folder, share_blocks=share_blocks):
+        return
+    link = linker(share_blocks=share_blocks)
+    if files != sum(link_tree(site, beside, link) for site, beside in aside.items()):
+        raise UnusableError("files are missing")
+
+
+def _link_some(
+    aside: Mapping[Path, Path], folder: Path, recorded: Mapping[Path, Rows], others: Mapping[Path, Rows], *,
+    share_blocks: bool,
+) -> None:  # fmt: skip
+    """The same with what some packages of the set recorded, and what a fresh environment has. Raises OSError."""
+    spared, link = _take_spare(aside, folder, share_blocks=share_blocks), linker(share_blocks=share_blocks)
+    for site, beside in aside.items():
+        names = recorded_below(site, recorded)
+        if spared:
+            remove_names(beside, recorded_below(site, others).keys() - names.keys())
+        else:
+            link_tree(beside.with_name(site.name), beside, link)
+            link_names(site, beside, names, link)
+
+
+def _take_spare(aside: Mapping[Path, Path], folder: Path, *, share_blocks: bool) -> bool:
+    for beside in aside.values():
+        shutil.rmtree(beside, ignore_errors=True)
+    return not share_blocks and spare.take(folder, list(aside.values()))
+
+
+def _outside(venv: Path, recorded: Mapping[Path, Rows]) -> list[str]:
     """Scripts and data files, relative to `venv`: what packages recorded outside of site-packages."""
-    tops = [f"{site}/" for site in environment.sites(venv)]
+    tops = tuple(f"{site}/" for site in environment.sites(venv))
     found = set()
-    for info in infos:
-        try:
-            rows = environment.read_record(info)
-        except (UnicodeError, csv.Error) as error:
-            raise UnusableError(f"the RECORD of {info.name} cannot be read: {error}") from error
+    for info, rows in recorded.items():
+        if rows is records.UNREADABLE:
+            raise UnusableError(f"the RECORD of {info.name} cannot be read")
         for row in rows:
+            if not row[0].startswith("/") and ".." not in row[0]:
+                continue
             path = os.path.normpath(info.parent / row[0])
-            if not row[0] or any(path.startswith(top) for top in tops):
+            if path.startswith(tops):
                 continue
             if not path.startswith(f"{venv}/"):
                 raise UnusableError(f"{info.name} has a file outside of the environment: {row[0]}")
@@ -184,101 +229,20 @@ def _write_script(source: Path, target: Path, old: list[str], new: tuple[str, st
     return content
 
 
-def _record(place: Path, aside: Path, written: dict[str, bytes]) -> None:
+def _record(place: Path, aside: Path, recorded: Mapping[str, Rows], written: dict[str, bytes]) -> None:
     """Write those RECORDs anew that have a script: its hash is another one now. `place` is where `aside` will be."""
-    for info in aside.glob("*.dist-info"):
-        if "../" not in (info / "RECORD").read_text("utf-8"):
-            continue
-        rows, changed = environment.read_record(info), False
+    for name, old in recorded.items():
+        rows, changed = [list(row) for row in old], False
         for row in rows:
-            content = written.get(os.path.normpath(place / row[0])) if len(row) == 3 and row[2] else None
+            if not row[0].startswith("../") or len(row) < 3 or not row[2]:
+                continue
+            content = written.get(os.path.normpath(place / row[0]))
             if content is not None:
-                row[1:], changed = [environment.recorded_hash(content), str(len(content))], True
+                row[1:], changed = [records.hash_of(content), str(len(content))], True
         if changed:
-            record = info / "RECORD"
+            record = aside / name / "RECORD"
             mode, ends = record.stat().st_mode & 0o777, b"\r\n" in record.read_bytes()
             record.unlink()  # a link: to open it would be to write into every release
             with record.open("x", encoding="utf-8", newline="") as file:
                 csv.writer(file, lineterminator="\r\n" if ends else "\n").writerows(rows)
             record.chmod(mode)
-
-
-Link = Callable[[str, str], None]
-
-
-def _link_tree(source: Path, target: Path, link: Link, *, read_only: bool = False) -> int:
-    """Make the same folders, with links to the files; returns how many. Paths are texts: there are many of them."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    count, waiting = 0, [(str(source), str(target))]
-    while waiting:
-        here, there = waiting.pop()
-        os.mkdir(there, 0o755)  # noqa: PTH102
-        with os.scandir(here) as entries:
-            for entry in entries:
-                path = f"{there}/{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append((entry.path, path))
-                    continue
-                link(entry.path, path)
-                if read_only:
-                    _close(path)
-                count += 1
-    return count
-
-
-def _link_recorded(site: Path, target: Path, infos: Iterable[Path], link: Link) -> None:
-    """Link what some packages recorded below `site`, and the byte code that an installer made of it unrecorded."""
-    made, done, compiled = {str(target)}, set(), f".cpython-{site.parent.name[len('python') :].replace('.', '')}.pyc"
-    for info in infos:
-        for row in environment.read_record(info) if info.parent == site else ():
-            path = os.path.normpath(row[0])
-            folder, _, file = path.rpartition("/")
-            beside = f"{folder}/__pycache__/".lstrip("/") + file.removesuffix(".py") + compiled
-            for each in (path, beside) if file.endswith(".py") else (path,):
-                if not each.startswith(("../", "/")) and each not in done and os.path.lexists(f"{site}/{each}"):
-                    above = os.path.dirname(f"{target}/{each}")  # noqa: PTH120
-                    if above not in made:
-                        os.makedirs(above, 0o755, exist_ok=True)  # noqa: PTH103
-                        made.add(above)
-                    link(f"{site}/{each}", f"{target}/{each}")
-                    done.add(each)
-
-
-def _link_one(source: Path, target: Path, link: Link) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    link(str(source), str(target))
-
-
-def _close(path: str) -> None:
-    mode = os.lstat(path).st_mode
-    if mode & 0o222 and not stat.S_ISLNK(mode):
-        os.chmod(path, mode & 0o555)  # noqa: PTH101
-
-
-def _linker(*, share_blocks: bool) -> Link:
-    """What makes one file appear at a second place: a reflink as long as those work, else a hard link."""
-    working = share_blocks
-
-    def link(source: str, target: str) -> None:
-        nonlocal working
-        if working and not Path(source).is_symlink():
-            working = _reflink(source, target)
-            if working:
-                return
-        os.link(source, target, follow_symlinks=False)
-
-    return link
-
-
-def _reflink(source: str, target: str) -> bool:
-    """A file of its own with the same blocks, times and mode; False where the file system has no such thing."""
-    with Path(source).open("rb") as original, Path(target).open("xb") as clone:
-        try:
-            fcntl.ioctl(clone, FICLONE, original.fileno())
-        except OSError as error:
-            Path(target).unlink()
-            if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL):
-                return False
-            raise
-    shutil.copystat(source, target)  # byte code is valid for its source's time alone
-    return True

@@ -34,10 +34,6 @@ def settings(cache: Path) -> dict[str, str]:
         "UV_PYTHON_DOWNLOADS": "never",
         # what is installed depends on the requirements files and the index alone
         "UV_NO_CONFIG": "1",
-        # byte code that is valid as long as its source has the same time and size, as Python itself makes it
-        "PYC_INVALIDATION_MODE": "TIMESTAMP",
-        # seconds for one file: a host may have much else to do
-        "UV_COMPILE_BYTECODE_TIMEOUT": "600",
         # the system's certificates; the second name is for older versions
         "UV_SYSTEM_CERTS": "1",
         "UV_NATIVE_TLS": "1",

@@ -32,13 +32,13 @@ from bb_release.model.app import App, Unit
 from bb_release.model.layout import Layout
 from bb_release.tools import (
     archive,
-    environment,
     git_access,
     health,
     lfs,
     nginx,
     package_set,
     pins,
+    records,
     signature,
     submodules,
     systemctl,
@@ -323,7 +323,7 @@ def static_list(data: bytes, folder: Path) -> None:
     assert ["b.0123456789ab.css", "releases"] == sorted(set(os.listdir(folder)) - {layout.static_pool.name})
 
 
-def records(data: bytes, folder: Path) -> None:
+def package_records(data: bytes, folder: Path) -> None:
     """RECORD of an installed package; it is told what is wrong, and nothing outside of the environment is touched."""
     (folder / "canary").write_text("untouched")
     venv, fresh = folder / "venv", folder / "fresh"
@@ -333,7 +333,7 @@ def records(data: bytes, folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     (fresh / "lib/python3.11/site-packages").mkdir(parents=True)
-    environment.check_installed(venv, hashes=True)
+    records.check_installed(venv, hashes=True)
     with contextlib.suppress(package_set.UnusableError, OSError):
         package_set.make(venv, folder / "set", package_set.Choice({"x": "x==1"}, "way"))
         package_set.put_into(fresh, folder / "set")
@@ -348,7 +348,7 @@ TARGETS: dict[str, Target] = {
     "properties": unit_properties, "journal": journal_lines, "lock-file": lock_files, "pyproject": projects,
     "pins": pins_of_text, "source": sources, "lfs": lfs_pointers, "signers": signers,
     "unit": unit_files, "nginx": nginx_files, "configuration-note": configuration_note,
-    "static-list": static_list, "record": records, **fuzz_answers.TARGETS,
+    "static-list": static_list, "record": package_records, **fuzz_answers.TARGETS,
 }  # fmt: skip
 
 

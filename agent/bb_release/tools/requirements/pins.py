@@ -14,6 +14,12 @@ from bb_release.errors import RequirementsInvalid
 from bb_release.tools.environment import normal as normal
 
 PYPI = "https://pypi.org/simple"
+# the files of pins, and whether their text alone decides what is installed
+FILES = (
+    ("requirements.txt", True),
+    ("requirements-in-the-tree.txt", False),
+    ("requirements-without-hashes.txt", False),
+)
 THEN_DEPLOY = "then run: bb-release deploy"
 # the algorithms that pip and uv accept for enforcing
 _HASH = re.compile(r"sha(256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})")
@@ -145,20 +151,25 @@ def write(locked: Locked, folder: Path, shown: str, python: str, options: Sequen
     lines of the project's own that each file begins with. Raises OSError.
     """
     folder.mkdir(mode=0o755, exist_ok=True)
-    batches = []
-    for name, pins, fixed in (
-        ("requirements.txt", [one for one in locked.pins if one.hashes and not in_tree(one)], True),
-        ("requirements-in-the-tree.txt", [one for one in locked.pins if one.hashes and in_tree(one)], False),
-        ("requirements-without-hashes.txt", [one for one in locked.pins if not one.hashes], False),
-    ):
-        file = folder / name
-        file.unlink(missing_ok=True)
+    hashed = [one for one in locked.pins if one.hashes]
+    kinds = (
+        [one for one in hashed if not in_tree(one)], [one for one in hashed if in_tree(one)],
+        [one for one in locked.pins if not one.hashes],
+    )  # fmt: skip
+    for (name, _), pins in zip(FILES, kinds, strict=True):
+        (folder / name).unlink(missing_ok=True)
         if pins:
             ordered = sorted(set(pins), key=lambda one: one.text)
             lines = [" \\\n    ".join([one.text, *(f"--hash={h}" for h in one.hashes)]) for one in ordered]
-            write_lines(file, [f"# {shown} for Python {python}", *options, *lines])
-            batches.append(Batch((file,), complete=True, fixed=fixed))
-    return tuple(batches)
+            write_lines(folder / name, [f"# {shown} for Python {python}", *options, *lines])
+    return batches(folder)
+
+
+def batches(folder: Path) -> tuple[Batch, ...]:
+    """What `write` has written into a folder, for the installer."""
+    return tuple(
+        Batch((folder / name,), complete=True, fixed=fixed) for name, fixed in FILES if (folder / name).exists()
+    )
 
 
 def in_tree(one: Pin) -> bool:
