@@ -251,18 +251,22 @@ def boot_id() -> str:
     return (PROC / "sys" / "kernel" / "random" / "boot_id").read_text().strip()
 
 
-def sync_tree(path: Path) -> None:
-    """Write a tree, with all else on its file system, to the disk. Raises OSError when that failed."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        if syncfs is None:
-            _sync_each(path)
-        elif syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(path))
-    finally:
-        os.close(descriptor)
+def sync_tree(*paths: Path) -> None:
+    """Write trees, with all else on their file systems, to the disk: each file system once. Raises OSError."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    flushed = set()
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            device = os.fstat(descriptor).st_dev
+            if syncfs is None:
+                _sync_each(path)
+            elif device not in flushed and syncfs(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(path))
+            flushed.add(device)
+        finally:
+            os.close(descriptor)
 
 
 def _sync_each(path: Path) -> None:
