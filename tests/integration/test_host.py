@@ -196,8 +196,8 @@ def test_sync_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "d" / "f").write_text("x")
     (tmp_path / "dangling").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe")  # must not be waited for
-    host.sync_tree(tmp_path)
+    host.sync_tree(tmp_path, tmp_path / "d")
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     host.sync_tree(tmp_path)
     with pytest.raises(FileNotFoundError):
-        host.sync_tree(tmp_path / "nowhere")
+        host.sync_tree(tmp_path, tmp_path / "nowhere")

@@ -10,13 +10,11 @@ import hashlib
 import os
 import re
 import shlex
-import shutil
 import stat
 from pathlib import Path
 
 from bb_release.errors import MirrorNotUpdated
 from bb_release.tools.git_access import Access, check_secret
-from bb_release.tools.host import boot_id
 
 FULL_HASH = re.compile(r"\A([0-9a-f]{40}|[0-9a-f]{64})\Z")
 LOCAL_SECONDS = 120.0
@@ -115,6 +113,8 @@ def note_sound(mirror: Path) -> None:
 
 def _look(mirror: Path) -> str:
     """The boot, and each file of objects by its size and the last time that anything changed it. Raises OSError."""
+    from bb_release.tools.host import boot_id  # what only asks the remote needs nothing of the host
+
     seen = []
     for folder, _, files in os.walk(mirror / "objects"):
         for name in files:
@@ -127,6 +127,8 @@ def _look(mirror: Path) -> str:
 def remove(path: Path) -> None:
     """Remove a file, link or folder, where there is one; never follows a link."""
     if path.is_dir() and not path.is_symlink():
+        import shutil  # brings what unpacks archives; a timer with nothing to do removes nothing
+
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

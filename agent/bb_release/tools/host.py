@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import time
@@ -21,8 +20,7 @@ def free(path: Path) -> tuple[int, int]:
     File systems that know no limit of inodes (btrfs) say 0 of 0: that is returned as a very large number.
     """
     facts = os.statvfs(path)
-    inodes = facts.f_favail if facts.f_files else 2**63 - 1
-    return facts.f_bavail * facts.f_frsize, inodes
+    return facts.f_bavail * facts.f_frsize, facts.f_favail if facts.f_files else 2**63 - 1
 
 
 def tree_size(path: Path) -> tuple[int, int]:
@@ -253,18 +251,17 @@ def boot_id() -> str:
 
 def sync_tree(*paths: Path) -> None:
     """Write trees, with all else on their file systems, to the disk: each file system once. Raises OSError."""
-    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    flushed = set()
+    import ctypes
+
+    syncfs, flushed = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None), set()
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            device = os.fstat(descriptor).st_dev
             if syncfs is None:
                 _sync_each(path)
-            elif device not in flushed and syncfs(descriptor) != 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), str(path))
-            flushed.add(device)
+            elif os.fstat(descriptor).st_dev not in flushed and syncfs(descriptor) != 0:
+                raise OSError(number := ctypes.get_errno(), os.strerror(number), str(path))
+            flushed.add(os.fstat(descriptor).st_dev)
         finally:
             os.close(descriptor)
 

@@ -27,7 +27,6 @@ from bb_release.tools.bare import (
     settle,
 )
 from bb_release.tools.git_access import Access, check_ref, check_url, git_environment, secrets_of, upload_pack
-from bb_release.tools.git_failure import not_updated
 
 
 def fetch(
@@ -107,6 +106,8 @@ def fetch(
         update(aside)
         note_sound(aside)
     except process.ProcessFailed as error:
+        from bb_release.tools.git_failure import not_updated
+
         raise not_updated(url, access, error) from error
     if os.path.lexists(mirror):
         mirror.rename(old)
@@ -179,6 +180,8 @@ def remote_revision(url: str, ref: str, access: Access, *, timeout_seconds: floa
     try:
         done = process.run(words, env=git_environment(access), timeout_seconds=timeout_seconds, capture=True)
     except process.ProcessFailed as error:
+        from bb_release.tools.git_failure import not_updated
+
         raise not_updated(url, access, error) from error
     listed = read_listed(done.output)
     return next((listed[name] for name in wanted if name in listed), None)
