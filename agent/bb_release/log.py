@@ -1,15 +1,15 @@
-"""Where a run tells what it does: lines for a person, JSON lines (structlog) in the run's log file."""
+"""Where a run tells what it does: lines for a person, JSON lines in the run's log file."""
 
 from __future__ import annotations
 
 import io
+import json
 import os
-import sys
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any
 
 from bb_release.model.step import Step
 from bb_release.tools.process import Mask, visible
@@ -21,34 +21,10 @@ if TYPE_CHECKING:
 KEEP_DAYS = 90
 
 
-def load_structlog() -> ModuleType:
-    """structlog without rich, which it would load to print tracebacks; ours are written as JSON."""
-    there = sys.modules.get("rich")
-    if there is None:
-        sys.modules["rich"] = cast("ModuleType", None)  # an import of it fails, as where it is not installed
-    try:
-        import structlog
-    finally:
-        if there is None:
-            del sys.modules["rich"]
-    return structlog
-
-
-class Lines:
-    """What structlog hands its lines to. Its own logger takes a lock, where a signal's word would wait for itself."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def info(self, line: str) -> None:
-        self._file.write(f"{line}\n")
-
-
 class RunLog:
     """A Reporter. The file first, then the terminal, where there is one."""
 
     def __init__(self, path: Path, terminal: Terminal | None = None) -> None:
-        structlog = load_structlog()
         self.path = path
         self.mask = Mask()
         self._secrets: list[str] = []
@@ -56,13 +32,6 @@ class RunLog:
         # a line is one write, without a buffer: what a full disk refused must not come again with the next line
         self._file = io.TextIOWrapper(os.fdopen(descriptor, "ab", buffering=0), encoding="utf-8", write_through=True)
         self._refused = False
-        self._log: Any = structlog.wrap_logger(
-            Lines(self._file),
-            processors=[
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.JSONRenderer(),
-            ],
-        )
         self._terminal = terminal
         self._progress: Progress | None = None
         if terminal is not None and terminal.isatty() and os.environ.get("TERM", "dumb") != "dumb":
@@ -77,8 +46,10 @@ class RunLog:
 
     def event(self, name: str, **facts: Any) -> None:
         cleaned = {key: self.mask(value) if isinstance(value, str) else value for key, value in facts.items()}
+        moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        line = json.dumps({**cleaned, "event": name, "timestamp": moment}, default=repr)
         try:
-            self._log.info(name, **cleaned)
+            self._file.write(f"{line}\n")
         except OSError as error:  # nothing is decided from the log: it must not stop a switch on a full disk
             if not self._refused:
                 self._refused = True

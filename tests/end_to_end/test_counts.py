@@ -1,4 +1,4 @@
-"""What a code-only deploy starts and syncs, counted: this is how a slower deploy is found, no test asserts a time.
+"""What a code-only deploy starts, writes and syncs, counted: this is how a slower deploy is found, no test asserts a time.
 
 The numbers are those of today, for the example site without units and health page. Fewer is better: when a number
 falls, write the lower one here; when it rises, say why in the commit that raises it.
@@ -63,6 +63,7 @@ class Counted:
     spawned: Counter[str] = field(default_factory=Counter)
     synced: Counter[str] = field(default_factory=Counter)
     written: Counter[str] = field(default_factory=Counter)
+    loaded: dict[str, set[str]] = field(default_factory=dict)  # by verb, of runs that came after
 
     @property
     def django_starts(self) -> int:
@@ -168,7 +169,8 @@ def seen(strace: str, cache: Path) -> Iterator[Counted]:
         site.edit("brackets/balance.py", (site.repository / "brackets/balance.py").read_text() + "\n# one more line\n")
         trace = site.folder / "trace"
         done = subprocess.run(
-            [strace, "-f", "--seccomp-bpf", "-q", "-s", "65535", "-e", f"trace={WATCHED}", "-o", trace, *site.command("deploy")],
+            [strace, "-f", "--seccomp-bpf", "-q", "-s", "65535", "-e", f"trace={WATCHED}", "-o", trace,
+             *site.command("deploy")],
             cwd="/", env=site.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
             **unprivileged(),
         )  # fmt: skip
@@ -176,7 +178,24 @@ def seen(strace: str, cache: Path) -> Iterator[Counted]:
         found = counted(trace.read_text(errors="replace"))
         packages = (site.root / "current" / "venv" / "lib").glob("python*/site-packages")
         found.written["agent"] -= sum(len(folders) + len(files) for p in packages for _, folders, files in os.walk(p))
+        found.loaded = {
+            verb: imported(site.run(verb, *words, PYTHONPROFILEIMPORTTIME="1"))
+            for verb, *words in (["rollback"], ["switch", "previous", "--force"])
+        }
         yield found
+
+
+def imported(done: subprocess.CompletedProcess[str]) -> set[str]:
+    """The modules that a run loaded, as Python itself told."""
+    assert 0 == done.returncode, done.stderr[-1000:]
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+
+
+@pytest.mark.parametrize("verb", ["switch", "rollback"])
+def test_a_release_that_is_there_is_made_live_without_the_libraries_of_a_build(seen: Counted, verb: str) -> None:
+    assert "bb_release.actions.switch" in seen.loaded[verb]
+    packages = {name.partition(".")[0] for name in seen.loaded[verb] if "." in name}  # one alone may have been blocked
+    assert set() == packages & {"git", "virtualenv", "rich", "packaging", "pydantic"}
 
 
 def test_a_code_only_deploy_starts_no_more_programs_than_these(seen: Counted) -> None:
