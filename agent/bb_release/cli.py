@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,12 +31,18 @@ def main() -> None:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else BUG * bool(end.code)
     except BaseException:  # noqa: BLE001 - nobody after us would tell of it
-        traceback.print_exc()
+        print_traceback()
     finally:
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by who started us
             with suppress(OSError, ValueError):  # what is left in the buffer may have no reader
                 stream.flush()
         os._exit(code)
+
+
+def print_traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
 
 
 def fill_standard_streams() -> None:
@@ -77,6 +82,6 @@ def run_command() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - whatever is left is a bug of ours
-        traceback.print_exc()
+        print_traceback()
         console.print_line(f"this is a bug in bb-release {__version__}: {type(error).__name__}")
         sys.exit(BUG)

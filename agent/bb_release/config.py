@@ -5,7 +5,6 @@ Cheap to import: pydantic comes with `schema`, and only when a file is read.
 
 from __future__ import annotations
 
-import difflib
 import grp
 import json
 import os
@@ -78,7 +77,9 @@ def find(name: str | None, file: Path | None, folder: Path = FOLDER) -> Path:
         raise ConfigurationInvalid(f"No app is configured in {folder}.", remedy=remedy)
     listed = "\n".join(there)
     if name is not None:
-        near = difflib.get_close_matches(name, there, 1)
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, there, 1)
         raise ConfigurationInvalid(
             f"No app {name} is configured in {folder}.",
             remedy=f"Did you mean -a {near[0]}?" if near else "Choose one with -a APP, or run `bb-release init`.",
@@ -245,8 +246,10 @@ def _what(error: ErrorDetails) -> str:
     if kind == "value_error":
         return str(context["error"])
     if kind == "extra_forbidden":
+        from difflib import get_close_matches
+
         *above, key = error["loc"]
-        near = difflib.get_close_matches(str(key), list(_known(above)), 1)
+        near = get_close_matches(str(key), list(_known(above)), 1)
         return "unknown key" + (f", did you mean {near[0]}?" if near else "")
     if kind == "literal_error":
         return "should be " + str(context["expected"]).replace("'", '"')

@@ -1,4 +1,4 @@
-"""What a code-only deploy starts and syncs, counted: this is how a slower deploy is found, no test asserts a time.
+"""What a code-only deploy starts, writes and syncs, counted: this is how a slower deploy is found, no test asserts a time.
 
 The numbers are those of today, for the example site without units and health page. Fewer is better: when a number
 falls, write the lower one here; when it rises, say why in the commit that raises it.
@@ -19,10 +19,9 @@ import pytest
 
 from example_site import bare_site, unprivileged
 
-# programs that the agent itself starts; what these start in turn is theirs (and differs between versions of git)
+# programs that the agent itself starts
 STARTED = {
     "git fetch": 1,
-    "git rev-list": 1,  # is every object of the mirror there?
     "git rev-parse": 1,
     "git ls-tree": 1,
     "git read-tree": 1,
@@ -31,21 +30,39 @@ STARTED = {
     "django stage": 1,
 }
 DJANGO_STARTS = 1
-# by the agent itself: a manifest or a state file is two fsyncs, its folder's too; the installers' cache is flushed
-# beside the release
-SYNCS = {"fsync": 42, "syncfs": 2}
+# all processes, by who forked them: the stage forks for check, for the facts and for the plan of migrations
+SPAWNED = {"agent": 8, "django": 3}
+# fsync and syncfs; a manifest is two, its folder's too; the one syncfs is for the release and the installers' cache
+SYNCED = {"agent": 15}
+# files, folders and links that were made, and renames; the agent's without the tree of packages that it links
+WRITTEN = {"agent": 73, "django": 32}
+# what these do differs between their versions, and uv's cache between indexes
+AT_MOST = {
+    "git": {"spawned": 5, "synced": 5, "written": 40},
+    "uv": {"spawned": 1, "synced": 0, "written": 130},
+    "python": {},
+}
 
 CALL = re.compile(r"^(\d+) +(?:<\.\.\. )?(\w+)(?: resumed>|\()")
 RESULT = re.compile(r"\) += (-?\d+)(?: [^=]*)?$")
 STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
+MADE = ("creat", "link", "linkat", "symlink", "symlinkat", "mkdir", "mkdirat", "rename", "renameat", "renameat2")
+FORKS = ("clone", "clone3", "vfork", "fork")
+SYNCS = ("fsync", "fdatasync", "syncfs", "sync")
+WATCHED = f"execve,openat,open,{','.join((*MADE, *FORKS, *SYNCS))}"
+
+
 @dataclass
 class Counted:
-    """What strace saw of one run of the agent."""
+    """What strace saw of one run of the agent: what it started, and by program ("agent", "git") what each did."""
 
     started: Counter[str] = field(default_factory=Counter)
-    syncs: Counter[str] = field(default_factory=Counter)
+    spawned: Counter[str] = field(default_factory=Counter)
+    synced: Counter[str] = field(default_factory=Counter)
+    written: Counter[str] = field(default_factory=Counter)
+    loaded: dict[str, set[str]] = field(default_factory=dict)  # by verb, of runs that came after
 
     @property
     def django_starts(self) -> int:
@@ -86,19 +103,41 @@ def calls(trace: str) -> Iterator[tuple[int, str, str]]:
 
 
 def counted(trace: str) -> Counted:
-    """Count in a trace of `strace -f`; the first process is the agent, its threads and its children are told apart."""
-    agent = int(trace.split(" ", 1)[0])
-    own, children, seen = {agent}, set[int](), Counted()
-    ended = list(calls(trace))
-    for process, call, line in ended:  # first, since a child's exec may be told before its parent's vfork has ended
-        if call in ("clone", "clone3", "vfork", "fork") and process in own and result(line) > 0:
-            (own if "CLONE_THREAD" in line else children).add(result(line))
-    for process, call, line in ended:
-        if call == "execve" and process in children and result(line) == 0:
-            children.discard(process)
-            seen.started[named(STRING.findall(line)[1:])] += 1  # the first string is the program's path
-        elif call in ("fsync", "fdatasync", "syncfs", "sync") and process in own:
-            seen.syncs[call] += 1
+    """Count in a trace of `strace -f`; the first process is the agent, and what it starts counts for what it started.
+
+    Threads count for their process, and forks for the program that they are of.
+    """
+    agent, seen, ended = int(trace.split(" ", 1)[0]), Counted(), list(calls(trace))
+    parents: dict[int, int] = {}
+    threads: set[int] = set()
+    for process, call, line in ended:  # first, since a child's calls may be told before its parent's fork has ended
+        if call in FORKS and result(line) > 0:
+            parents[result(line)] = process
+            if "CLONE_THREAD" in line:
+                threads.add(result(line))
+    programs = {agent: "agent"}
+
+    def process_of(task: int) -> int:
+        return process_of(parents[task]) if task in threads else task
+
+    def program_of(task: int) -> str:
+        task = process_of(task)
+        return programs.get(task) or program_of(parents[task])
+
+    for task, call, line in ended:
+        if call == "execve" and result(line) == 0 and task != agent and process_of(parents[task]) == agent:
+            name = named(STRING.findall(line)[1:])  # the first string is the program's path
+            seen.started[name] += 1
+            programs[task] = name.partition(" ")[0]
+    for task, call, line in ended:
+        if result(line) < 0:
+            continue
+        if call in FORKS and result(line) not in threads:
+            seen.spawned[program_of(task)] += 1
+        elif call in SYNCS:
+            seen.synced[program_of(task)] += 1
+        elif call in MADE or (call in ("open", "openat") and "O_CREAT" in line):
+            seen.written[program_of(task)] += 1
     return seen
 
 
@@ -117,7 +156,7 @@ def strace() -> str:
     program = shutil.which("strace")
     if program is None:
         why = "strace is not installed, so that nothing can be counted (apt-get install strace)"
-        (pytest.fail if os.environ.get("REQUIRE_CRASH_TESTS") else pytest.skip)(f"skipped: {why}")
+        (pytest.fail if os.environ.get("REQUIRE_STRACE") == "1" else pytest.skip)(f"skipped: {why}")
     return program
 
 
@@ -128,14 +167,34 @@ def seen(strace: str, cache: Path) -> Iterator[Counted]:
         site.ok("deploy")
         site.edit("brackets/balance.py", (site.repository / "brackets/balance.py").read_text() + "\n# one more line\n")
         trace = site.folder / "trace"
-        watched = "trace=execve,clone,clone3,vfork,fork,fsync,fdatasync,syncfs,sync"
         done = subprocess.run(
-            [strace, "-f", "--seccomp-bpf", "-q", "-s", "65535", "-e", watched, "-o", trace, *site.command("deploy")],
+            [strace, "-f", "--seccomp-bpf", "-q", "-s", "65535", "-e", f"trace={WATCHED}", "-o", trace,
+             *site.command("deploy")],
             cwd="/", env=site.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
             **unprivileged(),
         )  # fmt: skip
         assert 0 == done.returncode, done.stdout + done.stderr
-        yield counted(trace.read_text(errors="replace"))
+        found = counted(trace.read_text(errors="replace"))
+        packages = (site.root / "current" / "venv" / "lib").glob("python*/site-packages")
+        found.written["agent"] -= sum(len(folders) + len(files) for p in packages for _, folders, files in os.walk(p))
+        found.loaded = {
+            verb: imported(site.run(verb, *words, PYTHONPROFILEIMPORTTIME="1"))
+            for verb, *words in (["rollback"], ["switch", "previous", "--force"])
+        }
+        yield found
+
+
+def imported(done: subprocess.CompletedProcess[str]) -> set[str]:
+    """The modules that a run loaded, as Python itself told."""
+    assert 0 == done.returncode, done.stderr[-1000:]
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+
+
+@pytest.mark.parametrize("verb", ["switch", "rollback"])
+def test_a_release_that_is_there_is_made_live_without_the_libraries_of_a_build(seen: Counted, verb: str) -> None:
+    assert "bb_release.actions.switch" in seen.loaded[verb]
+    packages = {name.partition(".")[0] for name in seen.loaded[verb] if "." in name}  # one alone may have been blocked
+    assert set() == packages & {"git", "virtualenv", "rich", "packaging", "pydantic"}
 
 
 def test_a_code_only_deploy_starts_no_more_programs_than_these(seen: Counted) -> None:
@@ -146,8 +205,14 @@ def test_a_code_only_deploy_starts_django_no_more_often_than_this(seen: Counted)
     assert DJANGO_STARTS == seen.django_starts
 
 
-def test_a_code_only_deploy_syncs_no_more_often_than_this(seen: Counted) -> None:
-    assert SYNCS == dict(seen.syncs)
+@pytest.mark.parametrize(
+    ("what", "pinned"), [("spawned", SPAWNED), ("synced", SYNCED), ("written", WRITTEN)], ids=["spawn", "sync", "write"]
+)
+def test_a_code_only_deploy_does_no_more_of_this_than_it_did(seen: Counted, what: str, pinned: dict[str, int]) -> None:
+    found: Counter[str] = getattr(seen, what)
+    assert pinned == {name: count for name, count in found.items() if name not in AT_MOST and count}
+    for name, most in AT_MOST.items():
+        assert found[name] <= most.get(what, 0), (name, found[name])
 
 
 def test_a_trace_is_counted_by_process() -> None:
@@ -167,8 +232,16 @@ def test_a_trace_is_counted_by_process() -> None:
 10 vfork( <unfinished ...>
 14 execve("/r/venv/bin/python", ["/r/venv/bin/python", "manage.py", "check", "--deploy"], 0x7f /* 9 vars */) = 0
 10 <... vfork resumed>)                 = 14
+14 openat(AT_FDCWD, "/a", O_RDONLY|O_CLOEXEC) = 3
+14 openat(AT_FDCWD, "/b", O_WRONLY|O_CREAT|O_EXCL, 0666) = -1 EEXIST (File exists)
+14 openat(AT_FDCWD, "/c", O_WRONLY|O_CREAT|O_CLOEXEC, 0666) = 3
+13 rename("/d", "/e")                   = 0
+13 mkdir("/f", 0777)                    = 0
+11 linkat(AT_FDCWD, "/g", 3, "h", 0)    = 0
 14 +++ exited with 0 +++
 """
     seen = counted(trace)
     assert {"git fetch": 1, "django check": 1} == dict(seen.started)
-    assert {"fsync": 1, "syncfs": 1} == dict(seen.syncs)
+    assert {"agent": 2, "git": 1} == dict(seen.spawned)
+    assert {"agent": 2, "git": 1} == dict(seen.synced)
+    assert {"agent": 1, "git": 2, "django": 1} == dict(seen.written)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,5 +60,6 @@ def test_the_log_of_a_release_is_that_of_its_last_deploy_whatever_the_times_in_t
 
     again = shop.deploy("--resume", name)
     assert 1 == again.returncode, again.stderr
+    assert re.search(r"install-requirements +done before", again.stdout)
     assert hint(failed.stderr) != hint(again.stderr)
     assert shop.ok("log", name) == shop.ok("log", hint(again.stderr))

@@ -232,7 +232,7 @@ def test_sync_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     host.sync_tree(tmp_path)
     with pytest.raises(FileNotFoundError):
-        host.sync_tree(tmp_path / "nowhere")
+        host.sync_tree(tmp_path, tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bb_release import errors
+from bb_release.tools import bare
 from bb_release.tools import mirror as subject
 from git_place import FILES, Place, break_mirror
 
@@ -98,6 +99,38 @@ def test_a_broken_mirror_is_cloned_anew(place: Place, kind: str) -> None:
     place.fetch()
     assert (place.export(subject.resolve(place.mirror, "main")) / "a.txt").exists()
     assert not [name for name in os.listdir(place.top) if name.startswith("mirror.git.")]
+
+
+def lose_history(place: Place) -> Path:
+    """A mirror that lost a file of an older commit only; returns the note of how it looked before."""
+    gone = place.git("rev-parse", "HEAD:a.txt")
+    place.commit("second", {"a.txt": "two\n"})
+    place.fetch()
+    break_mirror(place.mirror, "deleted object")  # as loose objects
+    (place.mirror / "objects" / gone[:2] / gone[2:]).unlink()
+    fresh = place.git("hash-object", "-w", "a.txt")
+    target = place.mirror / "objects" / fresh[:2] / fresh[2:]
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes((place.work / ".git" / "objects" / fresh[:2] / fresh[2:]).read_bytes())
+    return place.mirror / bare.SOUND
+
+
+def test_what_an_older_commit_lost_is_seen_by_the_next_fetch(place: Place) -> None:
+    lose_history(place)
+    assert ["the mirror is broken; it is cloned anew"] == [line for line in place.fetch() if "mirror" in line]
+    place.export(place.first)
+
+
+def test_history_is_read_again_after_a_boot_and_only_then(place: Place) -> None:
+    note = lose_history(place)
+    bare.note_sound(place.mirror)  # a bad disk: nothing shows from outside
+    third = place.commit("third")
+    assert [] == [line for line in place.fetch() if "mirror" in line]
+    assert third == subject.resolve(place.mirror, "main")
+    boot, _, look = note.read_text().partition("\n")
+    note.write_text(f"{boot[::-1]}\n{look}")
+    assert ["the mirror is broken; it is cloned anew"] == [line for line in place.fetch() if "mirror" in line]
+    place.export(place.first)
 
 
 @pytest.mark.parametrize("kind", ["sound", *BROKEN])

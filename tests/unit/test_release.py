@@ -128,6 +128,16 @@ def test_mark_changes_the_file_and_leaves_the_value_it_was_called_on(layout: Lay
     assert 0o644 == (before.folder / MANIFEST).stat().st_mode & 0o777
 
 
+def test_while_it_is_built_only_another_state_is_written_and_with_it_all_that_was_noted(layout: Layout) -> None:
+    begun = releases.begin(layout, revision="a" * 40)
+    assert begun == releases.read(begun.folder)
+    noted = begun.mark(facts={"django": "5.2"})
+    assert begun == releases.read(begun.folder)
+    ended = noted.mark(State.FAILED)
+    assert ({"django": "5.2"}, State.FAILED) == (ended.manifest.facts, ended.state)
+    assert ended == releases.read(begun.folder)
+
+
 def test_a_key_this_agent_does_not_know_is_passed_over(layout: Layout) -> None:
     written = a_release(layout, 0)
     path = written.folder / MANIFEST

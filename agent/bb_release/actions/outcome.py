@@ -52,6 +52,8 @@ def explain(run: Run, wish: Wish, deployment: Deployment, error: Explained) -> N
     except ReleaseError as second:  # a full disk, or a state file that cannot be read: the first error is the news
         run.log.warn(second.message)
     release = releases.read(deployment.release.folder)
+    if release.state is State.BUILDING:
+        release = deployment.release  # what it has got to is in memory only
     if error.exit_code == 20:  # switched back: that has been told, to after-rollback too
         return
     if error.site:  # the switch has told already

@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 
 from bb_release.actions.run import Run
 from bb_release.actions.wanted import access_of
-from bb_release.model import durable
 from bb_release.model.app import App
 from bb_release.model.step import Deployment
 from bb_release.tools import archive, export, mirror
@@ -54,6 +53,6 @@ def checkout(deployment: Deployment) -> None:
             app.layout.mirror, revision, release.tree, origin=origin_of(app),
             timeout_seconds=app.timeouts.checkout or inf, pass_fds=(deployment.lock,), on_line=deployment.reporter.line,
         )  # fmt: skip
-    durable.put(release.folder / "REVISION", f"{revision}\n".encode(), mode=0o644)
-    names = f"BB_RELEASE={release.name}\nBB_REVISION={revision}\n"
-    durable.put(release.folder / "release.env", names.encode(), mode=0o644)
+    # flushed with the whole release, before anyone counts on them
+    (release.folder / "REVISION").write_text(f"{revision}\n")
+    (release.folder / "release.env").write_text(f"BB_RELEASE={release.name}\nBB_REVISION={revision}\n")

@@ -6,6 +6,7 @@ import time
 from math import inf
 from typing import Any
 
+from bb_release import config
 from bb_release.actions.owner import require_owner, who_runs
 from bb_release.actions.wanted import access_of, python_changed
 from bb_release.errors import ReleaseError
@@ -33,6 +34,7 @@ def nothing_to_do(app: App) -> str:
         tell_once(app, error)
         raise
     app.layout.unreachable.unlink(missing_ok=True)
+    config.remember(app.root)  # after an upgrade of the agent the first tick is slow, and not all until a deploy
     return why
 
 

@@ -123,13 +123,17 @@ class Release:
     def describe(self) -> str:
         return f"{self.name} ({self.short})"
 
+    def noted(self, **changes: Any) -> Release:
+        """The release with a changed manifest in memory; the next `mark` writes it."""
+        return Release(self.folder, replace(self.manifest, **changes))
+
     def mark(self, state: State | None = None, **changes: Any) -> Release:
         """Write a changed manifest and return the release as it is now. Raises OSError."""
-        if state is not None:
-            changes["state"] = state
-        manifest = replace(self.manifest, **changes)
-        durable.put_json(self.folder / MANIFEST, asdict(manifest), mode=0o644)
-        return Release(self.folder, manifest)
+        release = self.noted(**changes, state=state or self.state)
+        if state is None and self.state is State.BUILDING:  # a build that was killed, or lost its power, begins anew
+            return release
+        durable.put_json(self.folder / MANIFEST, asdict(release.manifest), mode=0o644)
+        return release
 
 
 # What was read, and of which version of the file: a run looks at all releases several times, and there may be many.
@@ -234,7 +238,7 @@ def begin(layout: Layout, **facts: Any) -> Release:
         began_at=now.isoformat(timespec="seconds"),
         **facts,
     )
-    return Release(folder, manifest).mark()
+    return Release(folder, manifest).mark(State.BUILDING)
 
 
 def find(layout: Layout, word: str, current: Release | None) -> Release:

@@ -108,7 +108,7 @@ def run_steps(steps: Iterable[Step], deployment: Deployment) -> None:
             seconds = round(time.monotonic() - began, 3)
             if step.scope is Scope.RELEASE:
                 finished = {**deployment.release.manifest.steps, step.name: seconds}
-                deployment.release = deployment.release.mark(steps=finished)
+                deployment.release = deployment.release.noted(steps=finished)
         except Exception as error:
             deployment.failed_step = step
             deployment.reporter.step_failed(step)

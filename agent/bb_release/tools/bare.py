@@ -6,10 +6,10 @@ program to run.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
-import shutil
 import stat
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from bb_release.tools.git_access import Access, check_secret
 FULL_HASH = re.compile(r"\A([0-9a-f]{40}|[0-9a-f]{64})\Z")
 LOCAL_SECONDS = 120.0
 SUSPECT = "bb-release-suspect"  # an empty file in a mirror: the next fetch reads every object
+SOUND = "bb-release-sound"  # how the objects looked when every one of them was known to be there
 # core.fsync: by default git syncs nothing of a small fetch (reliability.md, P11); hooksPath, fsmonitor: code
 _SETTINGS = (
     "core.fsync=all", "transfer.unpackLimit=1", "gc.auto=0", "maintenance.auto=false",
@@ -93,9 +94,41 @@ def clear_leftovers(mirror: Path) -> None:
                 remove(inside / name)
 
 
+def is_as_left(mirror: Path) -> bool:
+    """Does nothing speak against a mirror that was whole: the same boot, the same files, and no export that failed?
+
+    A power cut may take what was written, so another boot knows nothing (the note itself is not flushed either).
+    """
+    try:
+        return not (mirror / SUSPECT).exists() and (mirror / SOUND).read_text("utf-8") == _look(mirror)
+    except (OSError, ValueError):
+        return False
+
+
+def note_sound(mirror: Path) -> None:
+    """Note how a mirror looks in which every object is there. Raises OSError."""
+    remove(mirror / SUSPECT)
+    (mirror / SOUND).write_text(_look(mirror), "utf-8")
+
+
+def _look(mirror: Path) -> str:
+    """The boot, and each file of objects by its size and the last time that anything changed it. Raises OSError."""
+    from bb_release.tools.host import boot_id  # what only asks the remote needs nothing of the host
+
+    seen = []
+    for folder, _, files in os.walk(mirror / "objects"):
+        for name in files:
+            facts = os.lstat(f"{folder}/{name}")
+            path = os.path.relpath(f"{folder}/{name}", mirror)
+            seen.append(f"{path} {facts.st_size} {facts.st_ino} {facts.st_ctime_ns}\n")
+    return f"{boot_id()}\n{hashlib.sha256(os.fsencode(''.join(sorted(seen)))).hexdigest()}\n"
+
+
 def remove(path: Path) -> None:
     """Remove a file, link or folder, where there is one; never follows a link."""
     if path.is_dir() and not path.is_symlink():
+        import shutil  # brings what unpacks archives; a timer with nothing to do removes nothing
+
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import logging
 import os
 import re
 import signal
@@ -84,17 +83,6 @@ def create(
         )
 
 
-class _Lines(logging.Handler):
-    """Keeps messages as lines, so that none reaches the terminal."""
-
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self._lines = lines
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._lines.extend(record.getMessage().splitlines())
-
-
 def _run_virtualenv(words: list[str], lines: list[str]) -> None:
     """Run virtualenv in this process (faster than as a program), cut off from our surroundings."""
     import virtualenv
@@ -119,9 +107,15 @@ def _run_virtualenv(words: list[str], lines: list[str]) -> None:
 @contextlib.contextmanager
 def _logging_into(lines: list[str]) -> Iterator[None]:
     """Send all logging into `lines` meanwhile: without a handler, Python prints warnings on stderr."""
+    import logging  # a timer with nothing to do asks this file for a version only
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.extend(record.getMessage().splitlines())
+
     root = logging.getLogger()
     before = root.handlers[:]
-    root.handlers[:] = [_Lines(lines)]
+    root.handlers[:] = [Lines(logging.WARNING)]
     try:
         yield
     finally:

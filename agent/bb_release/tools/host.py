@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import time
@@ -224,18 +223,25 @@ def boot_id() -> str:
     return (PROC / "sys" / "kernel" / "random" / "boot_id").read_text().strip()
 
 
-def sync_tree(path: Path) -> None:
-    """Write a tree, with all else on its file system, to the disk. Raises OSError when that failed."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        if syncfs is None or [*map(int, re.findall(r"\d+", os.uname().release)[:2])] < [5, 8]:
-            _sync_each(path)
-        elif syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(path))
-    finally:
-        os.close(descriptor)
+def sync_tree(*paths: Path) -> None:
+    """Write trees, with all else on their file systems, to the disk: each file system once. Raises OSError.
+
+    Before Linux 5.8, syncfs(2) says nothing of writes that failed: there each file is flushed.
+    """
+    import ctypes
+
+    syncfs, flushed = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None), set()
+    silent = [*map(int, re.findall(r"\d+", os.uname().release)[:2])] < [5, 8]
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if syncfs is None or silent:
+                _sync_each(path)
+            elif os.fstat(descriptor).st_dev not in flushed and syncfs(descriptor) != 0:
+                raise OSError(number := ctypes.get_errno(), os.strerror(number), str(path))
+            flushed.add(os.fstat(descriptor).st_dev)
+        finally:
+            os.close(descriptor)
 
 
 def _sync_each(path: Path) -> None:

@@ -15,9 +15,18 @@ from pathlib import Path
 
 from bb_release.errors import RefNotFound
 from bb_release.tools import process
-from bb_release.tools.bare import FULL_HASH, LOCAL_SECONDS, SUSPECT, argv, clear_leftovers, remove, settle
+from bb_release.tools.bare import (
+    FULL_HASH,
+    LOCAL_SECONDS,
+    SUSPECT,
+    argv,
+    clear_leftovers,
+    is_as_left,
+    note_sound,
+    remove,
+    settle,
+)
 from bb_release.tools.git_access import Access, check_ref, check_url, git_environment, secrets_of, upload_pack
-from bb_release.tools.git_failure import not_updated
 
 
 def fetch(
@@ -32,6 +41,8 @@ def fetch(
     """Bring the mirror up to date: all branches and tags; what the remote no longer has goes.
 
     A missing or broken mirror is cloned aside and renamed into place; until then the old one is kept.
+    Reading the whole history takes seconds where it is long: only a mirror that may have lost something is read.
+    What a fetch brings, git itself follows down to what was there before (connected.c; git-fetch has no way around it).
     A local repository of another user is read with safe.directory set to that very path. git 2.39.5 ignores
     `-c safe.directory` for the upload-pack it starts, so it is given inside --upload-pack [tried].
     Raises ConfigurationInvalid, and MirrorNotUpdated, HostKeyUnknown or HostKeyChanged with git's own words.
@@ -61,6 +72,7 @@ def fetch(
         if os.path.lexists(mirror):
             settle(mirror)
             clear_leftovers(mirror)
+            sound = is_as_left(mirror)
             failed: process.ProcessFailed | None = None
             try:
                 update(mirror)
@@ -68,6 +80,9 @@ def fetch(
                 if error.returncode is None or error.returncode < 0:  # time limit or signal: says nothing
                     raise
                 failed = error
+            if sound and failed is None:
+                note_sound(mirror)
+                return
             # not fsck --connectivity-only: it takes what an index names for there, be its pack cut short [tried]
             check = ["rev-list", "--objects", "--all", "--quiet"]
             if (mirror / SUSPECT).exists():  # content that went bad is seen when it is read, which takes longer
@@ -81,7 +96,7 @@ def fetch(
             else:
                 if failed is not None:  # the mirror is sound, so the remote or the way to it is not
                     raise failed
-                remove(mirror / SUSPECT)
+                note_sound(mirror)
                 return
         mirror.parent.mkdir(parents=True, exist_ok=True)
         listed = git(Path("/dev/null"), "ls-remote", *upload_pack(url), "--", url, capture=True)
@@ -89,7 +104,10 @@ def fetch(
         git(aside, "init", "--quiet", "--bare", "--template=", f"--object-format={kind}", "--", str(aside))
         settle(aside)
         update(aside)
+        note_sound(aside)
     except process.ProcessFailed as error:
+        from bb_release.tools.git_failure import not_updated
+
         raise not_updated(url, access, error) from error
     if os.path.lexists(mirror):
         mirror.rename(old)
@@ -162,6 +180,8 @@ def remote_revision(url: str, ref: str, access: Access, *, timeout_seconds: floa
     try:
         done = process.run(words, env=git_environment(access), timeout_seconds=timeout_seconds, capture=True)
     except process.ProcessFailed as error:
+        from bb_release.tools.git_failure import not_updated
+
         raise not_updated(url, access, error) from error
     listed = read_listed(done.output)
     return next((listed[name] for name in wanted if name in listed), None)

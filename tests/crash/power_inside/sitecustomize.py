@@ -82,7 +82,7 @@ class Finder(importlib.abc.MetaPathFinder):
 
         def execute_and_take_out(module):
             execute(module)
-            module.sync_tree = lambda path: None
+            module.sync_tree = lambda *paths: None
 
         found.loader.exec_module = execute_and_take_out
         return found
