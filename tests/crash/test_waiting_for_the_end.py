@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import pytest
 import results
+from oracle import opened
 from run_seen import history, judge, read_until, wait_for_child, wait_until_stopped
 from tiny_site import TinySite, tiny_site
 
@@ -66,6 +67,37 @@ def test_a_terminal_that_stands_still_does_not_hold_the_lock_and_gets_all_lines_
     assert f"live: {served.current()}" in shown
     judge(served).require_whole(recovered=True)
     results.record("a terminal that stands still", injected=1, hit=1, broken=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_ends_the_waiting_for_a_terminal_and_what_was_done_stands(
+    served: TinySite, number: signal.Signals
+) -> None:
+    before = len(history(served))
+    ours, theirs = pty.openpty()
+    if os.geteuid() == 0:
+        os.fchown(theirs, NOBODY, NOBODY)
+    termios.tcflow(theirs, termios.TCOOFF)
+    run = subprocess.Popen(
+        served.command("restart"), cwd="/", stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env={**served.environment(), "TERM": "xterm"}, **unprivileged(),
+    )  # fmt: skip
+    try:
+        while len(history(served)) < before + 2 or is_working(run):
+            assert run.poll() is None, "the terminal did not stand still: this test shows nothing"
+            time.sleep(0.02)
+        run.send_signal(number)
+        assert 0 == run.wait(60)
+    finally:
+        run.kill()
+        run.wait()
+        os.close(theirs)
+        os.close(ours)
+
+
+def is_working(run: subprocess.Popen[bytes]) -> bool:
+    """Has the run still anything open for itself: its log, the lock?"""
+    return any(path.startswith("/") and path.endswith(("/state/lock", ".log")) for path in opened(run.pid))
 
 
 def read_all(ours: int, theirs: int, run: subprocess.Popen[bytes]) -> str:

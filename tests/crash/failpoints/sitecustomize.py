@@ -6,6 +6,7 @@ that change something on disk, `fcntl.flock` and libc's `syncfs`. After the k-th
 BB_RELEASE_CRASH_AT=k      kill after the k-th operation (SIGKILL; STOP: BB_RELEASE_CRASH_SIGNAL=STOP)
 BB_RELEASE_CRASH_TRACE=f   append a line per operation to a file: nanoseconds, process, number, operation, path
 BB_RELEASE_STOP_IN=step    SIGSTOP when that step of a deployment has started; `step:child`: when its program has
+BB_RELEASE_SIGNAL_IN=f:g   SIGINT at the first call out of function g of a file whose path ends in f: so inside its `try`
 BB_RELEASE_SABOTAGE=word   break one rule of the agent on purpose, so that the tests can be seen to notice it
 Files in a virtual environment, below app/ and in what prune removes count once in 200: there are thousands of them.
 """
@@ -29,6 +30,7 @@ _at = int(os.environ.get("BB_RELEASE_CRASH_AT", "0"))
 _signal = signal.Signals["SIG" + os.environ.get("BB_RELEASE_CRASH_SIGNAL", "KILL")]
 _trace = os.environ.get("BB_RELEASE_CRASH_TRACE", "")
 _stop_in = os.environ.get("BB_RELEASE_STOP_IN", "")
+_signal_in = os.environ.get("BB_RELEASE_SIGNAL_IN", "")
 _sabotage = os.environ.get("BB_RELEASE_SABOTAGE", "")
 _owner = os.getpid()
 _count = 0
@@ -157,6 +159,19 @@ def _stopper() -> None:
     sys.setprofile(look)
 
 
+def _interrupter() -> None:
+    """SIGINT in a library's function; the handler's exception is raised from there, as anywhere."""
+    ending, _, function = _signal_in.partition(":")
+
+    def look(frame, event, argument):
+        caller = frame.f_back.f_code if event == "call" and frame.f_back else None
+        if caller is not None and caller.co_name == function and caller.co_filename.endswith(ending):
+            sys.setprofile(None)
+            _kill(_owner, signal.SIGINT)
+
+    sys.setprofile(look)
+
+
 def _makes(path, flags=0, *rest) -> bool:
     return bool(flags & os.O_CREAT)
 
@@ -182,3 +197,5 @@ if _at or _trace or _sabotage:
     _saboteur()
 if _stop_in:
     _stopper()
+if _signal_in:
+    _interrupter()
