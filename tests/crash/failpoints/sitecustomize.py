@@ -13,6 +13,8 @@ Files in a virtual environment, below app/ and in what prune removes count once 
 
 import ctypes
 import fcntl
+import importlib.abc
+import importlib.machinery
 import os
 import re
 import signal
@@ -98,6 +100,28 @@ class _Library(ctypes.CDLL):
         return syncfs
 
 
+class _Without(importlib.abc.MetaPathFinder):
+    """Loads one module of the agent, in which some functions do nothing."""
+
+    def __init__(self, module: str, *functions: str) -> None:
+        self._module, self._functions = module, functions
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname != self._module:
+            return None
+        sys.meta_path.remove(self)
+        found = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        execute = found.loader.exec_module
+
+        def execute_and_take_out(module):
+            execute(module)
+            for name in self._functions:
+                setattr(module, name, lambda deployment: None)
+
+        found.loader.exec_module = execute_and_take_out
+        return found
+
+
 def _saboteur() -> None:
     """Break one rule."""
     if _sabotage == "swap-in-two":  # not one rename: current is gone for a moment
@@ -122,6 +146,8 @@ def _saboteur() -> None:
             _passed("rename", source, in_folder=False)
 
         os.rename = rename
+    elif _sabotage == "no-restart":  # the link moves, the old process goes on, and nobody looks
+        sys.meta_path.insert(0, _Without("bb_release.actions.verify", "restart_units", "verify"))
     elif _sabotage == "no-lock":
         fcntl.flock = lambda descriptor, operation: None
     elif _sabotage == "lock-for-nobody":  # programs of a killed run do not keep the lock
