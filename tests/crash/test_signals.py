@@ -150,6 +150,28 @@ def test_a_signal_that_a_library_swallows_ends_the_run_all_the_same(served: Tiny
     assert revision == oracle.manifest(oracle.require_whole(recovered=True))["revision"]
 
 
+@pytest.mark.parametrize("later", [0, 1, 2])
+@results.one_of("a signal when a release is being begun", of=3)
+def test_a_signal_when_a_release_is_being_begun_leaves_none_that_seems_to_be_built(
+    served: TinySite, later: int
+) -> None:
+    trace = served.folder / "trace"
+    trace.write_text("")
+    trace.chmod(0o666)
+    served.add_column()
+    done = served.run("deploy", **served.failpoints(crash_trace=trace))
+    assert 0 == done.returncode, done.stderr
+    made = next(line.split()[2] for line in trace.read_text().splitlines() if re.search(r" mkdir .*/releases/2", line))
+    served.add_column()
+    done = served.run("deploy", **served.failpoints(crash_at=int(made) + later, crash_signal="TERM"))
+
+    assert 130 == done.returncode, done.stdout + done.stderr
+    assert "the release is noted as begun first" in done.stdout
+    assert "nothing live was changed" in done.stderr
+    judge(served).require_whole(recovered=True)
+    served.ok("deploy")
+
+
 @pytest.mark.parametrize(("words", "code"), [(("restart",), 0), (("switch", "2001-01-01-00-00-00"), 11)])
 @results.one_of("a signal when the run is over", of=2)
 def test_a_signal_when_the_run_is_over_does_not_change_what_is_told_of_it(

@@ -51,10 +51,12 @@ def deploy(run: Run, wish: Wish) -> Release:
     signed.require_signed(run, revision)
     if not wish.build_only:
         preflight_units(app, live)
+    interruption.hold_back()
     deployment = begin(run, wish, ref, revision, live, resumed)
     run.facts["built" if wish.build_only else "to"] = deployment.release.name
     run.log.say(f"release {deployment.release.name} from {ref} ({revision[:7]})")
     try:
+        interruption.let_come()
         run_steps(interruption.heeded(BUILD), deployment)
         if wish.build_only:
             name, pending = deployment.release.name, deployment.release.manifest.facts.get("pending")

@@ -24,6 +24,7 @@ WAITING = {
     "migrate": "waiting for migrate to end, then the deploy goes on; once more interrupts migrate: its open transaction"
     " is rolled back, and nothing is switched",
     "recover": "what an earlier run left is put in order first; the run ends after it",
+    "begin": "the release is noted as begun first; the run ends after it",
     "defer": "the switch is being finished first; the run ends after it",
     "end": "the run is being ended; its programs get ten seconds to end by themselves",
 }
@@ -84,6 +85,21 @@ def policy(name: str) -> Iterator[None]:
 def asked_to_end() -> Interrupted | None:
     """What a signal asked for that was told to wait for the end of a recovery; to be raised by who has ended it."""
     return _interrupted() if _signals else None
+
+
+def hold_back() -> None:
+    """A signal waits from now on until `let_come`: whoever ends the run must know of what it has begun."""
+    global _policy  # noqa: PLW0603
+    heed()
+    _signals.clear()
+    _policy = "begin"
+
+
+def let_come() -> None:
+    """Raise what has waited; from now on a signal ends the run again. Raises Interrupted."""
+    global _policy  # noqa: PLW0603
+    _policy = "end" if _signals else "abort"
+    heed()
 
 
 def heed() -> None:
