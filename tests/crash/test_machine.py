@@ -386,4 +386,4 @@ def test_any_order_of_commands_kills_and_tampering_keeps_the_site_whole(walked: 
         finally:
             count.injected, count.hit, count.by_step = Machine.faults.total(), Machine.kills.total(), Machine.kills
             print(f"runs: {dict(Machine.runs)}, cut: {dict(Machine.kills)}, {dict(Machine.resumed)}")
-        assert count.hit >= Machine.runs.total() / 8, "too few of the runs were cut: little was tried"
+        assert count.hit >= Machine.runs.total() / 15, "too few of the runs were cut: little was tried"
