@@ -17,6 +17,19 @@ from bb_release.model.layout import Layout
 from example_site import NOBODY, Site, running_site
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """How long the crash tests took: on two idle cores the sample is to stay below 15 minutes.
+
+    It is told and not required, as a busy machine takes longer and nothing is wrong with it.
+    """
+    reports = [report for found in terminalreporter.stats.values() for report in found if hasattr(report, "duration")]
+    crashes = [report.duration for report in reports if report.nodeid.startswith("tests/crash/")]
+    workers = getattr(config.option, "numprocesses", None) or 1
+    if crashes:
+        terminalreporter.section("crash tests")
+        terminalreporter.write_line(f"{sum(crashes):.0f} s of work, about {sum(crashes) / workers:.0f} s by {workers}")
+
+
 @pytest.fixture(scope="session")
 def cache() -> Iterator[Path]:
     """One installer cache for the whole session, so that a package is downloaded once."""

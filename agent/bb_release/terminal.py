@@ -8,6 +8,7 @@ is left of them is written when the lock is free again.
 from __future__ import annotations
 
 import io
+import sys
 import threading
 from contextlib import suppress
 from queue import SimpleQueue
@@ -24,7 +25,8 @@ class Terminal:
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 still shows the rest of a line
         self._stream = stream
         self._waiting: SimpleQueue[str | None] = SimpleQueue()
-        self._is_gone = False
+        self._written: SimpleQueue[bool] = SimpleQueue()  # its put may come from a signal, in the middle of the get
+        self._is_gone = self._is_waited_for = False
         self._thread = threading.Thread(target=self._write_all, name="terminal", daemon=True)
         self._thread.start()
 
@@ -47,17 +49,27 @@ class Terminal:
     def close(self) -> None:
         """Wait until all is written, or the terminal is gone. To be called without the lock.
 
-        Ctrl-C ends the waiting: what became of the run stands.
+        A signal ends the waiting, by `let_go`: what became of the run stands.
         """
         self._waiting.put(None)
-        with suppress(KeyboardInterrupt):
-            self._thread.join()
+        self._is_waited_for = True
+        is_written = False
+        with suppress(KeyboardInterrupt):  # of a run that never began
+            is_written = self._written.get()
+        if not is_written:
+            sys.stdout = None  # the thread has it, and who flushed it would wait for the terminal after all
+
+    def let_go(self) -> None:
+        """Wait no longer, where `close` waits. May be called by a signal's handler."""
+        if self._is_waited_for:
+            self._written.put(False)
 
     def _write_all(self) -> None:
-        while (text := self._waiting.get()) is not None:
-            try:
+        try:
+            while (text := self._waiting.get()) is not None:
                 self._stream.write(text)
                 self._stream.flush()
-            except (OSError, ValueError):  # hung up (EIO), or a pipe without a reader
-                self._is_gone = True
-                return
+        except (OSError, ValueError):  # hung up (EIO), or a pipe without a reader
+            self._is_gone = True
+        finally:
+            self._written.put(True)

@@ -52,3 +52,16 @@ def live_tiny(near_cache: Path) -> Iterator[TinySite]:
         made.ok("deploy")
         made.keep()
         yield made
+
+
+@pytest.fixture
+def restored(live_tiny: TinySite) -> Iterator[TinySite]:
+    """Three good releases; repository, root and service are afterwards what they were."""
+    revision = live_tiny.git("rev-parse", "HEAD")
+    yield live_tiny
+    live_tiny.git("reset", "-q", "--hard", revision)
+    live_tiny.columns = 2
+    live_tiny.stop()
+    live_tiny.bare = True
+    live_tiny.write_config()
+    live_tiny.bring_back()

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import subprocess
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import power_host as host
-from disk_room import Answer, answer
-from power_cut import Scenario, scene
+from disk_room import Answer, answer, name_of_live
+from power_cut import Scenario, Seen, end, follow, scene, start
 from power_ground import Ground
 from power_oracle import problems
 
@@ -28,6 +29,7 @@ CALLS = (
 LINE = re.compile(r"^(\w+)\((.*)\)\s+= (-?\d+|\?)")
 PATH = re.compile(r'[<"](/[^>"]*)[>"]')
 ERRORS = ("EIO", "ENOSPC", "EDQUOT", "EROFS")
+KILLED = ("switch", "previous")  # what `recover` finds
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,13 @@ def require_tracing() -> None:
     host.require(done.returncode == 0, "right to trace a process (ptrace)")
 
 
+def kill_before(site: Site, words: tuple[str, ...], stop: int) -> None:
+    """What the scenario repairs: a command that was killed before this operation of its own."""
+    agent = start(site, words, stop=stop)
+    follow(agent, Seen("killed", KIND, ""), None)
+    end(agent)
+
+
 def traced(site: Site, words: tuple[str, ...], log: Path, *options: str) -> subprocess.CompletedProcess[str]:
     log.touch()
     log.chmod(0o666)
@@ -74,9 +83,11 @@ def traced(site: Site, words: tuple[str, ...], log: Path, *options: str) -> subp
     )  # fmt: skip
 
 
-def calls_of(ground: Ground, scenario: Scenario) -> list[Call]:
-    """All calls of an undisturbed run that change something below the root."""
+def calls_of(ground: Ground, scenario: Scenario, stop: int = 0) -> list[Call]:
+    """All calls of an undisturbed run that change something below the root; `stop`: of `recover` after this kill."""
     with scene(ground, scenario, KIND) as (site, image), host.mounted(image, KIND, site.root):
+        if stop:
+            kill_before(site, KILLED, stop)
         log = image.with_name("strace.log")
         done = traced(site, scenario.words, log)
         text = log.read_text(errors="replace")
@@ -102,21 +113,19 @@ def calls_of(ground: Ground, scenario: Scenario) -> list[Call]:
     return found
 
 
-def fail(ground: Ground, scenario: Scenario, call: Call, error: str, *, for_ever: bool) -> Failed:
+def fail(ground: Ground, scenario: Scenario, call: Call, error: str, *, for_ever: bool, stop: int = 0) -> Failed:
     """Let the call fail; then look, repair without the fault, and look again."""
+    known = partial(ground.known, *ground.revisions, *([""] if scenario.base == "empty" else []), rows=scenario.rows)
     with scene(ground, scenario, KIND) as (site, image), host.mounted(image, KIND, site.root):
+        if stop:
+            kill_before(site, KILLED, stop)
         log = image.with_name("strace.log")
         when = f"{call.number}+" if for_ever else str(call.number)
         done = traced(site, scenario.words, log, "-e", f"inject={call.name}:error={error}:when={when}")
         hit = next((line for line in log.read_text(errors="replace").splitlines() if "(INJECTED)" in line), "")
         log.unlink()
         first = Answer(scenario.words, done.returncode, done.stdout, name_of_live(ground, site))
-        first.broken = problems(site.root, ground.known(*ground.revisions))
-        repair = answer(ground, site, ("recover",))
-        repair.broken += problems(site.root, ground.known(*ground.revisions), repaired=True)
+        first.broken = problems(site.root, known())
+        repair = answer(ground, site, ("recover",), known)
+        repair.broken += problems(site.root, known(), repaired=True)
         return Failed(call, error, for_ever, hit, first, repair)
-
-
-def name_of_live(ground: Ground, site: Site) -> str:
-    live = (site.root / "releases" / site.current() / "REVISION").read_text().strip()
-    return next((name for name, revision in ground.revisions.items() if revision == live), live)

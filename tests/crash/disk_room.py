@@ -12,7 +12,7 @@ from pathlib import Path
 import power_host as host
 from power_cut import Scenario, Seen, end, follow, scene, start
 from power_ground import Ground
-from power_oracle import problems
+from power_oracle import Known, problems
 
 from example_site import Site
 
@@ -123,16 +123,24 @@ def on_a_bad_disk(
                 host.run(["mount", "-o", "remount,rw", str(site.root)])
 
 
-def answer(ground: Ground, site: Site, words: tuple[str, ...]) -> Answer:
+def answer(ground: Ground, site: Site, words: tuple[str, ...], known: Callable[[], Known] | None = None) -> Answer:
+    """Give a command; `known`: what the oracle compares with, where not any of the revisions may be live."""
     facts = os.statvfs(site.root)
     done = site.run(*words)
-    live = (site.root / "releases" / site.current() / "REVISION").read_text().strip()
-    name = next((name for name, revision in ground.revisions.items() if revision == live), live)
     found = Answer(
-        words, done.returncode, done.stdout + done.stderr, name, free=(facts.f_bavail * facts.f_frsize, facts.f_favail)
-    )
-    found.broken = problems(site.root, ground.known(*ground.revisions))
+        words, done.returncode, done.stdout + done.stderr, name_of_live(ground, site),
+        free=(facts.f_bavail * facts.f_frsize, facts.f_favail),
+    )  # fmt: skip
+    found.broken = problems(site.root, known() if known else ground.known(*ground.revisions))
     return found
+
+
+def name_of_live(ground: Ground, site: Site) -> str:
+    """Our name of the revision that is live, "" for none."""
+    if not site.current():
+        return ""
+    live = (site.root / "releases" / site.current() / "REVISION").read_text().strip()
+    return next((name for name, revision in ground.revisions.items() if revision == live), live)
 
 
 def filled_while_deploying(ground: Ground, scenario: Scenario, at: str) -> tuple[Answer, Answer]:

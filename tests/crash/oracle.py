@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import fcntl
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -31,7 +32,7 @@ class Oracle:
     root: Path
     repository: Path
     database: Path | None = None
-    service: bool = False  # is there a unit, whose processes may stay?
+    port: int = 0  # of the service, whose process stays and must run from the live release; 0: there is none
     ignore: set[str] = field(default_factory=set)
     archives: dict[str, str] = field(default_factory=dict)  # of which revision the archive with that hash was made
     _trees: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -98,7 +99,7 @@ class Oracle:
             yield from self._database(live, names)
         if recovered:
             yield from self._leftovers()
-            yield from self._processes()
+            yield from self._processes(live)
 
     def previous(self, live: str) -> str:
         """What the live release's manifest says was live before it, "" for nothing."""
@@ -220,8 +221,8 @@ class Oracle:
                 if re.fullmatch(pattern, entry):
                     yield f"left over: {folder / entry}"
 
-    def _processes(self) -> Iterator[str]:
-        """Nobody holds the lock, and no program of a run goes on."""
+    def _processes(self, live: str) -> Iterator[str]:
+        """Nobody holds the lock, no program of a run goes on, and what serves is the live release, not an older one."""
         lock = self.root / "state" / "lock"
         if lock.exists():
             with lock.open() as file:
@@ -229,9 +230,30 @@ class Oracle:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     yield f"the lock is held: {[describe(pid) for pid in holders(lock)]}"
-        for pid in users(self.root):
-            if not (self.service and b"serve.py" in command_line(pid)):
+        found = users(self.root)
+        serving = [pid for pid in found if self.port and b"serve.py" in command_line(pid)]
+        for pid in found:
+            if pid not in serving:
                 yield f"a process is left: {describe(pid)}"
+            elif not f"{cwd_of(pid)}/".startswith(f"{self.root}/releases/{live}/"):
+                yield f"a process serves from {cwd_of(pid)}, and {live} is live: {describe(pid)}"
+        if self.port and self.manifest(live).get("state") == "verified":
+            answer = health_of(self.port)
+            if answer != (200, "well", live):
+                yield f"{live} is live and verified, but the health page says {answer}"
+
+
+def health_of(port: int) -> tuple[int, str, str]:
+    """Status, body and release, as the service tells them; (0, the reason, "") when it does not answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("GET", "/health/")
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(), answer.headers.get("X-Release", "")
+    except OSError as error:
+        return 0, str(error), ""
+    finally:
+        connection.close()
 
 
 def is_just_begun(folder: Path) -> bool:

@@ -45,11 +45,12 @@ class Scenario:
     base: str = "three"
     exit_code: int = 0
     healthy: bool = True  # False: the new release is not, and must never stay
+    part: str = ""  # cut only until the last operation on this path: what follows is another scenario's
 
     @property
     def rows(self) -> int:
         """What the database holds and must keep: nothing before the first release."""
-        return ROWS if self.base == "three" else 0
+        return 0 if self.base == "empty" else ROWS
 
 
 SCENARIOS = {
@@ -61,6 +62,7 @@ SCENARIOS = {
         Scenario("deploy", ("deploy",), "third", "next"),
         Scenario("switched-back", ("deploy", "bad"), "third", "third", exit_code=20, healthy=False),
         Scenario("first-deploy", ("deploy",), "", "next", base="empty"),
+        Scenario("mirror-repair", ("deploy",), "third", "next", base="damaged", part="mirror.git"),
     )
 }
 
@@ -150,7 +152,7 @@ def look_and_repair(
     seen.live = site.current()
     if seen.broken or not repair:  # what is broken is not repaired by more commands
         return
-    if scenario.base == "three" or (site.root / "releases").is_dir():
+    if scenario.base != "empty" or (site.root / "releases").is_dir():
         done = site.run("recover")
         if done.returncode:
             seen.broken.append(f"recover ended with {done.returncode}: {done.stdout}{done.stderr}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ class Ground:
         return self.site.root
 
     def image(self, kind: str, base: str) -> Path:
-        """The image of a base ("three" releases, or "empty") on a kind of file system; made when first asked for."""
+        """The image of a base ("three", "damaged", "empty") on a kind of file system; made when first asked for."""
         path = self.images / f"{base}.{kind}"
         with path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two workers may want it at once
@@ -116,7 +117,10 @@ def grow_old(site: Site) -> None:
 
 
 def keep_bases(ground: Ground) -> None:
-    """The root moves to the images' folder; in its place stays an empty folder, the mount point."""
+    """The root moves to the images' folder; in its place stays an empty folder, the mount point.
+
+    "damaged" is "three" with a mirror whose pack was cut short.
+    """
     three, empty = ground.images / "three", ground.images / "empty"
     empty.mkdir()
     for name in ("cache", "shared"):
@@ -124,6 +128,11 @@ def keep_bases(ground: Ground) -> None:
     (empty / "shared" / "db.sqlite3").unlink()
     ground.site.own(empty)
     host.run(["cp", "-a", str(ground.root), str(three)])
+    damaged = ground.images / "damaged"
+    host.run(["cp", "-a", str(three), str(damaged)])
+    for path in (damaged / "mirror.git/objects/pack").glob("*.pack"):
+        path.chmod(0o644)
+        os.truncate(path, path.stat().st_size // 2)
     shutil.rmtree(ground.root)
     ground.root.mkdir()
     ground.root.chmod(0o755)

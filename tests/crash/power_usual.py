@@ -22,6 +22,7 @@ class Usual:
 
     points: list[int]
     seconds: float
+    moved: int = 0  # the first of these after the link has moved
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +34,13 @@ def usual(ground: Ground, workers: ProcessPoolExecutor) -> dict[str, Usual]:
         seen, revision, fingerprint = job.result()
         assert fingerprint == ground.fingerprints.setdefault(revision, fingerprint), "a build is not the same twice"
         told = [line.split(" ", 2) for line in seen.operations]
-        numbers = [int(number) for number, operation, _ in told if operation not in UNSYNCED]
-        found[name] = Usual(numbers, seen.seconds)
+        part = SCENARIOS[name].part
+        last = max((int(number) for number, _, path in told if path.startswith(part)), default=0)
+        numbers = [
+            int(number) for number, operation, _ in told if operation not in UNSYNCED and int(number) <= last + 1
+        ]
+        link = max((int(number) for number, _, path in told if path == "current"), default=0)
+        found[name] = Usual(numbers, seen.seconds, min((number for number in numbers if number > link), default=0))
     return found
 
 

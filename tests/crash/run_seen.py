@@ -28,7 +28,7 @@ def history(site: TinySite) -> list[dict[str, object]]:
 
 
 def judge(site: TinySite) -> Oracle:
-    return Oracle(site.root, site.repository, site.database, service=True)
+    return Oracle(site.root, site.repository, site.database, port=site.port)
 
 
 def read_until(run: subprocess.Popen[str], words: str) -> str:

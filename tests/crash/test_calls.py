@@ -13,14 +13,13 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import results
-from oracle import Oracle
 from required import require
 from run_seen import wait_until_stopped
+from scenarios import SCENARIOS, Scenario, old_or_new, prepared
 from tiny_site import KILLED, TinySite
 
 from example_site import unprivileged
@@ -45,15 +44,14 @@ def pattern(*calls: str) -> str:
 
 
 @pytest.fixture
-def site(live_tiny: TinySite) -> Iterator[TinySite]:
+def site(restored: TinySite) -> TinySite:
     if not shutil.which("strace") and os.geteuid() == 0:
         subprocess.run(["apt-get", "install", "-q", "-y", "strace"], capture_output=True)
     traces = shutil.which("strace") and subprocess.run(
         ["strace", "-o", "/dev/null", "true"], capture_output=True, **unprivileged()
     )
     require("CRASH_TESTS", bool(traces) and traces.returncode == 0, "no strace, or it may not trace here")
-    yield live_tiny
-    live_tiny.bring_back()
+    return restored
 
 
 def traced(site: TinySite, log: Path, words: tuple[str, ...], *options: str) -> subprocess.CompletedProcess[str]:
@@ -85,7 +83,7 @@ def chosen_of(points: list[tuple[str, int, bool]], chance: random.Random) -> lis
         kinds = [[point for point in points if point[2] is many] for many in (False, True)]
         return sorted(
             point
-            for kind, most in zip(kinds, (6, 2), strict=True)
+            for kind, most in zip(kinds, (4, 1), strict=True)
             for point in chance.sample(kind, min(most, len(kind)))
         )
     chosen = [point for point in points if not point[2]]
@@ -95,71 +93,47 @@ def chosen_of(points: list[tuple[str, int, bool]], chance: random.Random) -> lis
     return sorted(chosen)
 
 
-def prepare_nothing(site: TinySite) -> None:
-    """Three good releases are enough."""
-
-
-def prepare_deploy(site: TinySite) -> None:
-    site.add_column()
-
-
-def prepare_recover(site: TinySite) -> None:
+def prepare_recover(site: TinySite) -> tuple[str, ...]:
     """A deploy that was killed when the link had just moved."""
     site.add_column()
     run = site.start("deploy", **site.failpoints(stop_in="restart-units"))
     wait_until_stopped(run)
     run.kill()
     run.communicate()
+    return ("recover",)
 
 
-def prepare_prune(site: TinySite) -> None:
-    for number in range(3):
-        site.edit("NOTE", f"{number}\n")
-        site.ok("deploy", "--build-only")
+COMMANDS = {**SCENARIOS, "recover": Scenario(prepare_recover, old_or_new, 0, service=True)}
 
 
-COMMANDS: dict[tuple[str, ...], Callable[[TinySite], None]] = {
-    ("switch", "previous"): prepare_nothing,
-    ("rollback",): prepare_nothing,
-    ("deploy",): prepare_deploy,
-    ("recover",): prepare_recover,
-    ("prune", "--keep", "1"): prepare_prune,
-}
-
-
-@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
-def test_killed_before_any_call_that_changes_something(site: TinySite, words: tuple[str, ...]) -> None:
-    site.bring_back()
-    COMMANDS[words](site)
-    site.keep("scenario")
-    chance = random.Random(SEED)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_before_any_call_that_changes_something(site: TinySite, name: str) -> None:
+    run = prepared(site, COMMANDS[name])
+    chance = random.Random(f"{SEED} {name}")
     log = site.folder / "strace.log"
     log.touch()
     log.chmod(0o666)
-    oracle = Oracle(site.root, site.repository, site.database)
-    done = traced(site, log, words, "-e", f"trace={pattern(*CALLS)}")
-    assert 0 == done.returncode, done.stderr
+    run.begin()
+    done = traced(site, log, run.words, "-e", f"trace={pattern(*CALLS)}")
+    assert COMMANDS[name].exit_code == done.returncode, done.stderr
     points = changing_calls(log)
     assert len(points) > 20, log.read_text()[-2000:]
     chosen = chosen_of(points, chance)
-    hit: Counter[str] = Counter()
-    for call, place, _ in chosen:
-        site.bring_back("scenario")
-        filtered = pattern(call)
-        done = traced(
-            site, log, words, "-e", f"trace={filtered}", "-e", f"inject={filtered}:signal=KILL:when={place}",
-        )  # fmt: skip
-        text = log.read_text(errors="replace")
-        if "INJECTED" in text or "killed by SIGKILL" in text:
-            assert KILLED == done.returncode, done.stderr
-            hit[call] += 1
-        problems = oracle.problems(recovered=False)
-        assert [] == problems, f"SEED={SEED}: {words} killed before {call} number {place}: {problems}"
-        deadline = time.monotonic() + 60
-        while (repaired := site.run("recover")).returncode == 10 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert 0 == repaired.returncode, repaired.stderr
-        oracle.require_whole(recovered=True)
-    print(f"SEED={SEED}: {len(points)} calls, {len(chosen)} tried, killed before: {dict(hit)}")
-    results.record(f"kill before a system call: {words[0]}", injected=len(chosen), hit=hit.total(), broken=0, seed=SEED)
-    assert hit.total() >= 0.8 * len(chosen)
+    with results.counted(f"kill before a system call: {name}", of=len(points), seed=SEED) as count:
+        for call, place, _ in chosen:
+            run.begin()
+            filtered = pattern(call)
+            done = traced(
+                site, log, run.words, "-e", f"trace={filtered}", "-e", f"inject={filtered}:signal=KILL:when={place}",
+            )  # fmt: skip
+            text = log.read_text(errors="replace")
+            is_hit = "INJECTED" in text or "killed by SIGKILL" in text
+            assert not is_hit or KILLED == done.returncode, done.stderr
+            count.one(hit=is_hit)
+            count.by_step[call] += is_hit
+            problems = run.oracle.problems(recovered=False)
+            assert [] == problems, f"SEED={SEED}: {name} killed before {call} number {place}: {problems}"
+            run.repair()
+            run.go_on()
+        print(f"SEED={SEED}: {len(points)} calls, {len(chosen)} tried, killed before: {dict(count.by_step)}")
+        assert count.hit >= 0.8 * len(chosen)

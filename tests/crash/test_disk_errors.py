@@ -20,7 +20,9 @@ from power_usual import Usual
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 FULL = ("ENOSPC", "EDQUOT")
 # How many calls of a scenario fail in the ordinary run; with BB_ALL=1 all do, with each error.
-SAMPLE = {"switch": 24, "rollback": 6, "prune": 5, "deploy": 8, "switched-back": 4}
+SAMPLE = {"switch": 24, "rollback": 6, "prune": 5, "deploy": 8, "switched-back": 4, "first-deploy": 4, "recover": 6}
+# of a switch that was killed when the link had just moved
+RECOVER = Scenario("recover", ("recover",), "second", "second")
 # nothing is decided from these: a line of a run's log, and what the lock's holder writes of itself
 NOTES = ("logs/", "state/lock")
 
@@ -29,7 +31,7 @@ def chosen(calls: list[Call], name: str) -> list[tuple[Call, str, bool]]:
     """Which call fails with which error, once or for ever."""
     chance = random.Random(f"{SEED} {name}")
     if host.everything():
-        step = 1 if name in ("switch", "rollback") else 5
+        step = 1 if name in ("switch", "rollback", "recover") else 5
         once = [(call, error, False) for call in calls[::step] for error in ERRORS]
         return once + [(call, error, True) for call in calls if lasts(call) for error in ("EIO", "EROFS")]
     flushes = [call for call in calls if call.name in ("fsync", "syncfs")]
@@ -80,25 +82,25 @@ def test_a_call_that_fails_is_told_and_harms_nothing(
 ) -> None:
     disk_faults.require_tracing()
     print(f"SEED={SEED}")
-    scenario = SCENARIOS[name]
-    calls = workers.submit(disk_faults.calls_of, ground, scenario).result()
+    scenario = RECOVER if name == "recover" else SCENARIOS[name]
+    stop = usual["switch"].moved if name == "recover" else 0
+    calls = workers.submit(disk_faults.calls_of, ground, scenario, stop).result()
     assert {"fsync", "rename", "openat", "write"} <= {call.name for call in calls}
     wanted = chosen(calls, name)
-    jobs = [
-        workers.submit(disk_faults.fail, ground, scenario, call, error, for_ever=for_ever)
-        for call, error, for_ever in wanted
-    ]
-    seen = [job.result() for job in jobs]
-    for one in seen:
-        print(f"exit {one.first.code:2} {one.first.error or '-':<28} {one}{'' if one.hit else ' (never reached)'}")
-    hit = [one for one in seen if one.hit]
-    problems = [text for one in hit for text in wrong(scenario, one)]
-    results.record(
-        f"failing calls (EIO, ENOSPC, EDQUOT, EROFS): {name}",
-        injected=len(seen), hit=len(hit), broken=len(problems), seed=SEED,
-    )  # fmt: skip
-    assert [] == problems, "\n".join(problems)
-    # a call is found by its number, and how many come before it is not the same in each run: one may lie beyond
-    assert len(hit) >= len(seen) - max(1, len(seen) // 10), "too few of the calls were reached"
+    with results.counted(f"failing calls (EIO, ENOSPC, EDQUOT, EROFS): {name}", of=len(calls), seed=SEED) as count:
+        jobs = [
+            workers.submit(disk_faults.fail, ground, scenario, call, error, for_ever=for_ever, stop=stop)
+            for call, error, for_ever in wanted
+        ]
+        seen = [job.result() for job in jobs]
+        for one in seen:
+            count.one(hit=bool(one.hit))
+            print(f"exit {one.first.code:2} {one.first.error or '-':<28} {one}{'' if one.hit else ' (never reached)'}")
+        hit = [one for one in seen if one.hit]
+        problems = {str(one): wrong(scenario, one) for one in hit}
+        count.broken = sum(map(bool, problems.values()))
+        assert not count.broken, "\n".join(text for found in problems.values() for text in found)
+        # a call is found by its number, and how many come before it is not the same in each run: one may lie beyond
+        assert len(hit) >= len(seen) - max(1, len(seen) // 10), "too few of the calls were reached"
     codes = Counter(one.first.code for one in hit)
     assert any(codes[code] for code in (1, 4, 20, 21)), "no failure was told: nothing was tried"

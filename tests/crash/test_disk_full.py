@@ -23,6 +23,7 @@ def told(answers: list[Answer]) -> list[str]:
 
 
 @pytest.mark.parametrize("trouble", ["no bytes", "no inodes"])
+@results.one_of("full disk: all commands", of=2)
 def test_the_way_back_works_on_a_full_disk(trouble: str, ground: Ground, workers: ProcessPoolExecutor) -> None:
     words: list[tuple[str, ...]] = [
         ("deploy",), ("recover",), ("status",), ("list",), ("rollback",), ("switch", "previous", "--force"),
@@ -36,7 +37,6 @@ def test_the_way_back_works_on_a_full_disk(trouble: str, ground: Ground, workers
     assert 0 in deploy.free, "the disk was not full"
     assert [0, 0, "second", "third"] == [rollback.code, switch.code, rollback.live, switch.live]
     assert [0] * len(answers[1:]) == [one.code for one in answers[1:]]
-    results.record(f"full disk: {trouble}", injected=len(answers), hit=len(answers), broken=0)
 
 
 @pytest.mark.parametrize("trouble", ["no bytes", "no inodes"])
@@ -50,14 +50,16 @@ def test_recover_works_on_a_full_disk(
         workers.submit(disk_room.on_a_bad_disk, ground, SCENARIOS[name], trouble, [("recover",), ("list",)], stop=stop)
         for stop in stops
     ]
-    answers = [one for job in jobs for one in job.result()]
-    assert [] == told(answers)
-    assert [0] * len(answers) == [one.code for one in answers]
+    with results.counted(f"full disk: recover of a {name}, {trouble}", of=len(usual[name].points) - 2) as count:
+        count.injected = count.hit = len(stops)
+        answers = [one for job in jobs for one in job.result()]
+        assert [] == told(answers)
+        assert [0] * len(answers) == [one.code for one in answers]
     assert {"second", "third"} == {one.live for one in answers}
     assert not any("activating" in one.output for one in answers[1::2])
-    results.record(f"full disk: recover, {trouble}", injected=len(stops), hit=len(stops), broken=0)
 
 
+@results.one_of("full disk: a switch with little room", of=1)
 def test_a_switch_works_with_whatever_little_room_is_left(ground: Ground, workers: ProcessPoolExecutor) -> None:
     words = [("switch", "previous")]
     jobs = [
@@ -69,6 +71,7 @@ def test_a_switch_works_with_whatever_little_room_is_left(ground: Ground, worker
     assert [(0, "second")] * len(answers) == [(one.code, one.live) for one in answers]
 
 
+@results.controlled("full disk: all commands", "without the reserve a switch fails, cleanly")
 def test_without_the_reserve_a_switch_fails_cleanly(ground: Ground, workers: ProcessPoolExecutor) -> None:
     """The negative control: it is the reserve that lets a switch work on a full disk."""
     words = [("switch", "previous"), ("recover",)]
@@ -80,6 +83,7 @@ def test_without_the_reserve_a_switch_fails_cleanly(ground: Ground, workers: Pro
 
 
 @pytest.mark.parametrize("at", PLACES)
+@results.one_of("full disk: it fills up during a deploy", of=len(PLACES))
 def test_a_disk_that_fills_up_during_a_deploy_is_told_and_harms_nothing(
     at: str, ground: Ground, workers: ProcessPoolExecutor, usual: dict[str, Usual]
 ) -> None:
@@ -96,6 +100,7 @@ def test_a_disk_that_fills_up_during_a_deploy_is_told_and_harms_nothing(
         assert "free some space" in deploy.output, "the remedy is not about the disk"
 
 
+@results.one_of("read-only: all commands", of=1)
 def test_what_is_read_only_is_told_and_stays(ground: Ground, workers: ProcessPoolExecutor) -> None:
     changing = [
         ("deploy",),
@@ -116,6 +121,7 @@ def test_what_is_read_only_is_told_and_stays(ground: Ground, workers: ProcessPoo
     assert {"third"} == {one.live for one in answers}
 
 
+@results.one_of("full disk: refused before it begins", of=1)
 def test_a_deploy_is_refused_when_the_last_release_would_not_fit_again(
     ground: Ground, workers: ProcessPoolExecutor
 ) -> None:

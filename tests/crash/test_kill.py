@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,13 +16,14 @@ import pytest
 import results
 from oracle import Oracle, children_of
 from required import require
+from run_seen import judge, wait_until_stopped
 from tiny_site import TinySite
 
 from bb_release.actions.deploy import STEPS
 from example_site import NOBODY
 
 ALL = os.environ.get("BB_ALL") == "1"
-KILLS = int(os.environ.get("KILLS", "100"))
+KILLS = int(os.environ.get("KILLS", "700" if ALL else "100"))
 TREES = int(os.environ.get("TREES", "100" if ALL else "20"))
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 NAMES = [step.name for step in STEPS]
@@ -31,6 +31,8 @@ NAMES = [step.name for step in STEPS]
 
 @pytest.fixture
 def site(live_tiny: TinySite) -> Iterator[TinySite]:
+    live_tiny.with_service()
+    live_tiny.restart_service()
     yield live_tiny
     live_tiny.bring_back()
 
@@ -98,34 +100,67 @@ def clear_tried(site: TinySite, oracle: Oracle) -> None:
 
 def test_a_hundred_random_kills_leave_current_whole_and_the_next_deploy_succeeds(site: TinySite) -> None:
     chance = random.Random(SEED)
-    oracle = Oracle(site.root, site.repository, site.database)
+    oracle = judge(site)
     site.add_column()
     times = usual_times(site)
-    reached: Counter[str] = Counter()
-    killed_runs = 0
-    for number in range(KILLS):
-        revision = site.edit("NOTE", f"{number}\n") if number % 10 else site.add_column()
-        follower = Follower(site.root)
-        step = chance.choice(list(times)) if number % 2 else ""
-        within = chance.uniform(0, 1.1 * times[step]) if step else chance.uniform(0, 1.1 * sum(times.values()))
-        run = site.start("deploy")
-        wait_until_in(follower, step, run, within)
-        run.kill()
-        run.communicate()
-        killed_runs += run.returncode == -signal.SIGKILL  # another one had ended before
-        reached[follower.look()] += 1
-        found = oracle.problems(recovered=False)
-        assert [] == found, f"SEED={SEED}, kill {number}: {found}"
-        if number % 10 == 9:  # the children that a killed agent left keep the lock until they have ended
-            clear_tried(site, oracle)
-            assert oracle.manifest(oracle.current())["revision"] == revision
-    print(f"SEED={SEED}: killed in {dict(reached)}")
-    results.record("random kills of the agent in a deploy", injected=KILLS, hit=killed_runs, broken=0, seed=SEED)
-    assert len(reached) >= 8, reached
+    with results.counted("random kills of the agent in a deploy", seed=SEED) as count:
+        for number in range(KILLS):
+            revision = site.edit("NOTE", f"{number}\n") if number % 10 else site.add_column()
+            follower = Follower(site.root)
+            step = chance.choice(list(times)) if number % 2 else ""
+            within = chance.uniform(0, 1.1 * times[step]) if step else chance.uniform(0, 1.1 * sum(times.values()))
+            run = site.start("deploy")
+            wait_until_in(follower, step, run, within)
+            run.kill()
+            run.communicate()
+            is_hit = run.returncode == -signal.SIGKILL  # another one had ended before
+            count.one(hit=is_hit)
+            count.by_step[follower.look()] += is_hit
+            found = oracle.problems(recovered=False)
+            assert [] == found, f"SEED={SEED}, kill {number}: {found}"
+            if number % 10 == 9:  # the children that a killed agent left keep the lock until they have ended
+                clear_tried(site, oracle)
+                assert oracle.manifest(oracle.current())["revision"] == revision
+        print(f"SEED={SEED}: killed in {dict(count.by_step)}")
+        assert len(count.by_step) >= min(8, KILLS // 10), count.by_step
 
 
 def test_a_killed_tree_of_processes_leaves_it_whole_in_every_step(site: TinySite) -> None:
     """All of it dies at once, as with KillMode=control-group or a container that is stopped."""
+    alone = namespace()
+    chance = random.Random(SEED)
+    oracle = judge(site)
+    site.add_column()
+    times = usual_times(site)
+    with results.counted("random kills of the whole process tree", seed=SEED) as count:
+        for number in range(TREES):
+            revision = site.add_column() if number % 4 == 1 else site.edit("NOTE", f"{number}\n")
+            lacking = [name for name in NAMES if name not in count.by_step]
+            step = lacking[0] if lacking and number % 2 else chance.choice(NAMES)
+            within = chance.uniform(0, times[step]) if times[step] > 0.01 else 0
+            is_hit, reached = kill_at_random(site, alone, step, within)
+            count.one(hit=is_hit)
+            count.by_step[reached] += is_hit
+            found = oracle.problems(recovered=False)
+            assert [] == found, f"SEED={SEED}, kill {number}: {found}"
+            site.restart_service()  # it died as well, and is started before anything else at boot
+            after_a_tree(site, oracle, revision if number % 3 == 2 else "")
+        for step in [name for name in NAMES if not count.by_step[name]]:  # too short for chance to find them
+            site.add_column()
+            run = site.start("deploy", **site.failpoints(stop_in=step))
+            wait_until_stopped(run)
+            kill_tree(run)
+            count.one()
+            count.by_step[step] += 1
+            found = oracle.problems(recovered=False)
+            assert [] == found, f"SEED={SEED}, killed in {step}: {found}"
+            after_a_tree(site, oracle, "")
+        print(f"SEED={SEED}: {count.injected} trees killed in {dict(count.by_step)}")
+        assert set() == set(NAMES) - set(+count.by_step)
+
+
+def namespace() -> list[str]:
+    """The words that give a run processes of its own, which end with its first."""
     words = ["unshare", "--pid", "--fork", "--mount-proc"]
     if os.geteuid() != 0:
         words[1:1] = ["--user", "--map-current-user"]
@@ -133,48 +168,44 @@ def test_a_killed_tree_of_processes_leaves_it_whole_in_every_step(site: TinySite
     require("CRASH_TESTS", bool(can), "unshare cannot make a namespace for processes here")
     if os.geteuid() == 0:
         words += ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
-    chance = random.Random(SEED)
-    oracle = Oracle(site.root, site.repository, site.database)
-    site.add_column()
-    times = usual_times(site)
-    killed: Counter[str] = Counter()
-    tries = hit = 0
-    # a step of a few milliseconds, or of none, is hit by chance alone: it is left to the failpoints
-    wanted = {name for name, seconds in times.items() if name and seconds >= 0.05}
-    assert len(wanted) >= 3, times
-    while tries < TREES or wanted - set(killed):
-        assert tries < TREES + 100, f"SEED={SEED}: after {tries} kills never hit: {wanted - set(killed)}"
-        revision = site.add_column() if tries % 4 == 1 else site.edit("NOTE", f"{tries}\n")
-        lacking = [name for name in NAMES if name not in killed]
-        step = lacking[0] if lacking and tries % 2 else chance.choice(NAMES)
-        follower = Follower(site.root)
-        run = subprocess.Popen(
-            [*words, *site.command("deploy")], cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, text=True, env=site.environment(),
-        )  # fmt: skip
-        wait_until_in(follower, step, run, chance.uniform(0, times[step]) if times[step] > 0.01 else 0)
-        # the first process of a namespace takes all others with it, and goes when they have gone; it is asked for, since
-        # the kernel forgets what unshare told it when setpriv changes the user
+    return words
+
+
+def kill_at_random(site: TinySite, alone: list[str], step: str, within: float) -> tuple[bool, str]:
+    """Deploy, and kill all of it so many seconds into a step: did it come in time, and in which step?"""
+    follower = Follower(site.root)
+    run = subprocess.Popen(
+        [*alone, *site.command("deploy")], cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, text=True, env=site.environment(),
+    )  # fmt: skip
+    wait_until_in(follower, step, run, within)
+    # the first process of a namespace takes all others with it, and goes when they have gone; it is asked for, since
+    # the kernel forgets what unshare told it when setpriv changes the user
+    first = children_of(run.pid)[:1]
+    while not first and run.poll() is None:
         first = children_of(run.pid)[:1]
-        while not first and run.poll() is None:
-            first = children_of(run.pid)[:1]
-        hit += bool(first)
-        for pid, _ in first:
-            os.kill(pid, signal.SIGKILL)
-            wait_until_gone(pid)
-        run.wait()
-        killed[follower.look()] += 1
-        tries += 1
-        found = oracle.problems(recovered=False)
-        assert [] == found, f"SEED={SEED}, kill {tries}: {found}"
-        if tries % 3 == 0:
-            clear_tried(site, oracle)
-            assert oracle.manifest(oracle.current())["revision"] == revision
-        else:
-            site.ok("recover")
-            oracle.require_whole(recovered=True)
-    print(f"SEED={SEED}: {tries} trees killed in {dict(killed)}")
-    results.record("random kills of the whole process tree", injected=tries, hit=hit, broken=0, seed=SEED)
+    for pid, _ in first:
+        os.kill(pid, signal.SIGKILL)
+        wait_until_gone(pid)
+    run.wait()
+    return bool(first), follower.look()
+
+
+def kill_tree(run: subprocess.Popen[str]) -> None:
+    """A run that stands still, and its programs; what serves is not one of them, whoever started it."""
+    for pid in (run.pid, *(pid for pid, line in children_of(run.pid) if "serve.py" not in line)):
+        os.kill(pid, signal.SIGKILL)
+    run.communicate()
+
+
+def after_a_tree(site: TinySite, oracle: Oracle, revision: str) -> None:
+    """The repair by hand, or with the next deploy, of this revision."""
+    if revision:
+        clear_tried(site, oracle)
+        assert oracle.manifest(oracle.current())["revision"] == revision
+    else:
+        site.ok("recover")
+        oracle.require_whole(recovered=True)
 
 
 def wait_until_gone(pid: int) -> None:

@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,7 +37,21 @@ SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 CLOCKS = ["", "-3d", "+2d", "+400d"]
 EXPECTED = {0, 1, 4, 11, 12, 20, KILLED}  # 3 is a bug, 10 a lock that somebody kept, 21 needs a person: never here
-CRASHES = st.one_of(st.just(0), st.just(0), st.integers(1, 60))
+ENDED = {130, -signal.SIGTERM}  # the latter before the run has begun
+
+
+@dataclass(frozen=True)
+class End:
+    """After which durable operation of a run a signal comes, 0 for none, and which."""
+
+    at: int = 0
+    signal: str = "KILL"
+
+
+NEVER = End()
+ENDS = st.sampled_from(("KILL", "KILL", "KILL", "INT", "TERM"))
+CRASHES = st.one_of(st.just(NEVER), *[st.builds(End, st.integers(low, low + 14), ENDS) for low in (1, 15, 30)])
+EARLY = st.one_of(st.just(NEVER), st.builds(End, st.integers(1, 12), ENDS))  # of what has few operations
 PLACES = st.integers(0, 9)
 
 
@@ -44,6 +60,7 @@ class Machine(RuleBasedStateMachine):
 
     site: TinySite
     revision: str
+    faults: ClassVar[Counter[str]] = Counter()
     kills: ClassVar[Counter[str]] = Counter()
     runs: ClassVar[Counter[str]] = Counter()
     resumed: ClassVar[Counter[str]] = Counter()
@@ -54,13 +71,18 @@ class Machine(RuleBasedStateMachine):
         self.site.git("reset", "-q", "--hard", self.revision)
         self.site.columns = 2
         self.site.restart_service()
-        self.oracle = Oracle(self.site.root, self.site.repository, self.site.database, service=True)
+        self.oracle = Oracle(self.site.root, self.site.repository, self.site.database, port=self.site.port)
         self.recovered, self.held, self.clock, self.count, self.said = True, False, "", 0, ""
+        self.cut = False
         self.pinned: set[str] = set()
 
-    def do(self, *words: str, crash: int = 0, repairs: bool = True) -> int:
-        """Run the agent under the present clock; note whether its end leaves the site at rest."""
-        environment = self.site.failpoints(crash_at=crash) if crash or self.clock else {}
+    def do(self, *words: str, crash: End = NEVER, repairs: bool = True, may: int = 0) -> int:
+        """Run the agent under the present clock; note whether its end leaves the site at rest.
+
+        `may`: an exit code that is expected of this run only.
+        """
+        fails = crash.at or self.clock
+        environment = self.site.failpoints(crash_at=crash.at, crash_signal=crash.signal) if fails else {}
         if self.clock:
             # the monotonic clock as well: libfaketime shifts sleeps until a moment whatever their clock is
             environment |= {"LD_PRELOAD": FAKETIME, "FAKETIME": self.clock}
@@ -68,23 +90,26 @@ class Machine(RuleBasedStateMachine):
         while (done := self.site.run(*words, **environment)).returncode == 10 and time.monotonic() < deadline:
             time.sleep(0.1)  # a program that a killed run left
         said = f"{words}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
-        assert done.returncode in EXPECTED, said
+        assert done.returncode in EXPECTED | {may} | (ENDED if crash.signal != "KILL" else set()), said
         assert "Traceback" not in done.stderr.split("site:")[-1], said
         self.runs[" ".join(word for word in words[:2] if word == words[0] or word.startswith("--"))] += 1
         self.said = said
-        if done.returncode == KILLED:
+        self.faults[words[0]] += bool(crash.at)
+        # migrate was not reached by a signal that came before it, and is not ended by one that comes in it
+        self.cut = done.returncode in (KILLED, *ENDED) or "error: interrupted" in done.stderr
+        self.kills[words[0]] += self.cut
+        if done.returncode < 0 or (self.cut and words[0] == "prune"):  # what it removed half is removed by the next
             self.recovered = False
-            self.kills[words[0]] += 1
         elif repairs:
             self.recovered = True
         return done.returncode
 
-    def commit(self, *, column: bool = False) -> str:
-        """A good revision that was not there before."""
+    def commit(self, *, column: bool = False, health: str = "well") -> str:
+        """A revision that was not there before."""
         self.count += 1
-        (self.site.repository / "health.txt").write_text("well\n")
+        (self.site.repository / "health.txt").write_text(f"{health}\n")
         (self.site.repository / "NOTE").write_text(f"{self.count}\n")
-        return self.site.add_column() if column else self.site.commit("a good one")
+        return self.site.add_column() if column else self.site.commit(health)
 
     def settle(self) -> None:
         """What is there is judged next: it must not be in the middle of something."""
@@ -92,44 +117,76 @@ class Machine(RuleBasedStateMachine):
             self.do("recover")
 
     @rule(crash=CRASHES, column=st.booleans())
-    def deploy(self, crash: int, column: bool) -> None:
+    def deploy(self, crash: End, column: bool) -> None:
         revision = self.commit(column=column)
         code = self.do("deploy", crash=crash)
-        if code != KILLED:
+        if not self.cut:
             assert code == (12 if self.held else 0), self.said
             if not self.held:
                 assert revision == self.oracle.manifest(self.oracle.current())["revision"]
 
     @precondition(lambda self: not self.held)
-    @rule(crash=CRASHES)
-    def deploy_what_is_dead(self, crash: int) -> None:
-        self.count += 1
-        (self.site.repository / "NOTE").write_text(f"{self.count}\n")
-        self.site.edit("health.txt", "dead\n")  # it may have been so before
+    @rule(crash=CRASHES, health=st.sampled_from(["dead", "ill"]))
+    def deploy_what_is_not_well(self, crash: End, health: str) -> None:
+        self.commit(health=health)
         self.settle()
         live = self.oracle.current()
         code = self.do("deploy", crash=crash)
-        if code != KILLED:
+        if not self.cut:
             assert (20, live) == (code, self.oracle.current()), self.said
 
+    @rule(crash=CRASHES, by_name=st.booleans())
+    def deploy_another_branch(self, crash: End, by_name: bool) -> None:
+        """It waits for a person then: a timer would put the usual branch in its place."""
+        revision = self.commit()
+        self.site.git("branch", "-f", "side")
+        self.site.git("reset", "-q", "--hard", "HEAD~1")
+        code = self.do("deploy", "side" if by_name else revision, crash=crash)
+        if not self.cut:
+            assert code == (12 if self.held else 0), self.said
+            if not self.held:
+                assert revision == self.oracle.manifest(self.oracle.current())["revision"]
+                assert (self.site.root / "state/hold.json").exists()
+
+    @rule(crash=CRASHES)
+    def deploy_by_force(self, crash: End) -> None:
+        """A hold is in nobody's way then, and stays."""
+        revision = self.commit()
+        code = self.do("deploy", "--force", crash=crash)
+        if not self.cut:
+            assert (0, revision) == (code, self.oracle.manifest(self.oracle.current())["revision"]), self.said
+            assert self.held <= (self.site.root / "state/hold.json").exists()
+
+    @precondition(lambda self: not self.held)
+    @rule()
+    def deploy_what_is_ill_and_must_stay(self) -> None:
+        """Somebody wants to see it, and then has it repaired."""
+        ill = self.commit(health="ill")
+        assert 21 == self.do("deploy", "--no-switch-back", may=21), self.said
+        live = self.oracle.manifest(self.oracle.current())
+        assert (ill, "bad") == (live["revision"], live["state"]), self.said
+        good = self.commit()
+        assert 0 == self.do("deploy"), self.said
+        assert good == self.oracle.manifest(self.oracle.current())["revision"]
+
     @rule(crash=CRASHES, column=st.booleans())
-    def deploy_build_only(self, crash: int, column: bool) -> None:
+    def deploy_build_only(self, crash: End, column: bool) -> None:
         revision = self.commit(column=column)
         self.settle()
         live = self.oracle.current()
         code = self.do("deploy", "--build-only", crash=crash)
         assert live == self.oracle.current(), self.said
-        if code != KILLED:
+        if not self.cut:
             assert code == (12 if self.held else 0), self.said
             if not self.held:
                 newest = self.oracle.manifest(self.undamaged()[-1])
                 assert (revision, "ready") == (newest["revision"], newest["state"])
 
     @rule(crash=CRASHES, place=PLACES, build=st.booleans())
-    def deploy_resume(self, crash: int, place: int, build: bool) -> None:
+    def deploy_resume(self, crash: End, place: int, build: bool) -> None:
         """Only what was never live, of the revision that the branch has now, is gone on with."""
         if build:
-            self.deploy_build_only(crash=0, column=True)
+            self.deploy_build_only(crash=NEVER, column=True)
             place = 0  # the newest
         self.settle()
         name, live = self.undamaged()[::-1][place % len(self.undamaged())], self.oracle.current()
@@ -137,28 +194,28 @@ class Machine(RuleBasedStateMachine):
         fits = facts.get("state") in ("ready", "failed") and facts["revision"] == head
         good = "well" in self.site.git("show", "HEAD:health.txt")
         code = self.do("deploy", "--resume", name, crash=crash)
-        if code == KILLED:
+        if self.cut:
             return
         assert code == (12 if self.held else 11 if not fits else 0 if good else 20), self.said
         assert (name if code == 0 else live) == self.oracle.current()
         self.resumed["resumed" if fits and not self.held else "refused"] += 1
 
     @rule(crash=CRASHES)
-    def deploy_archive(self, crash: int) -> None:
+    def deploy_archive(self, crash: End) -> None:
         self.commit()
         file = self.site.folder / "site.tar"
         self.site.git("archive", "-o", str(file), "HEAD")
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         self.oracle.archives[digest] = self.site.git("rev-parse", "HEAD")
         code = self.do("deploy", "--archive", str(file), crash=crash)
-        if code != KILLED:
+        if not self.cut:
             assert code == (12 if self.held else 0), self.said
             if not self.held:
                 assert digest == self.oracle.manifest(self.oracle.current())["revision"]
                 assert (self.site.root / "state/hold.json").exists(), "a timer would undo it"
 
     @rule(crash=CRASHES, changed=st.booleans())
-    def deploy_if_changed(self, crash: int, changed: bool) -> None:
+    def deploy_if_changed(self, crash: End, changed: bool) -> None:
         """A timer's tick: never an error because of a hold, and nothing at all where nothing has changed."""
         self.settle()
         waits = (self.site.root / "state/hold.json").exists()
@@ -167,7 +224,7 @@ class Machine(RuleBasedStateMachine):
         code = self.do("deploy", "--if-changed", crash=crash)
         if waits or wanted == self.oracle.manifest(live)["revision"]:
             assert (0, live) == (code, self.oracle.current()), self.said
-        elif changed and code != KILLED:
+        elif changed and not self.cut:
             assert (0, wanted) == (code, self.oracle.manifest(self.oracle.current())["revision"]), self.said
 
     def undamaged(self) -> list[str]:
@@ -179,26 +236,26 @@ class Machine(RuleBasedStateMachine):
         return names[place % len(names)]
 
     @rule(crash=CRASHES, place=PLACES)
-    def switch(self, crash: int, place: int) -> None:
+    def switch(self, crash: End, place: int) -> None:
         name = self.chosen(place)
         if self.do("switch", name, crash=crash) == 0:
             assert name == self.oracle.current()
 
     @rule(crash=CRASHES)
-    def rollback(self, crash: int) -> None:
+    def rollback(self, crash: End) -> None:
         self.settle()
         live = self.oracle.current()
         if self.do("rollback", crash=crash) == 0:
             assert live != self.oracle.current()
             assert "bad" == self.oracle.manifest(live)["state"]
 
-    @rule(crash=CRASHES, keep=st.integers(1, 3))
-    def prune(self, crash: int, keep: int) -> None:
-        assert self.do("prune", "--keep", str(keep), crash=crash) in (0, KILLED)
+    @rule(crash=EARLY, keep=st.integers(1, 3))
+    def prune(self, crash: End, keep: int) -> None:
+        assert self.do("prune", "--keep", str(keep), crash=crash) == 0 or self.cut, self.said
 
-    @rule(crash=CRASHES)
-    def recover(self, crash: int) -> None:
-        assert self.do("recover", crash=crash) in (0, KILLED)
+    @rule(crash=EARLY)
+    def recover(self, crash: End) -> None:
+        assert self.do("recover", crash=crash) == 0 or self.cut, self.said
 
     @rule()
     def restart(self) -> None:
@@ -251,6 +308,27 @@ class Machine(RuleBasedStateMachine):
                 self.site.own(folder / "release.json")
             self.oracle.ignore.add(name)
 
+    @rule(what=st.sampled_from(["mirror", "no mirror", "no journal", "no logs", "no reserve", "lock", "no previous"]))
+    def lose(self, what: str) -> None:
+        """What a bad disk, or somebody who makes room, may take away."""
+        root = self.site.root
+        self.faults[what] += 1
+        if what == "mirror":
+            for path in (root / "mirror.git/objects/pack").glob("*.pack"):
+                path.chmod(0o644)
+                os.truncate(path, path.stat().st_size // 2)
+        elif what == "lock":
+            (root / "state/lock").write_text('{"pid": 1, "since"')
+        elif what == "no previous":
+            previous = self.oracle.previous(self.oracle.current())
+            if previous and previous not in self.pinned and self.recovered:
+                shutil.rmtree(root / "releases" / previous, ignore_errors=True)
+                self.oracle.ignore.add(previous)
+        elif what == "no journal":
+            (root / "state/journal.jsonl").unlink(missing_ok=True)
+        else:
+            shutil.rmtree(root / {"no mirror": "mirror.git", "no logs": "logs", "no reserve": "reserve"}[what], True)
+
     @rule(what=st.sampled_from(["journal", "strangers", "staged"]))
     def litter(self, what: str) -> None:
         if what == "journal":
@@ -296,18 +374,16 @@ def test_any_order_of_commands_kills_and_tampering_keeps_the_site_whole(walked: 
     Machine.site, Machine.revision = walked, walked.git("rev-parse", "HEAD")
     examples, steps = (40, 20) if ALL else (6, 12)
     print(f"SEED={SEED}")
-    run_state_machine_as_test(
-        seed(SEED)(Machine),
-        settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, database=None, print_blob=True,
-            suppress_health_check=list(HealthCheck), phases=(Phase.generate, *((Phase.shrink,) if ALL else ())),
-        ),
-    )  # fmt: skip
-    print(f"runs: {dict(Machine.runs)}, killed: {dict(Machine.kills)}, {dict(Machine.resumed)}")
-    results.record(
-        "any order of commands (Hypothesis)",
-        injected=Machine.runs.total(),
-        hit=Machine.kills.total(),
-        broken=0,
-        seed=SEED,
-    )
+    with results.counted("any order of commands (Hypothesis)", seed=SEED) as count:
+        try:
+            run_state_machine_as_test(
+                seed(SEED)(Machine),
+                settings=settings(
+                    max_examples=examples, stateful_step_count=steps, deadline=None, database=None, print_blob=True,
+                    suppress_health_check=list(HealthCheck), phases=(Phase.generate, *((Phase.shrink,) if ALL else ())),
+                ),
+            )  # fmt: skip
+        finally:
+            count.injected, count.hit, count.by_step = Machine.faults.total(), Machine.kills.total(), Machine.kills
+            print(f"runs: {dict(Machine.runs)}, cut: {dict(Machine.kills)}, {dict(Machine.resumed)}")
+        assert count.hit >= Machine.runs.total() / 15, "too few of the runs were cut: little was tried"

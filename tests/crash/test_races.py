@@ -67,18 +67,16 @@ def test_two_hundred_racing_starts_never_have_two_at_work(site: TinySite) -> Non
     codes = [run.returncode for run in runs]
     worked, met = overlaps(trace)
     print(f"{STARTS} starts: {codes.count(0)} ran, {codes.count(10)} were refused, {met} overlapped")
-    broken = met + sum(code not in (0, 10) for code in codes)
+    with results.counted("racing starts", of=STARTS) as count:
+        count.injected, count.hit = STARTS, codes.count(10)
+        count.broken = met + sum(code not in (0, 10) for code in codes)
+        assert {0, 10} == set(codes)
+        assert worked == codes.count(0)
+        assert 0 == met
     control_runs, control = race(site, 16, sabotage="no-lock")
     _, control_met = overlaps(control)
-    results.record(
-        "racing starts", injected=STARTS, hit=codes.count(10), broken=broken,
-        control=f"without the lock {control_met} of {len(control_runs)} overlap",
-    )  # fmt: skip
-
-    assert {0, 10} == set(codes)
-    assert worked == codes.count(0)
-    assert 0 == met
-    assert control_met > 0, "the control did not overlap: this test could not fail"
+    with results.controlled("racing starts", f"without the lock {control_met} of {len(control_runs)} overlap"):
+        assert control_met > 0, "the control did not overlap: this test could not fail"
     words = r"another run is under way: switch by .+ since \S+ \(process \d+\)"
     assert [] == [run.stderr for run in runs if run.returncode == 10 and not re.search(words, run.stderr)]
     journal = [json.loads(line) for line in (site.root / "state/journal.jsonl").read_text().splitlines()]
@@ -107,6 +105,7 @@ def kill_while_a_program_works(
 
 
 @pytest.mark.parametrize("program", ["migrate", "uv"])
+@results.one_of("agent killed while its program goes on", of=2)
 def test_a_killed_runs_program_keeps_the_lock_until_it_has_ended(site: TinySite, program: str) -> None:
     if program == "migrate":
         site.add_column(body=SLOW)
@@ -130,9 +129,12 @@ def test_a_killed_runs_program_keeps_the_lock_until_it_has_ended(site: TinySite,
     assert [] == found
     assert 0 == done.returncode, done.stdout + done.stderr
     oracle.require_whole(recovered=True)
-    results.record("agent killed while its program goes on", injected=1, hit=1, broken=0)
 
 
+@results.controlled(
+    "agent killed while its program goes on",
+    "without the inherited lock the next run starts beside it, and the judge sees the process",
+)
 def test_control_without_the_inherited_lock_the_next_run_starts_beside_the_old_program(near_cache: Path) -> None:
     with tiny_site(near_cache) as site:
         site.ok("deploy")
@@ -148,10 +150,6 @@ def test_control_without_the_inherited_lock_the_next_run_starts_beside_the_old_p
                 os.kill(pid, signal.SIGKILL)
         assert 0 == beside.returncode
         assert [p for p in problems if "a process is left" in p], problems
-        results.record(
-            "agent killed while its program goes on", injected=0, hit=0, broken=0,
-            control="without the inherited lock the next run starts beside it, and the judge sees the process",
-        )  # fmt: skip
 
 
 def test_those_who_wait_take_turns_and_find_nothing_left_to_do(site: TinySite) -> None:

@@ -63,14 +63,15 @@ def test_the_old_code_writes_through_a_whole_deploy_and_no_row_is_lost(live_tiny
         writer.kill()
         writer.wait()
 
-    assert before < during < after
-    oracle = Oracle(live_tiny.root, live_tiny.repository, live_tiny.database)
-    assert old != oracle.require_whole(recovered=True)
-    promised = [f"row {number}" for number in range(told(live_tiny))]
-    with sqlite3.connect(f"file:{live_tiny.database}?mode=ro", uri=True) as connection:
-        rows = connection.execute(f"SELECT text, c{live_tiny.columns + 1} FROM notes_note ORDER BY id").fetchall()
-    written = [text for text, _ in rows if text.startswith("row ")]
-    assert promised == written[: len(promised)]
-    assert len(written) <= len(promised) + 1  # one was written, and not told of, when the writer was ended
-    assert {None} == {value for _, value in rows}
-    results.record("rows written during a deploy", injected=len(promised), hit=during - before, broken=0)
+    with results.counted("rows written during a deploy", of=after) as count:
+        count.injected, count.hit = after, during - before
+        assert before < during < after
+        oracle = Oracle(live_tiny.root, live_tiny.repository, live_tiny.database)
+        assert old != oracle.require_whole(recovered=True)
+        promised = [f"row {number}" for number in range(told(live_tiny))]
+        with sqlite3.connect(f"file:{live_tiny.database}?mode=ro", uri=True) as connection:
+            rows = connection.execute(f"SELECT text, c{live_tiny.columns + 1} FROM notes_note ORDER BY id").fetchall()
+        written = [text for text, _ in rows if text.startswith("row ")]
+        assert promised == written[: len(promised)]
+        assert len(written) <= len(promised) + 1  # one was written, and not told of, when the writer was ended
+        assert {None} == {value for _, value in rows}

@@ -17,10 +17,12 @@ import subprocess
 import termios
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 import results
+from oracle import Oracle
 from run_seen import history, judge, read_until, wait_for_child, wait_until_stopped
 from tiny_site import TinySite, tiny_site
 
@@ -46,6 +48,7 @@ def served(near_cache: object) -> Iterator[TinySite]:
 
 
 @pytest.mark.parametrize("step", NAMES)
+@results.one_of("terminal closed in each step", of=len(NAMES))
 def test_a_terminal_that_is_closed_in_a_step_ends_nothing(served: TinySite, step: str) -> None:
     revision = served.add_column()
     ours, theirs = pty.openpty()
@@ -74,7 +77,6 @@ def test_a_terminal_that_is_closed_in_a_step_ends_nothing(served: TinySite, step
     assert "deploy_finished" == history(served)[-1]["event"]
     oracle = judge(served)
     assert revision == oracle.manifest(oracle.require_whole(recovered=True))["revision"]
-    results.record("terminal closed in each step", injected=1, hit=1, broken=0)
 
 
 def drain(terminal: int, closed: threading.Event) -> None:
@@ -93,6 +95,7 @@ def drain(terminal: int, closed: threading.Event) -> None:
     ("step", "number"),
     [(step, number) for place, step in enumerate(NAMES) for number in ((BOTH[place % 2],) if not ALL else BOTH)],
 )
+@results.one_of("SIGINT and SIGTERM in each step", of=len(NAMES) * len(BOTH))
 def test_a_signal_in_a_step_ends_the_run_before_the_switch_and_after_it_ends_the_switch_first(
     served: TinySite, step: str, number: signal.Signals
 ) -> None:
@@ -123,10 +126,67 @@ def test_a_signal_in_a_step_ends_the_run_before_the_switch_and_after_it_ends_the
     else:
         assert "deploy_finished" == history(served)[-1]["event"]
     assert revision == oracle.manifest(oracle.require_whole(recovered=True))["revision"]
-    results.record("SIGINT and SIGTERM in each step", injected=1, hit=1, broken=0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+SWALLOWS = "virtualenv/app_data/via_disk_folder.py:read"  # its `except Exception` takes a file for absent
+
+
+@results.one_of("a signal that a library swallows", of=1)
+def test_a_signal_that_a_library_swallows_ends_the_run_all_the_same(served: TinySite) -> None:
+    """virtualenv runs in the agent's own process; what it ignores must not be a deploy that goes on, deaf."""
+    live = served.current()
+    revision = served.add_column()
+    run = served.start("deploy", **served.failpoints(signal_in=SWALLOWS))
+    out, err = run.communicate(timeout=120)
+
+    assert 130 == run.returncode, out + err
+    assert "interrupted by SIGINT" in err
+    assert "nothing live was changed" in err
+    assert live == judge(served).require_whole(recovered=True)
+    last = history(served)[-1]
+    assert ("deploy_failed", "create-environment") == (last["event"], last["step"])
+    served.ok("deploy")
+    oracle = judge(served)
+    assert revision == oracle.manifest(oracle.require_whole(recovered=True))["revision"]
+
+
+@pytest.mark.parametrize("later", [0, 1, 2])
+@results.one_of("a signal when a release is being begun", of=3)
+def test_a_signal_when_a_release_is_being_begun_leaves_none_that_seems_to_be_built(
+    served: TinySite, later: int
+) -> None:
+    trace = served.folder / "trace"
+    trace.write_text("")
+    trace.chmod(0o666)
+    served.add_column()
+    done = served.run("deploy", **served.failpoints(crash_trace=trace))
+    assert 0 == done.returncode, done.stderr
+    made = next(line.split()[2] for line in trace.read_text().splitlines() if re.search(r" mkdir .*/releases/2", line))
+    served.add_column()
+    done = served.run("deploy", **served.failpoints(crash_at=int(made) + later, crash_signal="TERM"))
+
+    assert 130 == done.returncode, done.stdout + done.stderr
+    assert "the release is noted as begun first" in done.stdout
+    assert "nothing live was changed" in done.stderr
+    judge(served).require_whole(recovered=True)
+    served.ok("deploy")
+
+
+@pytest.mark.parametrize(("words", "code"), [(("restart",), 0), (("switch", "2001-01-01-00-00-00"), 11)])
+@results.one_of("a signal when the run is over", of=2)
+def test_a_signal_when_the_run_is_over_does_not_change_what_is_told_of_it(
+    served: TinySite, words: tuple[str, ...], code: int
+) -> None:
+    """The log is being closed, the lock is held still, and the process has not ended."""
+    run = served.start(*words, **served.failpoints(signal_in="bb_release/log.py:close"))
+    out, err = run.communicate(timeout=60)
+
+    assert code == run.returncode, out + err
+    assert ("live: " in out, "no-such-release" in err) == (code == 0, code == 11)
+
+
+@pytest.mark.parametrize("number", BOTH, ids=lambda number: number.name)
+@results.one_of("two signals in migrate", of=len(BOTH))
 def test_in_migrate_the_first_signal_is_told_what_is_waited_for_and_the_second_rolls_back(
     served: TinySite, number: signal.Signals
 ) -> None:
@@ -163,7 +223,6 @@ def test_in_migrate_the_first_signal_is_told_what_is_waited_for_and_the_second_r
     served.add_column()
     served.ok("deploy")
     oracle.require_whole(recovered=True)
-    results.record("two signals in migrate", injected=2, hit=2, broken=0)
 
 
 def test_signals_at_any_moment_end_the_run_with_an_exit_code_that_tells_the_truth(served: TinySite) -> None:
@@ -174,29 +233,32 @@ def test_signals_at_any_moment_end_the_run_with_an_exit_code_that_tells_the_trut
     began = time.monotonic()
     served.ok("deploy")
     usual = time.monotonic() - began
-    codes: dict[int, int] = {}
-    for count in range(60 if ALL else 15):
-        live = served.current()
-        served.edit("NOTE", f"{count}\n")
-        run = served.start("deploy")
-        time.sleep(0.25 + chance.uniform(0, 1.1 * usual))
-        run.send_signal(chance.choice([signal.SIGINT, signal.SIGTERM]))
-        out, err = run.communicate(timeout=120)
-        codes[run.returncode] = codes.get(run.returncode, 0) + 1
-        said = f"SEED={SEED}, signal {count}: exit code {run.returncode}\n{out}{err}"
-        assert run.returncode in (0, 4, 130, -signal.SIGTERM), said
-        moved = served.current() != live
-        assert moved == (run.returncode == 0 or ("live: " in out and run.returncode < 0)), said
-        assert not re.search(r"Traceback|this is a bug", err), said
-        if run.returncode >= 0 and "release 2" in out:
-            assert "deploy_started" != history(served)[-1]["event"], said
-        assert [] == oracle.problems(recovered=run.returncode >= 0), said
+    with results.counted("signals at random moments", seed=SEED) as count:
+        codes = Counter(random_signal(served, oracle, chance, usual, number) for number in range(60 if ALL else 15))
+        count.injected, count.hit = codes.total(), codes[130] + codes[4]
     print(f"SEED={SEED}: exit codes {codes}")
-    results.record(
-        "signals at random moments", injected=sum(codes.values()), hit=codes.get(130, 0), broken=0, seed=SEED
-    )
 
 
+def random_signal(served: TinySite, oracle: Oracle, chance: random.Random, usual: float, number: int) -> int:
+    """One deploy with one signal; returns its exit code."""
+    live = served.current()
+    served.edit("NOTE", f"{number}\n")
+    run = served.start("deploy")
+    time.sleep(0.25 + chance.uniform(0, 1.1 * usual))
+    run.send_signal(chance.choice([signal.SIGINT, signal.SIGTERM]))
+    out, err = run.communicate(timeout=120)
+    said = f"SEED={SEED}, signal {number}: exit code {run.returncode}\n{out}{err}"
+    assert run.returncode in (0, 4, 130, -signal.SIGTERM), said
+    moved = served.current() != live
+    assert moved == (run.returncode == 0), said
+    assert not re.search(r"Traceback|this is a bug", err), said
+    if run.returncode >= 0 and "release 2" in out:
+        assert "deploy_started" != history(served)[-1]["event"], said
+    assert [] == oracle.problems(recovered=run.returncode >= 0), said
+    return run.returncode
+
+
+@results.one_of("a signal in a restart", of=1)
 def test_a_signal_in_a_restart_says_that_a_person_has_to_look(served: TinySite) -> None:
     """The unit has been told to stop, or soon would have been: nobody may be told that nothing was touched."""
     run = served.start("restart")
@@ -213,6 +275,7 @@ def test_a_signal_in_a_restart_says_that_a_person_has_to_look(served: TinySite) 
 
 
 @pytest.mark.parametrize("words", [("deploy",), ("switch", "previous")], ids=lambda words: words[0])
+@results.one_of("a signal when all is done but the telling", of=2)
 def test_a_signal_when_all_is_done_but_the_telling_does_not_call_it_interrupted(
     served: TinySite, words: tuple[str, ...]
 ) -> None:
@@ -246,6 +309,7 @@ CHANGES = [("deploy", "--json"), ("switch", "previous", "--json"), ("prune", "--
 
 @pytest.mark.parametrize("words", CHANGES, ids=" ".join)
 @pytest.mark.parametrize("kind", ["terminal", "pipe", "nothing"])
+@results.one_of("a change whose answer has no reader", of=3 * len(CHANGES))
 def test_what_was_done_exits_with_0_though_nobody_can_be_told(
     served: TinySite, words: tuple[str, ...], kind: str
 ) -> None:
@@ -272,4 +336,3 @@ def test_what_was_done_exits_with_0_though_nobody_can_be_told(
     assert (0, "") == (run.returncode, err)
     assert f"{words[0]}_finished" == history(served)[-1]["event"]
     judge(served).require_whole(recovered=True)
-    results.record("a change whose answer has no reader", injected=1, hit=1, broken=0)

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import pytest
 import results
+from oracle import opened
 from run_seen import history, judge, read_until, wait_for_child, wait_until_stopped
 from tiny_site import TinySite, tiny_site
 
@@ -33,6 +34,7 @@ def served(near_cache: object) -> Iterator[TinySite]:
         yield made
 
 
+@results.one_of("a terminal that stands still", of=3)
 def test_a_terminal_that_stands_still_does_not_hold_the_lock_and_gets_all_lines_later(served: TinySite) -> None:
     """Ctrl-S, or a laptop asleep at the other end of ssh: every write to such a terminal waits for ever."""
     revision = served.add_column()
@@ -65,7 +67,38 @@ def test_a_terminal_that_stands_still_does_not_hold_the_lock_and_gets_all_lines_
     assert "checkout" in shown
     assert f"live: {served.current()}" in shown
     judge(served).require_whole(recovered=True)
-    results.record("a terminal that stands still", injected=1, hit=1, broken=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@results.one_of("a terminal that stands still", of=3)
+def test_a_signal_ends_the_waiting_for_a_terminal_and_what_was_done_stands(
+    served: TinySite, number: signal.Signals
+) -> None:
+    before = len(history(served))
+    ours, theirs = pty.openpty()
+    if os.geteuid() == 0:
+        os.fchown(theirs, NOBODY, NOBODY)
+    termios.tcflow(theirs, termios.TCOOFF)
+    run = subprocess.Popen(
+        served.command("restart"), cwd="/", stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env={**served.environment(), "TERM": "xterm"}, **unprivileged(),
+    )  # fmt: skip
+    try:
+        while len(history(served)) < before + 2 or is_working(run):
+            assert run.poll() is None, "the terminal did not stand still: this test shows nothing"
+            time.sleep(0.02)
+        run.send_signal(number)
+        assert 0 == run.wait(60)
+    finally:
+        run.kill()
+        run.wait()
+        os.close(theirs)
+        os.close(ours)
+
+
+def is_working(run: subprocess.Popen[bytes]) -> bool:
+    """Has the run still anything open for itself: its log, the lock?"""
+    return any(path.startswith("/") and path.endswith(("/state/lock", ".log")) for path in opened(run.pid))
 
 
 def read_all(ours: int, theirs: int, run: subprocess.Popen[bytes]) -> str:
@@ -79,6 +112,7 @@ def read_all(ours: int, theirs: int, run: subprocess.Popen[bytes]) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@results.one_of("a signal in a recovery", of=2)
 def test_a_signal_in_a_recovery_ends_the_run_when_all_is_in_order(served: TinySite, number: signal.Signals) -> None:
     revision = served.add_column()
     killed = served.start("deploy", **served.failpoints(stop_in="restart-units"))
@@ -101,9 +135,9 @@ def test_a_signal_in_a_recovery_ends_the_run_when_all_is_in_order(served: TinySi
     oracle = judge(served)
     assert revision == oracle.manifest(oracle.require_whole(recovered=True))["revision"]
     served.ok("deploy")
-    results.record("a signal in a recovery", injected=1, hit=1, broken=0)
 
 
+@results.one_of("further signals while migrate is ended", of=1)
 def test_further_signals_do_not_cut_the_end_of_migrate_short(served: TinySite) -> None:
     """The third Ctrl-C of somebody who has no patience, while migrate has not heard the second."""
     live, good = served.current(), served.git("rev-parse", "HEAD")
@@ -132,4 +166,3 @@ def test_further_signals_do_not_cut_the_end_of_migrate_short(served: TinySite) -
     assert live == judge(served).require_whole(recovered=True)
     served.git("reset", "-q", "--hard", good)
     served.columns -= 1
-    results.record("further signals while migrate is ended", injected=3, hit=3, broken=0)

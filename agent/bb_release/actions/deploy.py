@@ -51,18 +51,22 @@ def deploy(run: Run, wish: Wish) -> Release:
     signed.require_signed(run, revision)
     if not wish.build_only:
         preflight_units(app, live, run.log.warn)
+    interruption.hold_back()
     deployment = begin(run, wish, ref, revision, live, resumed)
     run.facts["built" if wish.build_only else "to"] = deployment.release.name
     run.log.say(f"release {deployment.release.name} from {ref} ({revision[:7]})")
     try:
-        run_steps(BUILD, deployment)
+        interruption.let_come()
+        run_steps(interruption.heeded(BUILD), deployment)
         if wish.build_only:
             name, pending = deployment.release.name, deployment.release.manifest.facts.get("pending")
             way = f"deploy --resume {name}" if pending else f"switch {name}"
             run.log.say(f"built: bb-release {way} makes it live")
             return deployment.release
+        interruption.heed()
         deployment.scope = Scope.DATABASE
         run_steps(MIGRATE, deployment)
+        interruption.heed()
         deployment.scope = Scope.SITE
         make_live(deployment, run)
     except Explained as error:

@@ -112,7 +112,8 @@ def changing(
         # a program's stray children become ours, so that none of them keeps the lock unseen
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         began = time.monotonic()
-        with closing(log), interruption.handled(log.say):
+        let_go = terminal.let_go if terminal else lambda: None
+        with closing(log), interruption.handled(log.say, let_go):
             try:
                 with process.never_left_running():
                     _note_start(run)

@@ -232,12 +232,9 @@ def begin(layout: Layout, **facts: Any) -> Release:
     folder.chmod(0o755)
     durable.sync_folder(layout.releases)
     manifest = Manifest(
-        name=folder.name,
-        state=State.BUILDING,
-        sequence=next_sequence(releases),
-        began_at=now.isoformat(timespec="seconds"),
-        **facts,
-    )
+        folder.name, State.BUILDING, sequence=next_sequence(releases),
+        began_at=now.isoformat(timespec="seconds"), **facts,
+    )  # fmt: skip
     return Release(folder, manifest).mark(State.BUILDING)
 
 

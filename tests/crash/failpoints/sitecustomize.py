@@ -6,12 +6,15 @@ that change something on disk, `fcntl.flock` and libc's `syncfs`. After the k-th
 BB_RELEASE_CRASH_AT=k      kill after the k-th operation (SIGKILL; STOP: BB_RELEASE_CRASH_SIGNAL=STOP)
 BB_RELEASE_CRASH_TRACE=f   append a line per operation to a file: nanoseconds, process, number, operation, path
 BB_RELEASE_STOP_IN=step    SIGSTOP when that step of a deployment has started; `step:child`: when its program has
+BB_RELEASE_SIGNAL_IN=f:g   SIGINT at the first call out of function g of a file whose path ends in f: so inside its `try`
 BB_RELEASE_SABOTAGE=word   break one rule of the agent on purpose, so that the tests can be seen to notice it
 Files in a virtual environment, below app/ and in what prune removes count once in 200: there are thousands of them.
 """
 
 import ctypes
 import fcntl
+import importlib.abc
+import importlib.machinery
 import os
 import re
 import signal
@@ -29,6 +32,7 @@ _at = int(os.environ.get("BB_RELEASE_CRASH_AT", "0"))
 _signal = signal.Signals["SIG" + os.environ.get("BB_RELEASE_CRASH_SIGNAL", "KILL")]
 _trace = os.environ.get("BB_RELEASE_CRASH_TRACE", "")
 _stop_in = os.environ.get("BB_RELEASE_STOP_IN", "")
+_signal_in = os.environ.get("BB_RELEASE_SIGNAL_IN", "")
 _sabotage = os.environ.get("BB_RELEASE_SABOTAGE", "")
 _owner = os.getpid()
 _count = 0
@@ -96,6 +100,28 @@ class _Library(ctypes.CDLL):
         return syncfs
 
 
+class _Without(importlib.abc.MetaPathFinder):
+    """Loads one module of the agent, in which some functions do nothing."""
+
+    def __init__(self, module: str, *functions: str) -> None:
+        self._module, self._functions = module, functions
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname != self._module:
+            return None
+        sys.meta_path.remove(self)
+        found = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        execute = found.loader.exec_module
+
+        def execute_and_take_out(module):
+            execute(module)
+            for name in self._functions:
+                setattr(module, name, lambda deployment: None)
+
+        found.loader.exec_module = execute_and_take_out
+        return found
+
+
 def _saboteur() -> None:
     """Break one rule."""
     if _sabotage == "swap-in-two":  # not one rename: current is gone for a moment
@@ -120,6 +146,8 @@ def _saboteur() -> None:
             _passed("rename", source, in_folder=False)
 
         os.rename = rename
+    elif _sabotage == "no-restart":  # the link moves, the old process goes on, and nobody looks
+        sys.meta_path.insert(0, _Without("bb_release.actions.verify", "restart_units", "verify"))
     elif _sabotage == "no-lock":
         fcntl.flock = lambda descriptor, operation: None
     elif _sabotage == "lock-for-nobody":  # programs of a killed run do not keep the lock
@@ -157,6 +185,19 @@ def _stopper() -> None:
     sys.setprofile(look)
 
 
+def _interrupter() -> None:
+    """SIGINT in a library's function; the handler's exception is raised from there, as anywhere."""
+    ending, _, function = _signal_in.partition(":")
+
+    def look(frame, event, argument):
+        caller = frame.f_back.f_code if event == "call" and frame.f_back else None
+        if caller is not None and caller.co_name == function and caller.co_filename.endswith(ending):
+            sys.setprofile(None)
+            _kill(_owner, signal.SIGINT)
+
+    sys.setprofile(look)
+
+
 def _makes(path, flags=0, *rest) -> bool:
     return bool(flags & os.O_CREAT)
 
@@ -182,3 +223,5 @@ if _at or _trace or _sabotage:
     _saboteur()
 if _stop_in:
     _stopper()
+if _signal_in:
+    _interrupter()
