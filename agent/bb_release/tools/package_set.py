@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -19,12 +18,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bb_release.tools import environment
+from bb_release.tools import environment, reflink
 
 FACTS = "set.json"
 ASIDE = ".site-packages.new"
-# _IOW(0x94, 9, int), ioctl_ficlone(2); where the number is another one, the kernel refuses it and links are made
-FICLONE = 0x40049409
 # no links between these two places (or no more of them): link(2)
 NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -258,23 +255,9 @@ def _linker(*, share_blocks: bool) -> Link:
     def link(source: str, target: str) -> None:
         nonlocal working
         if working and not Path(source).is_symlink():
-            working = _reflink(source, target)
+            working = reflink.clone(source, target)  # with its time: byte code is valid for that alone
             if working:
                 return
         os.link(source, target, follow_symlinks=False)
 
     return link
-
-
-def _reflink(source: str, target: str) -> bool:
-    """A file of its own with the same blocks, times and mode; False where the file system has no such thing."""
-    with Path(source).open("rb") as original, Path(target).open("xb") as clone:
-        try:
-            fcntl.ioctl(clone, FICLONE, original.fileno())
-        except OSError as error:
-            Path(target).unlink()
-            if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL):
-                return False
-            raise
-    shutil.copystat(source, target)  # byte code is valid for its source's time alone
-    return True
