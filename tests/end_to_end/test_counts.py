@@ -26,7 +26,6 @@ STARTED = {
     "git rev-parse": 1,
     "git ls-tree": 1,
     "git read-tree": 1,
-    "git checkout-index": 1,
     "python -I": 1,  # which interpreter is it, for markers and requires-python
     "uv pip": 1,  # what do requirements without hashes come down to? The packages themselves are linked
     "django stage": 1,

@@ -111,8 +111,7 @@ def _write(
 
     try:
         files, pinned = read_tree(git("ls-tree", "-r", "-z", "--full-tree", revision, capture=True))
-        git("read-tree", revision)
-        git("checkout-index", "--all", "--force", "--quiet")
+        git("read-tree", "--reset", "-u", revision)  # a third less work than read-tree and checkout-index
     except process.ProcessFailed as error:
         with suppress(OSError):  # on a full disk it is the disk that is at fault
             (mirror / SUSPECT).touch()
