@@ -25,7 +25,6 @@ STARTED = {
     "git rev-parse": 1,
     "git ls-tree": 1,
     "git read-tree": 1,
-    "git checkout-index": 1,
     "python -I": 1,  # which interpreter is it, for markers and requires-python
     "django stage": 1,
 }

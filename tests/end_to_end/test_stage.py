@@ -12,6 +12,7 @@ from bb_release.tools import process
 from stage_projects import (
     MANAGE,
     SETTINGS,
+    WSGI,
     as_collectstatic,
     both,
     environment,
@@ -44,6 +45,13 @@ for item in sorted(facts.items()):
 """
 
 NO_APPLICATION = "an application that cannot be imported"
+ENVIRONMENT_ALONE = "settings that only the environment names, while manage.py and wsgi.py name others"
+KILLED = "a migration that is killed half way, and then run to its end"
+ACTS = {
+    "nothing special": EVERYTHING, "django-configurations": EVERYTHING, ENVIRONMENT_ALONE: EVERYTHING,
+    NO_APPLICATION: EVERYTHING, KILLED: ("check", "migrations", "migrate", "migrations", "migrate", "migrations"),
+}  # fmt: skip
+DRAWS = "import numpy\nself.stdout.write(str(numpy.random.random()))\n"
 LOGS = """\
 LOGGING = {
     "version": 1,
@@ -78,6 +86,31 @@ STAGED: dict[str, dict[str, str]] = {
     "settings that are relative to the working directory": {
         **in_settings("VERSION = open('VERSION').read()\nprint(VERSION)\n"),
         "VERSION": "1.2",
+    },
+    "random numbers of numpy, with a seed": as_collectstatic(DRAWS, "import numpy.random; numpy.random.seed(7)\n"),
+    "settings that ask how the process is called": in_settings(
+        "print(open('/proc/self/cmdline').read().split(chr(0))[1])\n"
+    ),
+    "static files that are collected into their own folder, which the repository has": in_settings(
+        "STATIC_ROOT = BASE_DIR / 'shop/static'\n"
+        "STORAGES = {'staticfiles': {'BACKEND': 'django.contrib.staticfiles.storage.ManifestStaticFilesStorage'},\n"
+        "            'default': {'BACKEND': 'django.core.files.storage.FileSystemStorage'}}\n"
+    )
+    | {"shop/static/staticfiles.json": '{"paths": {"built.css": "built.0123456789ab.css"}, "version": "1.0"}'},
+    ENVIRONMENT_ALONE: {
+        "manage.py": MANAGE.replace("shop.settings", "shop.development"),
+        "shop/wsgi.py": "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.nowhere')\n" + WSGI,
+        **in_settings("print('read by', os.environ['DJANGO_SETTINGS_MODULE'])\n"),
+    },
+    KILLED: {
+        "shop/migrations/0002_dies.py": "import os, signal\nfrom django.db import migrations\n"
+        "def die_once(apps, editor):\n    if not os.path.exists('died'):\n        open('died', 'w').close()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "class Migration(migrations.Migration):\n    dependencies = [('shop', '0001_initial')]\n"
+        "    operations = [migrations.RunPython(die_once)]\n",
+        "shop/migrations/0003_more.py": "from django.db import migrations\n"
+        "class Migration(migrations.Migration):\n    dependencies = [('shop', '0002_dies')]\n"
+        "    operations = [migrations.RunSQL('create table more (id integer)')]\n",
     },
     "settings that print, and warn": in_settings(
         "import warnings\nprint('loading')\nprint('careful', file=sys.stderr)\nwarnings.warn('old')\n"
@@ -184,13 +217,15 @@ ALONE = {
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A Python with Django and what the projects here use."""
-    packages = ("django~=5.2.0", "django-configurations", "python-dotenv", "gevent", "eventlet")
+    packages = ("django~=5.2.0", "django-configurations", "python-dotenv", "gevent", "eventlet", "numpy")
     return environment(tmp_path_factory.mktemp("python"), sys.executable, cache, *packages)
 
 
-def compare(folder: Path, python: Path, files: dict[str, str], acts: tuple[str, ...], *, staged: bool) -> str:
+def compare(
+    folder: Path, python: Path, files: dict[str, str], acts: tuple[str, ...], *, staged: bool, **variables: str
+) -> str:
     """Do the same with a stage and without; the same has to come of it. Returns why there was no stage."""
-    with both(folder, python, files, env={"BB_RELEASE": "2026-11-23-12-00-00"}) as (alone, other):
+    with both(folder, python, files, env={"BB_RELEASE": "2026-11-23-12-00-00", **variables}) as (alone, other):
         for act in acts:
             assert alone.do(act) == other.do(act), act
         assert alone.left() == other.left()
@@ -202,8 +237,16 @@ def compare(folder: Path, python: Path, files: dict[str, str], acts: tuple[str, 
 
 @pytest.mark.parametrize("name", STAGED)
 def test_in_the_stage_all_is_as_it_is_alone_with(name: str, tmp_path: Path, python: Path) -> None:
-    acts = EVERYTHING if name in ("nothing special", "django-configurations", NO_APPLICATION) else SOME
-    assert "" == compare(tmp_path, python, STAGED[name], acts, staged=True)
+    variables = {"DJANGO_SETTINGS_MODULE": "shop.settings"} if name == ENVIRONMENT_ALONE else {}
+    assert "" == compare(tmp_path, python, STAGED[name], ACTS.get(name, SOME), staged=True, **variables)
+
+
+def test_each_command_in_the_stage_draws_random_numbers_of_its_own_from_numpy(tmp_path: Path, python: Path) -> None:
+    with both(tmp_path, python, as_collectstatic(DRAWS, "import numpy.random\n")) as (_, staged):
+        (first, said), (second, said_then) = staged.do("collectstatic"), staged.do("collectstatic")
+        assert 0 == first == second
+        assert said != said_then
+        assert 1 == staged.starts()
 
 
 @pytest.mark.parametrize("name", ALONE)

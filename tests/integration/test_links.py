@@ -34,10 +34,11 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_a_linked_tree_is_the_same_and_has_copies_of_what_is_written_in_place(source: Path, tmp_path: Path) -> None:
-    tree = links.read_tree(source)
-    links.link_tree(source, tree, tmp_path / "target")
-    assert tree == links.read_tree(tmp_path / "target")
-    same = {name: (source / name).samefile(tmp_path / "target" / name) for name in tree if (source / name).is_file()}
+    linked = links.link_tree(source, tmp_path / "target")
+    assert linked == links.look(source) == links.look(tmp_path / "target")
+    names = [str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()]
+    assert len(names) == linked.files
+    same = {name: (source / name).samefile(tmp_path / "target" / name) for name in names}
     assert {"a.css": True, "a.css.gz": False, "a.css.br": False, "shop/b.gz": True, "shop/b.js": True} == same
     assert "packed" == (tmp_path / "target" / "a.css.gz").read_text()
 
@@ -57,15 +58,28 @@ def test_a_linked_tree_is_the_same_and_has_copies_of_what_is_written_in_place(so
     ids=["written", "mode", "folder's mode", "removed", "added", "folder removed", "renamed", "a link"],
 )
 def test_the_digest_is_another_one_when_the_tree_was(source: Path, change: Callable[[Path], object]) -> None:
-    before = links.digest(links.read_tree(source))
-    assert before == links.digest(links.read_tree(source))
+    before = links.look(source)
+    assert before == links.look(source)
     change(source)
-    assert before != links.digest(links.read_tree(source))
+    assert before != links.look(source)
 
 
-def test_a_tree_with_links_in_it_is_none_to_link_to(source: Path) -> None:
-    (source / "link").symlink_to("a.css")
-    assert "" == links.digest(links.read_tree(source))
+def test_a_known_tree_is_looked_at_in_its_top_folder_only(source: Path) -> None:
+    known = links.look(source)
+    assert known == links.look(source, known)
+    (source / "shop" / "b.js").write_text("another")
+    assert known == links.look(source, known)
+    assert known != links.look(source)
+    (source / "a.css").write_text("another")
+    assert known != links.look(source, known)
+
+
+@pytest.mark.parametrize("place", ["link", "shop/link"])
+def test_a_tree_with_links_in_it_is_none_to_link_to(source: Path, tmp_path: Path, place: str) -> None:
+    (source / place).symlink_to("a.css")
+    assert None is links.look(source)
+    with pytest.raises(links.NotPlainError, match=place):
+        links.link_tree(source, tmp_path / "target")
 
 
 def test_only_what_is_the_same_in_mode_and_bytes_is_shared(source: Path, tmp_path: Path) -> None:
@@ -94,6 +108,13 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+def seen(top: Path) -> str:
+    """As a manifest has it."""
+    found = links.look(top)
+    assert found
+    return found.whole
+
+
 def test_where_nothing_can_be_linked_nothing_is_left_and_the_log_says_so(
     source: Path, elsewhere: Path, tmp_path: Path
 ) -> None:
@@ -102,7 +123,7 @@ def test_where_nothing_can_be_linked_nothing_is_left_and_the_log_says_so(
     release = Release(tmp_path / "2026-01-01-00-00-00", Manifest(name="2026-01-01-00-00-00", state=State.BUILDING))
     release.folder.mkdir()
     deployment = Deployment(App("shop", "", tmp_path), release, None, Notes(), -1, {}, {})  # type: ignore[arg-type]
-    before = static_links.Before("live", there, links.read_tree(there), static_links.Inputs("key", "way"))
+    before = static_links.Before("live", there, seen(there), static_links.Inputs("key", "way"))
 
     assert not static_links.link_unchanged(deployment, release.folder / "static", before)
     static_links.share_unchanged(deployment, there, before)
@@ -120,7 +141,7 @@ def test_a_static_root_with_dot_files_alone_is_empty_and_they_stay_what_they_are
     (source / ".gitkeep").write_text("of the old one")
     assert [".gitkeep"] == list(static_links.read_before(root) or {})
     deployment = Deployment(App("shop", "", tmp_path), release, None, Notes(), -1, {}, {})  # type: ignore[arg-type]
-    before = static_links.Before("live", source, links.read_tree(source), static_links.Inputs("key", "way"))
+    before = static_links.Before("live", source, seen(source), static_links.Inputs("key", "way"))
 
     assert static_links.link_unchanged(deployment, root, before)
 
@@ -128,3 +149,34 @@ def test_a_static_root_with_dot_files_alone_is_empty_and_they_stay_what_they_are
     assert "b" == (root / "shop" / "b.js").read_text()
     assert ["static"] == [path.name for path in release.folder.iterdir()]
     assert static_links.read_before(root) is None
+
+
+def test_what_was_linked_of_a_tree_that_is_not_what_was_collected_is_thrown_away(source: Path, tmp_path: Path) -> None:
+    release = Release(tmp_path / "2026-01-01-00-00-00", Manifest(name="2026-01-01-00-00-00", state=State.BUILDING))
+    release.folder.mkdir()
+    deployment = Deployment(App("shop", "", tmp_path), release, None, Notes(), -1, {}, {})  # type: ignore[arg-type]
+    before = static_links.Before("live", source, seen(source), static_links.Inputs("key", "way"))
+    (source / "shop" / "b.js").write_text("written into")
+
+    assert None is static_links.link_unchanged(deployment, release.folder / "static", before)
+    assert not static_links.is_untouched(deployment, before)
+
+    assert [] == list(release.folder.iterdir())
+    assert isinstance(deployment.reporter, Notes)
+    assert ["the static files of live are not what was collected: collect anew"] == deployment.reporter.lines
+
+
+def test_what_is_noted_of_linked_files_is_what_a_look_at_them_says(source: Path, tmp_path: Path) -> None:
+    release = Release(tmp_path / "2026-01-01-00-00-00", Manifest(name="2026-01-01-00-00-00", state=State.BUILDING))
+    root = release.folder / "static"
+    root.mkdir(parents=True)
+    (source / ".gitkeep").write_text("of both")
+    (root / ".gitkeep").write_text("of both")
+    inputs = static_links.Inputs("key", "way")
+    deployment = Deployment(App("shop", "", tmp_path), release, None, Notes(), -1, {}, {})  # type: ignore[arg-type]
+    linked = static_links.link_unchanged(deployment, root, static_links.Before("live", source, seen(source), inputs))
+    assert linked
+
+    static_links.note_collected(deployment, root, inputs, linked)
+
+    assert seen(root) == deployment.release.manifest.facts["static_tree"] != linked.whole

@@ -43,12 +43,16 @@ def collect_inside(deployment: Deployment, root: Path) -> None:
     """Link what the live release has, or collect, and then share what came out the same."""
     inputs = static_links.inputs_of(deployment, root)
     before = static_links.collected_before(deployment) if inputs else None
-    same = inputs and before and inputs.key == before.inputs.key
-    if not (before and same and static_links.link_unchanged(deployment, root, before)):
+    linked = None
+    if inputs and before and inputs.key == before.inputs.key:
+        linked = static_links.link_unchanged(deployment, root, before)
+    if linked is None:
+        if before and not static_links.is_untouched(deployment, before):
+            before = None
         collect_all(deployment, root, before if inputs and before and inputs.way == before.inputs.way else None)
         if before:
             static_links.share_unchanged(deployment, root, before)
-    static_links.note_collected(deployment, root, inputs)
+    static_links.note_collected(deployment, root, inputs, linked)
 
 
 def collect_all(deployment: Deployment, root: Path, compressed: static_links.Before | None) -> None:

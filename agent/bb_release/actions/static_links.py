@@ -1,8 +1,8 @@
 """What the live release has already collected is linked into the new one, where nothing that decides it has changed.
 
 Two things have to be known: that collectstatic would make the same (the key, for which `inside/sources.py` hashes all
-that goes in), and that the live release still has what it made (the tree, as it was noted). Whatever is not known is
-collected anew.
+that goes in), and that the live release still has what it made (the tree, as it was noted). The second is seen while
+it is linked: what turns out to be another tree is thrown away. Whatever is not known is collected anew.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Before:
-    """What the live release has collected, and still has as it was."""
+    """What the live release has collected, where, and how that looked."""
 
     name: str
     root: Path
-    tree: dict[str, tuple[int, int, int]]
+    tree: str
     inputs: Inputs
 
 
@@ -99,40 +99,51 @@ def collected_by(release: Release | None) -> Path | None:
 
 
 def collected_before(deployment: Deployment) -> Before | None:
-    """What there is to link to; nothing where somebody has changed it since, or nothing was noted."""
+    """What there may be to link to; nothing where nothing was noted."""
     previous, source = deployment.previous, collected_by(deployment.previous)
     facts = previous.manifest.facts if previous else {}
     if previous is None or source is None or not all(facts.get(name) for name in ("static_tree", "static_key")):
         return None
-    tree = links.read_tree(source)
-    if links.digest(tree) != facts["static_tree"]:
-        deployment.reporter.line(f"the static files of {previous.name} are not what was collected: collect anew")
-        return None
-    return Before(previous.name, source, tree, Inputs(facts["static_key"], facts.get("static_way", "")))
+    return Before(previous.name, source, facts["static_tree"], Inputs(facts["static_key"], facts.get("static_way", "")))
 
 
-def link_unchanged(deployment: Deployment, root: Path, before: Before) -> bool:
-    """Fill an empty STATIC_ROOT with links to the live release's files; False where the system allows none."""
+def is_untouched(deployment: Deployment, before: Before) -> bool:
+    """Has the live release still what it collected? Says so when not."""
+    seen = links.look(before.root)
+    if seen and seen.whole == before.tree:
+        return True
+    deployment.reporter.line(f"the static files of {before.name} are not what was collected: collect anew")
+    return False
+
+
+def link_unchanged(deployment: Deployment, root: Path, before: Before) -> links.Seen | None:
+    """Fill an empty STATIC_ROOT with links to the live release's files; how that looks.
+
+    None, and an empty STATIC_ROOT, where the live release has others than it collected, or the system allows no links.
+    """
     scratch = clear_scratch(deployment.release)
     try:
-        links.link_tree(before.root, before.tree, scratch)
+        linked = links.link_tree(before.root, scratch)
+        if linked.whole != before.tree:
+            return None
         if not root.is_dir():
             root.parent.mkdir(parents=True, exist_ok=True)
             root.mkdir()
-            root.chmod(stat.S_IMODE(before.tree[""][0]))
+            root.chmod(stat.S_IMODE(scratch.stat().st_mode))
         for path in scratch.iterdir():
             if not (root / path.name).exists():  # a dot file of the tree's own
                 path.rename(root / path.name)
+    except links.NotPlainError:
+        return None
     except OSError as error:
         if error.errno in FULL:
             raise
         deployment.reporter.line(f"the static files of {before.name} cannot be linked ({error}): collect anew")
-        return False
+        return None
     finally:
         clear_scratch(deployment.release)
-    files = sum(not stat.S_ISDIR(mode) for mode, _, _ in before.tree.values())
-    deployment.reporter.line(f"all {files} static files are unchanged: linked to those of {before.name}")
-    return True
+    deployment.reporter.line(f"all {linked.files} static files are unchanged: linked to those of {before.name}")
+    return linked
 
 
 def share_unchanged(deployment: Deployment, root: Path, before: Before) -> None:
@@ -148,12 +159,16 @@ def share_unchanged(deployment: Deployment, root: Path, before: Before) -> None:
     deployment.reporter.line(f"{shared} static files are unchanged: linked to those of {before.name}")
 
 
-def note_collected(deployment: Deployment, root: Path, inputs: Inputs | None) -> None:
-    """The manifest will say what was made of what, for the next release to compare; it is written as the step ends."""
+def note_collected(deployment: Deployment, root: Path, inputs: Inputs | None, linked: links.Seen | None) -> None:
+    """The manifest will say what was made of what, for the next release to compare; it is written as the step ends.
+
+    Of what was linked only the top folder is looked at, which has dot files of the tree's own: the rest is what it is
+    meant to be, and what has become another by the next release is found then.
+    """
     release = deployment.release
     noted = {"static_tree": ""}
-    if inputs and root.is_dir():
-        tree = links.digest(links.read_tree(root))
-        noted = {"static_key": inputs.key, "static_way": inputs.way, "static_tree": tree}
+    seen = links.look(root, linked) if inputs and root.is_dir() else None
+    if inputs and seen:
+        noted = {"static_key": inputs.key, "static_way": inputs.way, "static_tree": seen.whole}
     facts = {**release.manifest.facts, **noted}
     deployment.release = replace(release, manifest=replace(release.manifest, facts=facts))

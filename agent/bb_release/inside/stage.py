@@ -57,6 +57,7 @@ class Start:
 
     def run(self):
         words = self.request["words"]
+        be_called([sys.executable, *words])
         self.thresholds = gc.get_threshold()
         gc.set_threshold(SELDOM)
         # what Python does with a script's name (since 3.9 the module knows its whole path)
@@ -166,6 +167,7 @@ class Start:
         self.channel.close()
         signal.signal(signal.SIGTERM, handler)
         traps.reopen_rotating_logs()
+        traps.seed_numpy()
         self.request = message
 
     def tell(self, message):

@@ -206,6 +206,14 @@ def reopen_rotating_logs():
             handler.stream = handler._open()
 
 
+def seed_numpy():
+    """In a child: Python's own random numbers begin anew in a fork, numpy's do not. A seed of the project's stays."""
+    drawn = sys.modules.get("numpy.random")
+    state = getattr(getattr(sys.modules.get("numpy.random.mtrand"), "_rand", None), "_bit_generator", None)
+    if drawn and getattr(state, "_seed_seq", None) is not None:  # None: seed() was called
+        drawn.seed()
+
+
 def started_threads():
     if threading.active_count() > 1:
         names = sorted(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())

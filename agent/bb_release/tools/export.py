@@ -15,7 +15,7 @@ from bb_release.tools.bare import FULL_HASH, SUSPECT, argv, remove, settle
 from bb_release.tools.git_access import Access, Origin, git_environment
 from bb_release.tools.tree import check_tree
 
-_ENTRY = re.compile(r"(?P<mode>[0-7]{6}) [a-z]+ (?P<hash>[0-9a-f]+)\t(?P<path>.+)", re.DOTALL)
+_ENTRY = re.compile(r"(?P<mode>[0-7]{6}) [a-z]+ (?P<hash>[0-9a-f]+)\t(?P<path>[^\0]+)\0")
 
 
 def export_tree(
@@ -111,8 +111,7 @@ def _write(
 
     try:
         files, pinned = read_tree(git("ls-tree", "-r", "-z", "--full-tree", revision, capture=True))
-        git("read-tree", revision)
-        git("checkout-index", "--all", "--force", "--quiet")
+        git("read-tree", "--reset", "-u", revision)  # a third less work than read-tree and checkout-index
     except process.ProcessFailed as error:
         with suppress(OSError):  # on a full disk it is the disk that is at fault
             (mirror / SUSPECT).touch()
@@ -125,13 +124,13 @@ def _write(
 
 def read_tree(listed: str) -> tuple[int, dict[str, str]]:
     """How many files and links `git ls-tree -z` lists, and the commit of each submodule. Raises TreeNotExported."""
-    pinned, files = {}, 0
-    for entry in filter(None, listed.split("\0")):
-        facts = _ENTRY.match(entry)
+    pinned, files, at = {}, 0, 0
+    while at < len(listed):  # no list is made of it: there may be a hundred thousand
+        facts = _ENTRY.match(listed, at)
         if facts is None or (facts["mode"] == "160000" and not FULL_HASH.match(facts["hash"])):
-            raise TreeNotExported(
-                f"git lists {shortened(entry, 80)!r}, which is no file of a tree", remedy="Deploy again."
-            )
+            entry = shortened(listed[at : at + 4096].split("\0")[0], 80)
+            raise TreeNotExported(f"git lists {entry!r}, which is no file of a tree", remedy="Deploy again.")
+        at = facts.end()
         if facts["mode"] == "160000":
             pinned[facts["path"]] = facts["hash"]
         else:

@@ -35,20 +35,28 @@ class Pointer:
     size: int
 
 
-def pointer_at(path: Path) -> Pointer | None:
-    """What a file points to, or None for an ordinary file or a link. Raises TreeNotExported for an extension."""
-    found = path.lstat()
+def pointer_at(path: Path | str, facts: os.stat_result | None = None) -> Pointer | None:
+    """What a file points to, or None for an ordinary file or a link. Raises TreeNotExported for an extension.
+
+    `facts`: what lstat(2) says of it, for whoever has asked already.
+    """
+    found = facts or os.lstat(path)
     if not stat.S_ISREG(found.st_mode) or not 0 < found.st_size < _LARGEST:
         return None
-    match = _POINTER.fullmatch(path.read_bytes())
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        content = os.read(descriptor, _LARGEST)
+    finally:
+        os.close(descriptor)
+    match = _POINTER.fullmatch(content)
     if match is None:
         return None
     if match[1]:
         raise TreeNotExported(
-            f"{path.name} went through an extension of Git LFS, which is not supported",
+            f"{Path(path).name} went through an extension of Git LFS, which is not supported",
             remedy="Store the file without the extension (git lfs ext), and push.",
         )
-    return Pointer(path, match[2].decode(), int(match[3]))
+    return Pointer(Path(path), match[2].decode(), int(match[3]))
 
 
 def pointers(top: Path) -> Iterator[Pointer]:

@@ -4,62 +4,128 @@ from __future__ import annotations
 
 import filecmp
 import hashlib
-import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+from bb_release.tools import reflink
 
 # WhiteNoise opens these to write, whoever else has a name for them, and Django removes what it writes anew
 # (whitenoise/compress.py, write_data; django/contrib/staticfiles/management/commands/collectstatic.py, delete_file)
 WRITTEN_IN_PLACE = (".br", ".gz", ".zst")
 
 
-def read_tree(top: Path) -> dict[str, tuple[int, int, int]]:
-    """Each folder and file below `top`, and "" for itself: mode, size in bytes, time of its last write in nanoseconds.
+class Facts(NamedTuple):
+    """Of a file or folder: mode, size in bytes, time of its last write in nanoseconds."""
 
-    A folder has no size and no time. Nothing at all for a tree with links or devices in it. Raises OSError.
+    mode: int
+    size: int
+    changed_ns: int
+
+
+Found = dict[str, Facts]
+
+
+class NotPlainError(Exception):
+    """There is something else than files and folders in a tree; the text is its path."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A tree, as two short texts that are others when a file was added, removed, written to or got another mode."""
+
+    whole: str
+    below: str  # all of it but what lies in the top folder itself
+    files: int
+
+
+def walk(top: Path | str) -> Iterator[tuple[str, Found]]:
+    """Each folder, as a path that is empty or ends in "/", with the files and folders in it by name, in one order.
+
+    Nothing is kept of it: there may be a hundred thousand. Raises NotPlainError, OSError.
     """
-    found = {"": (top.stat().st_mode, 0, 0)}
     ahead = [""]
     while ahead:
         place = ahead.pop()
-        with os.scandir(top / place) as entries:
-            for entry in entries:
-                facts = entry.stat(follow_symlinks=False)
-                name = f"{place}{entry.name}"
-                if stat.S_ISDIR(facts.st_mode):
-                    found[name] = (facts.st_mode, 0, 0)
-                    ahead.append(f"{name}/")
-                elif stat.S_ISREG(facts.st_mode):
-                    found[name] = (facts.st_mode, facts.st_size, facts.st_mtime_ns)
-                else:
-                    return {}
-    return found
+        with os.scandir(f"{top}/{place}") as entries:
+            seen = {entry.name: _facts(entry.stat(follow_symlinks=False)) for entry in entries}
+        found = {name: seen[name] for name in sorted(seen)}
+        for name, facts in found.items():
+            if stat.S_ISDIR(facts.mode):
+                ahead.append(f"{place}{name}/")
+            elif not stat.S_ISREG(facts.mode):
+                raise NotPlainError(f"{place}{name}")
+        yield place, found
 
 
-def digest(tree: Mapping[str, tuple[int, int, int]]) -> str:
-    """A short text that is another one when a file was added, removed or written to; "" for an empty tree."""
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest() if tree else ""
+def _facts(of: os.stat_result) -> Facts:
+    return Facts(of.st_mode, of.st_size, of.st_mtime_ns)
 
 
-def link_tree(source: Path, tree: Mapping[str, tuple[int, int, int]], target: Path) -> None:
-    """Make `target` a tree like `source`, which `read_tree` has read; what is written in place is copied.
+def look(top: Path, known: Seen | None = None) -> Seen | None:
+    """A tree as it is; None for one that is not of plain files and folders. Raises OSError.
 
-    `target` must not be there. Raises OSError, and leaves what it has made.
+    `known`: all below the top folder is what it was there; only that folder is looked at.
     """
+    sight = Sight(top)
+    try:
+        for place, found in walk(top):
+            sight.add(place, found)
+            if known:
+                return sight.seen(known)
+    except NotPlainError:
+        return None
+    return sight.seen()
+
+
+class Sight:
+    """What was seen of a tree up to now: mode, size and time of the last write of files, modes of folders."""
+
+    def __init__(self, top: Path) -> None:
+        self._whole = hashlib.sha256(b"%o" % top.stat().st_mode)
+        self._below = hashlib.sha256()
+        self._files = 0
+
+    def add(self, place: str, found: Found) -> None:
+        lines = [os.fsencode(place)]
+        for name, facts in found.items():
+            is_folder = stat.S_ISDIR(facts.mode)
+            rest = "" if is_folder else f"{facts.size} {facts.changed_ns}"
+            lines.append(os.fsencode(f"{name}\0{facts.mode:o} {rest}"))
+            self._files += not is_folder
+        (self._below if place else self._whole).update(b"\0".join(lines) + b"\0\0")
+
+    def seen(self, known: Seen | None = None) -> Seen:
+        below = known.below if known else self._below.hexdigest()
+        whole = self._whole.copy()
+        whole.update(below.encode())
+        return Seen(whole.hexdigest(), below, known.files if known else self._files)
+
+
+def link_tree(source: Path, target: Path) -> Seen:
+    """Make `target` a tree like `source`, which is returned as it was; what is written in place is copied.
+
+    `target` must not be there. Raises NotPlainError and OSError, and leaves what it has made.
+    """
+    sight, clones = Sight(source), True
     target.mkdir()
-    for name in sorted(tree):  # a folder before what is in it
-        mode, _, changed = tree[name]
-        path = f"{target}/{name}"  # there are thousands: no Path is made of each
-        if stat.S_ISDIR(mode):
-            if name:
-                os.mkdir(path)  # noqa: PTH102
-            os.chmod(path, stat.S_IMODE(mode))  # noqa: PTH101
-        elif plain_of(name) in tree:
-            _copy(f"{source}/{name}", path, mode, changed)
-        else:
-            os.link(f"{source}/{name}", path)
+    target.chmod(stat.S_IMODE(source.stat().st_mode))
+    for place, found in walk(source):
+        sight.add(place, found)
+        for name, facts in found.items():  # no Path is made of each
+            here, there = f"{source}/{place}{name}", f"{target}/{place}{name}"
+            if stat.S_ISDIR(facts.mode):
+                os.mkdir(there)  # noqa: PTH102
+                os.chmod(there, stat.S_IMODE(facts.mode))  # noqa: PTH101
+            elif plain_of(name) not in found:
+                os.link(here, there)
+            elif not (clones and reflink.clone(here, there)):
+                clones = False
+                _copy(here, there, facts)
+    return sight.seen()
 
 
 def share(top: Path, source: Path, scratch: Path) -> int:
@@ -67,15 +133,24 @@ def share(top: Path, source: Path, scratch: Path) -> int:
 
     `scratch` is a name on the same file system that nobody else uses. Returns how many. Raises OSError.
     """
-    mine, theirs = read_tree(top), read_tree(source)
     shared = 0
-    for name, (mode, size, _) in mine.items():
-        same = name in theirs and (mode, size) == theirs[name][:2] and stat.S_ISREG(mode)
-        if same and plain_of(name) not in mine and filecmp.cmp(source / name, top / name, shallow=False):
-            os.link(source / name, scratch)
-            scratch.replace(top / name)
-            shared += 1
+    for place, mine in walk(top):
+        for name, facts in mine.items():
+            here, there = f"{top}/{place}{name}", f"{source}/{place}{name}"
+            if stat.S_ISREG(facts.mode) and plain_of(name) not in mine and _is_same(here, facts, there):
+                os.link(there, scratch)
+                os.replace(scratch, here)  # noqa: PTH105
+                shared += 1
     return shared
+
+
+def _is_same(path: str, facts: Facts, other: str) -> bool:
+    """Is there a file with the same mode and bytes at another place?"""
+    try:
+        theirs = _facts(os.lstat(other))
+    except FileNotFoundError:
+        return False
+    return facts[:2] == theirs[:2] and filecmp.cmp(path, other, shallow=False)
 
 
 def plain_of(name: str) -> str:
@@ -84,11 +159,18 @@ def plain_of(name: str) -> str:
     return plain if dot + suffix in WRITTEN_IN_PLACE else "."
 
 
-def _copy(source: str, target: str, mode: int, changed_ns: int) -> None:
+def _copy(source: str, target: str, facts: Facts) -> None:
     """What shutil.copy2 does, without a look at each thing that a file may have: there are thousands of them."""
-    with open(source, "rb", 0) as original, open(target, "xb", 0) as copy:  # noqa: PTH123
-        content = memoryview(original.read())
-        while content:
-            content = content[copy.write(content) :]
-        os.fchmod(copy.fileno(), stat.S_IMODE(mode))
-        os.utime(copy.fileno(), ns=(changed_ns, changed_ns))
+    original = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        copy = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            while part := os.read(original, 1 << 20):
+                while part:
+                    part = part[os.write(copy, part) :]
+            os.fchmod(copy, stat.S_IMODE(facts.mode))
+            os.utime(copy, ns=(facts.changed_ns, facts.changed_ns))
+        finally:
+            os.close(copy)
+    finally:
+        os.close(original)

@@ -6,18 +6,15 @@ There are tens of thousands, so that paths are texts here.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from bb_release.tools import reflink
 from bb_release.tools.records import Rows
 
-# _IOW(0x94, 9, int), ioctl_ficlone(2); where the number is another one, the kernel refuses it and links are made
-FICLONE = 0x40049409
 # no links between these two places (or no more of them): link(2)
 NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -31,7 +28,7 @@ def linker(*, share_blocks: bool) -> Link:
     def link(source: str, target: str) -> None:
         nonlocal working
         if working and not Path(source).is_symlink():
-            working = _reflink(source, target)
+            working = reflink.clone(source, target)  # with its time: byte code is valid for that alone
             if working:
                 return
         os.link(source, target, follow_symlinks=False)
@@ -116,17 +113,3 @@ def close(path: str) -> int:
     if facts.st_mode & 0o222 and not stat.S_ISLNK(facts.st_mode):
         os.chmod(path, facts.st_mode & 0o555)  # noqa: PTH101
     return facts.st_size
-
-
-def _reflink(source: str, target: str) -> bool:
-    """A file of its own with the same blocks, times and mode; False where the file system has no such thing."""
-    with Path(source).open("rb") as original, Path(target).open("xb") as clone:
-        try:
-            fcntl.ioctl(clone, FICLONE, original.fileno())
-        except OSError as error:
-            Path(target).unlink()
-            if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL):
-                return False
-            raise
-    shutil.copystat(source, target)  # byte code is valid for its source's time alone
-    return True
