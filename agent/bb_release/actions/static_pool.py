@@ -92,10 +92,10 @@ def hashed_names(content: bytes) -> frozenset[str]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return frozenset()
     return frozenset(
-        name
-        for plain, name in named
-        if name != plain and HASHED.search(name.rpartition("/")[2]) and not {"", ".", ".."} & {*name.split("/")}
-    )
+        name for plain, name in named
+        if name != plain and name.isprintable() and HASHED.search(name.rpartition("/")[2])
+        and not {"", ".", ".."} & {*name.split("/")}
+    )  # fmt: skip
 
 
 def _make_folder(folder: Path, top: Path) -> None:
