@@ -1,4 +1,4 @@
-"""What is found in a program of Supervisor as supervisord tells it: one line each, and nothing in what the README has."""
+"""What is found in a program of Supervisor as supervisord tells it: one line each, and nothing in what docs/supervisor.md has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bb_release.actions.audit_supervisor import audit_programs
 from bb_release.model.app import App, Unit
 from bb_release.model.fact import Level
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "docs/supervisor.md").read_text()
 ROOT = "/srv/shop"
 BIN = f"{ROOT}/current/venv/bin"
 ENV = f"{ROOT}/shared/site.env"
@@ -42,7 +42,7 @@ def found(
 
 
 def test_what_the_readme_has_is_without_any_finding() -> None:
-    section = README.partition("[program:shop]\n")[2].partition("```")[0]
+    section = PAGE.partition("[program:shop]\n")[2].partition("```")[0]
     facts = dict(line.partition(" ;")[0].strip().split("=", 1) for line in section.splitlines())
     assert ENV in facts["command"]
     assert [] == found({**program(), **facts, "stopwaitsecs": int(facts["stopwaitsecs"])})

@@ -24,7 +24,7 @@ from bb_release.tools.git_access import Access, Origin, check_ref, check_url
 
 NO_SYSTEMD = (
     "units: no systemd runs here, and the units below are systemd's. Under Supervisor give each [[units]] its program's"
-    ' name, kind = "supervisor" and socket = "…", and health the address at which it listens (README, Under Supervisor)'
+    ' name, kind = "supervisor" and socket = "…", and health the address at which it listens (docs/supervisor.md)'
 )
 EXAMPLE = Path(__file__).parents[1] / "example.toml"
 FETCH_SECONDS = Timeouts().fetch
