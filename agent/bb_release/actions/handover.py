@@ -60,7 +60,7 @@ def start_beside(deployment: Deployment) -> None:
             if own:
                 ask_every_worker(deployment, unit, own)
     except Exception:  # a signal too: nothing is left beside the release that serves
-        stop_idle(app, deployment.reporter.warn)
+        stop_idle(app, deployment.reporter.warn, idle)
         if live is not None and live.name == deployment.release.name:
             durable.with_reserve(layout.reserve, lambda: slots.forget(layout, idle))
         raise
@@ -173,13 +173,16 @@ def stop_before(deployment: Deployment) -> None:
     _each_idle(app, deployment.reporter.warn, stop)
 
 
-def stop_idle(app: App, warn: Callable[[str], None]) -> None:
+def stop_idle(app: App, warn: Callable[[str], None], colour: str = "") -> None:
     """Stop what was started beside the live release and never led to."""
-    _each_idle(app, warn, lambda _, manager: manager.stop())
+    _each_idle(app, warn, lambda _, manager: manager.stop(), colour)
 
 
-def _each_idle(app: App, warn: Callable[[str], None], stop: Callable[[Unit, SystemdUnit], None]) -> None:
-    for unit in (instances.instance(unit, idle_colour(app)) for unit in instances.templates(app)):
+def _each_idle(
+    app: App, warn: Callable[[str], None], stop: Callable[[Unit, SystemdUnit], None], colour: str = ""
+) -> None:
+    idle = colour or idle_colour(app)
+    for unit in (instances.instance(unit, idle) for unit in instances.templates(app)):
         manager = _manager(unit)
         try:
             if not manager.is_down():

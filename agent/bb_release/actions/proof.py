@@ -56,7 +56,8 @@ def standing(app: App, unit: Unit, manager: UnitManager, release: Path, state: U
     since the link was last moved: a rename stamps it (inode(7), st_ctime).
     """
     by = _prove(app, unit, manager, release, state.main_pid, None)
-    if by == START and not _started_since(started_through(app, unit), state, release):
+    main = state.main_pid or min(manager.processes(), default=0)
+    if by == START and not _started_since(started_through(app, unit), main, state, release):
         raise NotHealthy(
             f"{unit.name} was not seen to be started since {release.name} is live",
             remedy=f"bb-release restart {configured_name(app, unit)}",
@@ -64,10 +65,10 @@ def standing(app: App, unit: Unit, manager: UnitManager, release: Path, state: U
     return by
 
 
-def _started_since(link: Path, state: UnitState, release: Path) -> bool:
+def _started_since(link: Path, main_pid: int, state: UnitState, release: Path) -> bool:
     """Compared on the boot clock; where /proc hides the process, its manager's word is taken."""
     booted_at = time.time() - host.boot_clock()
-    facts = host.evidence(state.main_pid, release)
+    facts = host.evidence(main_pid, release)
     started = facts.started if facts else None
     if started is None and state.started is not None:
         started = state.started - booted_at

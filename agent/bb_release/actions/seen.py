@@ -109,7 +109,7 @@ def unit(app: App, which: Unit, live: str) -> SeenUnit:
     by = why = ""
     try:
         by = proof.standing(app, which, manager, app.layout.releases / live, state)
-    except NotHealthy as error:
+    except ReleaseError as error:  # it runs, whatever else is not known of it
         why = error.message
     return SeenUnit(state, tuple(foreign), any(closed for _, closed in used), by, why)
 

@@ -74,7 +74,8 @@ def make_live(deployment: Deployment, run: Run) -> None:
     try:
         run_steps(steps_of(deployment.app), deployment)
     except ReleaseError as error:
-        if activation.current_name(deployment.layout) != deployment.release.name:
+        beside = deployment.failed_step is handover.START_BESIDE  # what is live may be started anew: it serves on
+        if beside or activation.current_name(deployment.layout) != deployment.release.name:
             handover.stop_idle(deployment.app, deployment.reporter.warn)
             undo_announcement(deployment)
             raise
@@ -211,7 +212,7 @@ def _told_with(error: ReleaseError) -> Iterator[None]:
 
 def condemn(bad: Release, run: Run, failure: dict[str, str]) -> None:
     """It was live and is not good. The hold first: a run that ends here is recovered from, and does both again."""
-    hold_timers(run, f"release {bad.name} was switched back: {failure['message']}")
+    hold_timers(run, f"release {bad.name} was not well: {failure['message']}")
     durable.with_reserve(run.app.layout.reserve, lambda: _mark(bad, State.BAD, failure))
 
 

@@ -164,7 +164,7 @@ def prove_units(deployment: Deployment, units: Sequence[Unit], wanted: Health | 
         told = deployment.ordered.get(unit.name)
         still = partial(require_stable, unit, manager, before)
         if not unit.celery:
-            workers.await_pool(unit, manager, still)
+            workers.await_pool(deployment, unit, manager, still)
         by = proof.prove(deployment.app, unit, manager, deployment.release, before.main_pid, told)
         if unit.celery:
             by = f"{by} and {workers.require_answer(deployment, unit, manager, still)}"

@@ -17,6 +17,8 @@ from bb_release.tools.systemctl import assignments
 
 SERVERS = ("gunicorn", "uvicorn", "celery", "daphne", "hypercorn")
 PYTHON = re.compile(r"python[\d.]*")
+_WORD_OF = re.compile(r"-|\w+=")  # an option of what starts it, or a variable that env sets
+_EMBEDDED = re.compile(r"--beat|-[A-Z]*B[A-Z]*")  # short flags may stand together: -BE
 _BEFORE = ("sh", "bash", "dash", "env", "exec", "nice", "ionice", "setpriv")  # what only starts what follows it
 Findings = Iterator[Fact]
 
@@ -88,7 +90,7 @@ class Written:
         if programs:
             return all(is_below(word, self.base) for word in programs)
         run = {place + 1 for place, name in enumerate(names) if name == "exec"}
-        run |= {next((place for place, name in enumerate(names) if not (name in _BEFORE or name.startswith("-"))), -1)}
+        run |= {next((place for place, name in enumerate(names) if not (name in _BEFORE or _WORD_OF.match(name))), -1)}
         return any(
             is_below(word, f"{self.base}/venv/bin") or (place in run and is_below(word, self.base))
             for place, word in enumerate(self.words)
@@ -100,7 +102,7 @@ class Written:
         if self.server != "celery":
             return ""
         if "worker" in self.options:
-            return "-B" if {"-B", "--beat"} & set(self.options) else ""
+            return "-B" if any(_EMBEDDED.fullmatch(word) for word in self.options) else ""
         return "beat" if "beat" in self.options else ""
 
     @property
