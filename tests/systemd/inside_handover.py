@@ -509,6 +509,24 @@ def test_blue_green_a_live_release_that_was_found_bad_is_started_anew_by_force_a
     assert before != prop(f"colours@{serving()}.service", "MainPID"), "what serves was not started anew"
 
 
+def test_blue_green_a_bad_live_release_that_does_not_start_anew_serves_on() -> None:
+    first, second = two_releases("colours")
+    bb("colours", "switch", second, "--force")
+    mark(second, "bad")
+    before = prop(f"colours@{serving()}.service", "MainPID")
+    mode("colours", "crash-loop", second)
+    with load() as counts:
+        done = bb("colours", "switch", second, "--force", check=False)
+    mode("colours", "well", second)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "nothing live was changed" in done.stderr
+    assert {("200", second)} == set(counts)
+    assert before == prop(f"colours@{serving()}.service", "MainPID")
+    mark(second, "verified")
+    require_one_colour(second)
+    bb("colours", "switch", first, "--force")
+
+
 def test_blue_green_a_moved_link_is_no_reason_to_stop_what_serves() -> None:
     first, second = two_releases("colours")
     with load() as counts:

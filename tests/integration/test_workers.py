@@ -1,0 +1,67 @@
+"""What is seen of a Celery worker that is not asked over its broker: real processes under the titles that Celery gives."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bb_release.actions import workers
+from bb_release.model.app import Unit
+from bb_release.tools import host, process
+from bb_release.tools.units import UnitManager, manager_of
+
+MAIN = "[celeryd: celery@host:MainProcess] -active- ({})"
+CHILD = "[celeryd: celery@host:ForkPoolWorker-1]"
+# what forks a child under a title of its own, as a pool does
+FORKS = f"import subprocess, time; subprocess.Popen([{CHILD!r}, '60'], executable='/bin/sleep'); time.sleep(60)"
+
+
+@contextmanager
+def running(words: str, *, with_pool: bool = False) -> Iterator[UnitManager]:
+    argv = [MAIN.format(words), "-c", FORKS if with_pool else "import time; time.sleep(60)"]
+    main = subprocess.Popen(argv, executable=sys.executable, stdin=subprocess.DEVNULL)
+    try:
+        commands = {"status": ("echo", str(main.pid))}
+        yield manager_of(kind="command", name="worker", commands=commands, env=process.environment())
+    finally:
+        for pid in reversed(host.process_tree(main.pid)):
+            subprocess.run(["kill", "-9", str(pid)], check=False)
+        main.wait()
+
+
+def waited(manager: UnitManager, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[str]]:
+    """How often it looked whether the worker still runs, and what it warned of."""
+    monkeypatch.setattr(workers, "POOL_SECONDS", 1.0)
+    looks: list[int] = []
+    warnings: list[str] = []
+    deployment: Any = SimpleNamespace(reporter=SimpleNamespace(warn=warnings.append))
+    workers.await_pool(deployment, Unit("worker"), manager, lambda: looks.append(1))
+    return len(looks), warnings
+
+
+def test_a_pool_of_threads_is_known_by_the_last_word_of_the_title_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running("-A shop worker -P solo") as manager:
+        assert (0, []) == waited(manager, monkeypatch)
+
+
+def test_a_worker_with_a_forked_pool_is_waited_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running("-A shop worker", with_pool=True) as manager:
+        looks, warnings = waited(manager, monkeypatch)
+    assert [] == warnings
+    assert looks < 5
+
+
+def test_a_worker_without_a_pool_that_anybody_can_see_is_a_warning_and_no_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with running("-A shop worker") as manager:
+        looks, warnings = waited(manager, monkeypatch)
+    assert looks > 3
+    assert ["worker has forked no pool within 1 s, and is only known to stay up; with celery = the name of its"
+            " application, it is asked over its broker"] == warnings  # fmt: skip
