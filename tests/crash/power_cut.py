@@ -240,9 +240,11 @@ def answering(root: Path) -> Iterator[int]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.server_address[1]
+        finally:  # its socket is closed whatever happens, and the thread would ask it for ever
+            server.shutdown()
+            thread.join()
 
 
 @dataclass
