@@ -84,15 +84,15 @@ def link_names(source: Path, target: Path, names: Iterable[str], link: Link) -> 
             made.add(above)
         try:
             link(f"{here}/{name}", f"{there}/{name}")
-        except FileNotFoundError:
-            continue  # byte code that nobody made
+        except (FileNotFoundError, ValueError):
+            continue  # byte code that nobody made; a name with a NUL, which no file can have
 
 
 def remove_names(top: Path, names: Iterable[str]) -> None:
     """Remove what there is of these names below `top`, and the folders that are empty then."""
     folders = set()
     for name in names:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ValueError):
             os.unlink(f"{top}/{name}")  # noqa: PTH108
         while name := name.rpartition("/")[0]:
             folders.add(name)

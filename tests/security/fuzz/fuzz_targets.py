@@ -318,7 +318,7 @@ def static_list(data: bytes, folder: Path) -> None:
     (static / static_pool.LIST).write_bytes(data)
     with contextlib.suppress(OSError):
         static_pool.add(layout, static)
-    pooled = [path for path in layout.static_pool.rglob("*") if path.is_file()]
+    pooled = [path for path in (layout.static_pool / static_pool.BELOW).rglob("*") if path.is_file()]
     assert all(path.samefile(static / path.name) for path in pooled)
     assert ["b.0123456789ab.css", "releases"] == sorted(set(os.listdir(folder)) - {layout.static_pool.name})
 
