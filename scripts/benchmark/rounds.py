@@ -20,14 +20,11 @@ SCENARIOS = {
     "cold": "first deploy, empty caches",
     "code": "one line of code changed",
     "requirements": "one pin changed",
-    "static": "one style sheet changed",
     "nothing": "nothing changed",
     "back": "back to the release before",
-    "rollback": "back from a bad release",
 }
-WAYS_BACK = ("back", "rollback")
 # until the link was swapped; for the way back the whole command, since Capistrano packs and removes after it
-COUNTED = {scenario: "seconds" if scenario in WAYS_BACK else "link_seconds" for scenario in SCENARIOS}
+COUNTED = {scenario: "seconds" if scenario == "back" else "link_seconds" for scenario in SCENARIOS}
 Say = Callable[[str], None]
 
 
@@ -103,12 +100,6 @@ def play(contestants: list[Contestant], floor: Floor, project: Project, count: i
                 measure(contestant, "nothing", moves=not contestant.adds_nothing)
         for contestant in order:
             measure(contestant, "back")
-        project.change_static()
-        for contestant in order:
-            measure(contestant, "static")
-            prove(contestant, project, record)
-        for contestant in order:
-            measure(contestant, "rollback")
     return record
 
 
