@@ -40,7 +40,7 @@ def root(app: App) -> Iterator[Fact]:
     for path, others in filesystem.parents_of_others(app.root, facts.st_uid):
         above = shlex.quote(str(path))
         yield problem(f"{others} can put another folder in the place of {app.root}, by way of {path}",
-                   f"root = below folders that only root and {owner} can write; see: ls -ld {above}")  # fmt: skip
+                      f"root = below folders that only root and {owner} can write; see: ls -ld {above}")  # fmt: skip
     closed = [path for path in (app.root, *app.root.parents) if not path.stat().st_mode & stat.S_IXOTH]
     for path in closed:
         yield warn(f"{path} is closed to others: the site user and the web server come no further",
