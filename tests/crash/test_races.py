@@ -110,7 +110,8 @@ def test_a_killed_runs_program_keeps_the_lock_until_it_has_ended(site: TinySite,
     if program == "migrate":
         site.add_column(body=SLOW)
     else:
-        site.edit("NOTE", "slow installer\n")
+        before = (site.repository / "requirements.txt").read_text()
+        site.edit("requirements.txt", f"{before}# only a change is resolved anew\n")
     oracle = Oracle(site.root, site.repository, site.database)
     words = "manage.py migrate" if program == "migrate" else "uv pip compile"
     _, left = kill_while_a_program_works(site, words)
