@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from benchmark.sizes import SIZES, Size  # noqa: E402
 from benchmark.text import Text  # noqa: E402
 from example_site import NOBODY, agent, unprivileged  # noqa: E402
 
+OWN = [field.name for field in fields(Size) if field.name != "name"]
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -37,6 +40,8 @@ def arguments() -> argparse.Namespace:
         epilog="What visitors see of a switch: scripts/bench handover --help",
     )
     parser.add_argument("--size", choices=SIZES, default="standard")
+    for name in OWN:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help="instead of the size's own")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="interleaved rounds (default: 3)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed makes the same site")
     parser.add_argument("--releases", type=int, default=0, metavar="N", help="list, status, prune with N releases too")
@@ -53,6 +58,12 @@ def arguments() -> argparse.Namespace:
         parser.error(f"{given.json} lies in no folder")
     if given.write and given.alone:
         parser.error("--write shows everyone: leave out --alone")
+    own = {name: value for name in OWN if (value := getattr(given, name)) is not None}
+    if given.write and own:
+        parser.error("--write shows the sizes that have a name")
+    given.size = replace(SIZES[given.size], **own, **({"name": "own"} if own else {}))
+    if problem := given.size.problem():
+        parser.error(problem)
     if given.write and not report.has_place(PROJECT):
         parser.error("README.md has no place, or more than one, for the table of speed")
     return given
@@ -97,7 +108,7 @@ def generate(index_folder: Path, project: Project, seed: int, versions: int) -> 
 
 def measure(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     """Generate, play the rounds, and return every number."""
-    size: Size = SIZES[given.size]
+    size: Size = given.size
     uv = Path(shutil.copy2(PROJECT / ".venv" / "bin" / "uv", folder / "uv"))  # where the unprivileged user can run it
     say(f"a site of {size.files} files and {size.packages} packages, made from seed {given.seed}")
     began = time.monotonic()

@@ -127,8 +127,9 @@ def bb_release(ground: Ground, program: Path, name: str = "bb-release") -> BbRel
     return BbRelease(
         name, ground, root,
         {
-            "cold": [*words, "deploy"], "code": [*words, "deploy"], "requirements": [*words, "deploy"],
+            **{scenario: [*words, "deploy"] for scenario in ("cold", "code", "requirements", "static")},
             "nothing": [*words, "deploy", "--if-changed"], "back": [*words, "switch", "previous"],
+            "rollback": [*words, "rollback"],
         },
         version=said([str(program), "--version"], ground), adds_nothing=True,
         tree="current/app",
@@ -144,8 +145,9 @@ def peer(
         "ROOT": str(root), "REPOSITORY": str(ground.repository), "PYTHON": PYTHON, "KEEP": str(KEEP),
         "PIP_INDEX_URL": ground.index_url, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }  # fmt: skip
-    commands = dict.fromkeys(("cold", "code", "requirements", "nothing"), deploy)
-    return Contestant(name, ground, root, {**commands, "back": rollback}, version, cwd=cwd, shared=shared)
+    commands = dict.fromkeys(("cold", "code", "requirements", "static", "nothing"), deploy)
+    commands |= dict.fromkeys(("back", "rollback"), rollback)
+    return Contestant(name, ground, root, commands, version, cwd=cwd, shared=shared)
 
 
 def article(ground: Ground) -> Contestant:

@@ -187,7 +187,15 @@ class Project:
             self._write(f"texts/part_{number // 100:03}/{number}.txt", text.prose(text.size(MEAN_TEMPLATE)))
 
     def begin(self) -> None:
+        """The first revision, at the end of a history."""
         self._git("init", "-q", "-b", "main")
+        commits = (
+            f"commit refs/heads/main\nmark :{number}\ncommitter Dev <dev@example.org> {number} +0000\n"
+            f"data 7\nhistory\n{f'from :{number - 1}{chr(10)}' if number > 1 else ''}"
+            f"M 100644 inline HISTORY\ndata {len(str(number))}\n{number}\n"
+            for number in range(1, self.size.commits + 1)
+        )
+        self._git("fast-import", "--quiet", said="".join(commits))
         self._commit("the site")
 
     def change_code(self) -> None:
@@ -195,6 +203,13 @@ class Project:
         self.number += 1
         (self.repository / "shop/revision.py").write_text(f"NUMBER = {self.number}\n")
         self._commit(f"code {self.number}")
+
+    def change_static(self) -> None:
+        """One style sheet."""
+        name = next((self.repository / "assets").rglob("*.css"))
+        with name.open("a") as sheet:
+            sheet.write(f".b{self.number} {{ color: red; }}\n")
+        self.change_code()
 
     def change_requirements(self) -> None:
         """One pin."""
@@ -206,7 +221,7 @@ class Project:
         self._git("add", "-A")
         self._git("commit", "-q", "-m", message)
 
-    def _git(self, *words: str) -> None:
+    def _git(self, *words: str, said: str = "") -> None:
         settings = ("user.name=Dev", "user.email=dev@example.org", "commit.gpgsign=false", "gc.auto=0")
         argv = ["git", *(word for setting in settings for word in ("-c", setting)), *words]
         env = {
@@ -215,4 +230,7 @@ class Project:
             "GIT_AUTHOR_DATE": FIXED,
             "GIT_COMMITTER_DATE": FIXED,
         }
-        subprocess.run(argv, cwd=self.repository, env=env, check=True, capture_output=True, **self._unprivileged)
+        subprocess.run(
+            argv, cwd=self.repository, env=env, check=True, capture_output=True, input=said.encode(),
+            **self._unprivileged,
+        )  # fmt: skip

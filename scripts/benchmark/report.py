@@ -84,7 +84,8 @@ def described(facts: Facts) -> str:
     size = facts["size"]
     return (
         f"{size['files']:,} files of which {size['static_files']:,} static, {size['packages']} packages with"
-        f" {size['installed_files']:,} files, {size['migrations']:,} migrations; interleaved rounds: {facts['rounds']},"
+        f" {size['installed_files']:,} files, {size['migrations']:,} migrations, {size['commits']:,} commits;"
+        f" interleaved rounds: {facts['rounds']},"
         f" on {facts['cores']} cores, load {facts['load'][0]} before and {facts['load'][1]} after;"
         f" {facts['measured_on']}, Python {facts['python']}, {facts['git']}"
     )

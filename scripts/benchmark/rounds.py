@@ -20,11 +20,14 @@ SCENARIOS = {
     "cold": "first deploy, empty caches",
     "code": "one line of code changed",
     "requirements": "one pin changed",
+    "static": "one style sheet changed",
     "nothing": "nothing changed",
     "back": "back to the release before",
+    "rollback": "back from a bad release",
 }
+WAYS_BACK = ("back", "rollback")
 # until the link was swapped; for the way back the whole command, since Capistrano packs and removes after it
-COUNTED = {scenario: "seconds" if scenario == "back" else "link_seconds" for scenario in SCENARIOS}
+COUNTED = {scenario: "seconds" if scenario in WAYS_BACK else "link_seconds" for scenario in SCENARIOS}
 Say = Callable[[str], None]
 
 
@@ -98,8 +101,16 @@ def play(contestants: list[Contestant], floor: Floor, project: Project, count: i
         for contestant in order:
             if contestant.adds_nothing or number == 0:  # the others make a whole release again: once is enough
                 measure(contestant, "nothing", moves=not contestant.adds_nothing)
+        project.change_static()
         for contestant in order:
-            measure(contestant, "back")
+            measure(contestant, "static")
+            prove(contestant, project, record)
+        for scenario in WAYS_BACK:
+            for contestant in order:
+                measure(contestant, scenario)
+        if number < count - 1:  # the next round begins with the newest revision live
+            for contestant in order:
+                contestant.run("code")
     return record
 
 

@@ -26,6 +26,15 @@ class Size:
     packages: int
     package_files: int  # of the generated packages together
     migrations: int
+    commits: int  # before the first revision that is deployed
+
+    def problem(self) -> str:
+        """Why no such site can be made; "" when it can."""
+        if self.packages <= len(REAL_PACKAGES) or self.migrations <= DJANGO_MIGRATIONS:
+            return f"at least {len(REAL_PACKAGES) + 1} packages and {DJANGO_MIGRATIONS + 1} migrations"
+        if self.static_files < 10 or self.commits < 0 or self.package_files < self.own_packages:
+            return "at least 10 static files, and a file for each generated package"
+        return ""
 
     @property
     def own_packages(self) -> int:
@@ -39,8 +48,18 @@ class Size:
 SIZES = {
     size.name: size
     for size in (
-        Size("small", files=120, static_files=40, packages=12, package_files=120, migrations=24),
-        Size("standard", files=1_475, static_files=800, packages=80, package_files=11_000, migrations=76),
-        Size("large", files=50_000, static_files=20_000, packages=300, package_files=45_000, migrations=1_000),
+        Size("small", files=120, static_files=40, packages=12, package_files=120, migrations=24, commits=20),
+        Size(
+            "standard", files=1_475, static_files=800, packages=80, package_files=11_000, migrations=76, commits=5_000
+        ),
+        Size(
+            "large",
+            files=50_000,
+            static_files=20_000,
+            packages=300,
+            package_files=45_000,
+            migrations=1_000,
+            commits=20_000,
+        ),
     )
 }

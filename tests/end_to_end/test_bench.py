@@ -19,7 +19,7 @@ from example_site import NOBODY, unprivileged
 
 PROJECT = Path(__file__).resolve().parents[2]
 SIZES = {"files": 120, "static_files": 40, "migrations": 24}
-SCENARIOS = {"cold", "code", "requirements", "nothing", "back"}
+SCENARIOS = {"cold", "code", "requirements", "static", "nothing", "back", "rollback"}
 # where each keeps its tree and its environment, below `current`
 PLACES = {
     "bb-release": ("app", "venv"), "article": (".", "venv"), "fabric": (".", "venv"), "capistrano": (".", "venv"),

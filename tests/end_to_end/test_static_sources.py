@@ -158,7 +158,7 @@ def test_what_was_compressed_before_is_taken_for_the_same_bytes_whatever_their_n
              "shop/static/shop/shop.css": "a file without a copy\n" * 50}  # fmt: skip
     with both(tmp_path, python, files) as (alone, staged):
         for place in (alone, staged):
-            place.manage(*django.COLLECT_STATIC, compressed=str(before))
+            place.manage(*django.COLLECT_STATIC, collected=str(before))
         made = staged.folder / "collected" / "shop"
         assert b"taken from before" == (made / "site.css.gz").read_bytes()
         assert 2 == [path.read_bytes() for path in made.glob("*.gz")].count(b"taken from before")  # the hashed one too
@@ -168,6 +168,30 @@ def test_what_was_compressed_before_is_taken_for_the_same_bytes_whatever_their_n
         there = alone.folder / "collected" / "shop"
         assert rule == gzip.decompress((there / "site.css.gz").read_bytes()).decode()
         assert (there / "other.css.gz").read_bytes() == (made / "other.css.gz").read_bytes()
+
+
+@pytest.mark.parametrize("storage", [PLAIN, MANIFEST, WHITENOISE])
+def test_what_would_be_saved_with_the_same_bytes_is_linked_and_nothing_is_another(
+    storage: str, python: Path, tmp_path: Path
+) -> None:
+    files = {f"shop/static/shop/{number}.css": f"a {{ color: #00{number} }}\n" for number in range(6)}
+    with both(tmp_path, python, {**stored(storage), **files}) as (alone, staged):
+        alone.manage(*django.COLLECT_STATIC)
+        before, made = alone.folder / "collected", staged.folder / "collected"
+        (before / "shop/3.css").write_text("a { color: #004 }\n")
+        (before / "shop/4.css").write_text("longer than it was\n")
+        (before / "shop/5.css").unlink()
+        staged.manage(*django.COLLECT_STATIC, collected=str(before))
+        as_before = {p.name: p.stat().st_mode for p in (before / "shop").iterdir()}
+        linked = {p.name for p in (made / "shop").iterdir() if p.stat().st_nlink > 1}
+        # a folder is made by Django, with its first file
+        assert len({"0.css", "1.css", "2.css"} - linked) <= 1
+        assert not linked & {"3.css", "4.css", "5.css"}
+        assert not {name for name in linked if name.endswith((".gz", ".br"))}  # WhiteNoise writes into these
+        assert set(as_before) | {"5.css"} == {p.name for p in (made / "shop").iterdir()}
+        for name, content in files.items():
+            assert content == (made / name.removeprefix("shop/static/")).read_text()
+        assert set(as_before.values()) == {p.stat().st_mode for p in (made / "shop").iterdir()}
 
 
 def test_a_copy_that_the_project_brings_itself_is_none_of_whitenoise(python: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Run inside three boots of one host, a test function in each (see test_rebooted.py): what serves after a boot.
+"""Run inside some boots of one host, a test function in each (see test_rebooted.py): what serves after a boot.
 
 Three sites of one repository: `waiting` behind a socket, `colours` blue-green, and `own` blue-green with units of the
 deploy user's own. Between the boots PID 1 ends and with it every process; /run and /tmp are empty afterwards.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import random
 import re
 import signal
 import subprocess
@@ -16,12 +17,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import booted_host
 from booted_host import AGENT, CACHE, current, health, make_root, note, sh
+from test_rebooted import MOVED, STEPS
 
-KNOWN = Path("/srv/before.json")
+KNOWN, TOLD = Path("/srv/before.json"), Path("/srv/steps.json")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 APPS = ("waiting", "colours", "own")
 UNITS = {"waiting": "waiting.service", "colours": "colours@.service", "own": "own@.service"}
@@ -131,48 +135,71 @@ def test_the_first_boot_sets_up_three_sites() -> None:
     while not (runtime() / "systemd/private").exists():
         assert time.monotonic() < deadline, "the user's own systemd did not start"
         time.sleep(0.05)
+    told = {}
     for app in APPS:
         configure(app)
         install(app)
         bb(app, "deploy")
         require_one(app, current(root(app)))
+        note(f"{app} shows its steps")
+        told[app] = re.findall(r"(?m)^  ([a-z-]+) +[0-9.]+ s$", bb(app, "deploy").stdout)
+        assert set(told[app]) <= set(STEPS)
+    TOLD.write_text(json.dumps(told))
     remember(**{app: current(root(app)) for app in APPS})
 
 
-def test_the_second_boot_serves_what_was_live_and_ends_in_the_middle_of_a_switch() -> None:
-    before = remembered()
+def require_recovered(before: dict[str, str]) -> None:
+    """What was live when the boot before ended serves, verified, and nobody typed anything."""
     for app in APPS:
         if app != "waiting":
             require_ran_at_boot(app, f"{app}-boot.service")
-        wait_until_well(app)
-        require_one(app, before[app])
-        require_ran_at_boot(app, f"bb-release-recover@{app}.service")
-
-    note("what is under way when the power goes")
-    entry = pwd.getpwnam("deploy")
-    passed = {name: value for name, value in os.environ.items() if name.startswith("SSL_")}
-    for app in APPS:
-        agent = subprocess.Popen(
-            [AGENT, "-a", app, "deploy"], user="deploy", group=entry.pw_gid, cwd="/", stdin=subprocess.DEVNULL,
-            extra_groups=os.getgrouplist("deploy", entry.pw_gid), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={"PATH": "/usr/bin:/bin", **passed}, start_new_session=True,
-        )  # fmt: skip
-        deadline = time.monotonic() + 120
-        while current(root(app)) == before[app]:
-            assert agent.poll() is None and time.monotonic() < deadline, app
-            time.sleep(0.001)
-        agent.send_signal(signal.SIGSTOP)  # it is still there when PID 1 is killed
-        assert "activating" == state_of(app, current(root(app)))
-    remember(**{app: current(root(app)) for app in APPS})
-
-
-def test_the_third_boot_finishes_what_was_under_way_and_serves_it() -> None:
-    before = remembered()
-    for app in APPS:
         require_ran_at_boot(app, f"bb-release-recover@{app}.service")
         wait_until_well(app)
         require_one(app, before[app])
         assert "verified" == state_of(app, before[app])
+
+
+def stop_in(app: str, step: str) -> str:
+    """Start a deploy and stop it in a step, for good; returns in which it is, "" where this site has no such step."""
+    told = [*json.loads(TOLD.read_text())[app], MOVED]
+    if step not in told:
+        return ""
+    entry = pwd.getpwnam("deploy")
+    passed = {name: value for name, value in os.environ.items() if name.startswith("SSL_")}
+    before = current(root(app))
+    agent = subprocess.Popen(
+        [AGENT, "-a", app, "deploy"], user="deploy", group=entry.pw_gid, cwd="/", stdin=subprocess.DEVNULL,
+        extra_groups=os.getgrouplist("deploy", entry.pw_gid), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={"PATH": "/usr/bin:/bin", **passed}, start_new_session=True, text=True,
+    )  # fmt: skip
+    assert agent.stdout
+    if step == MOVED:
+        while current(root(app)) == before:
+            assert agent.poll() is None, agent.stdout.read()
+            time.sleep(0.001)
+    else:
+        last = told[told.index(step) - 1] if step != told[0] else "release"
+        for line in agent.stdout:
+            if line.split()[:1] == [last]:
+                break
+        time.sleep(random.random() / 50)
+    agent.send_signal(signal.SIGSTOP)  # it is still there when PID 1 is killed
+    return step
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_boot_begins_well_and_ends_in(step: str) -> None:
+    require_recovered(remembered())
+    note(f"what is under way in {step} when the power goes")
+    stopped = [stop_in(app, step) for app in APPS]
+    assert any(stopped)
+    if step == MOVED:
+        assert ["activating"] * len(APPS) == [state_of(app, current(root(app))) for app in APPS]
+    remember(**{app: current(root(app)) for app in APPS})
+
+
+def test_the_last_boot_finishes_what_was_under_way_and_serves_it() -> None:
+    require_recovered(remembered())
     revision = note("and the next one is as any other")
     for app in APPS:
         bb(app, "deploy")

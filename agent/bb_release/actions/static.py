@@ -55,13 +55,13 @@ def collect_inside(deployment: Deployment, root: Path) -> None:
     static_links.note_collected(deployment, root, inputs, linked)
 
 
-def collect_all(deployment: Deployment, root: Path, compressed: static_links.Before | None) -> None:
-    """collectstatic into the release; what `compressed` has of the same way is not compressed again."""
+def collect_all(deployment: Deployment, root: Path, before: static_links.Before | None) -> None:
+    """collectstatic into the release; what was collected `before` in the same way is not made once more."""
     begun = deployment.release.folder / ".collecting"
     if begun.exists():  # a run before was cut short, perhaps in the middle of a file
         make_old(root, since=begun.stat().st_mtime_ns)
     begun.touch()
-    run_collectstatic(deployment, compressed=str(compressed.root) if compressed and compressed.inputs.way else "")
+    run_collectstatic(deployment, collected=str(before.root) if before and before.inputs.way else "")
     begun.unlink()
 
 
@@ -99,10 +99,10 @@ def is_outside(deployment: Deployment) -> bool:
     return not root.resolve().is_relative_to(deployment.release.folder.resolve())
 
 
-def run_collectstatic(deployment: Deployment, compressed: str = "") -> None:
+def run_collectstatic(deployment: Deployment, collected: str = "") -> None:
     limit = deployment.app.timeouts.collect_static
     try:
-        django.manage(project_of(deployment), *django.COLLECT_STATIC, timeout_seconds=limit, compressed=compressed)
+        django.manage(project_of(deployment), *django.COLLECT_STATIC, timeout_seconds=limit, collected=collected)
     except ProcessFailed as error:
         raise StaticNotCollected(
             f"manage.py collectstatic {error.reason}",

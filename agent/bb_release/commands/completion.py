@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import click
-from click.shell_completion import get_completion_class, split_arg_string
 
 from bb_release.errors import ReleaseError
 from bb_release.model.app import App
@@ -17,6 +16,8 @@ VARIABLE = "_BB_RELEASE_COMPLETE"  # click's name for it
 
 def script(group: click.Group, shell: str) -> str:
     """The lines that a shell sources to complete the words of `bb-release`."""
+    from click.shell_completion import get_completion_class
+
     made = get_completion_class(shell)
     assert made is not None, shell  # click.Choice lets only its own shells through
     return made(group, {}, "bb-release", VARIABLE).source()
@@ -24,6 +25,8 @@ def script(group: click.Group, shell: str) -> str:
 
 def _said(*options: str) -> str | None:
     """The value that one of these options has on the line that is being completed."""
+    from click.shell_completion import split_arg_string
+
     words = split_arg_string(os.environ.get("COMP_WORDS", ""))
     return next((after for word, after in itertools.pairwise(words) if word in options), None)
 

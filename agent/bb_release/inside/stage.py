@@ -3,8 +3,8 @@
     python stage.py CHANNEL REQUEST
 
 REQUEST is JSON. `words` is a command line of manage.py; where `question` is given, that question of probe.py is
-answered in the command's place; `low_priority`: at that of a build; `compressed` is for collectstatic, and says what
-compressed.py is to remember. CHANNEL is the number of a socket, or "-".
+answered in the command's place; `low_priority`: at that of a build; `collected` is for collectstatic, and says what
+collected.py is to remember. CHANNEL is the number of a socket, or "-".
 
 The project's manage.py runs with these words, as Python itself would run it, up to the moment at which Django looks
 the command up: whatever manage.py, dotenv or django-configurations prepare is there, and Django is set up. Without a
@@ -31,18 +31,18 @@ def neighbours():
     """The modules beside this file, without a trace of them: a project may have some of the same names."""
     kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    import compressed
+    import collected
     import probe
     import traps
 
     sys.dont_write_bytecode = kept
     del sys.path[0]
-    for name in ("compressed", "probe", "sources", "traps"):
+    for name in ("collected", "probe", "sources", "traps"):
         del sys.modules[name]
-    return compressed, probe, traps
+    return collected, probe, traps
 
 
-compressed, probe, traps = neighbours()
+collected, probe, traps = neighbours()
 SELDOM = 50000  # what a project loads stays: to look for garbage in it as often as usual is in vain
 
 
@@ -109,8 +109,8 @@ class Start:
         is_argv = utility.argv is sys.argv
         self.traps.settle(words)
         utility.argv = sys.argv if is_argv else list(words)
-        if self.request.get("compressed"):
-            compressed.remember(self.request["compressed"])
+        if self.request.get("collected"):
+            collected.remember(self.request["collected"])
         if self.request.get("question"):
             if utility.settings_exception:
                 raise utility.settings_exception

@@ -35,14 +35,14 @@ class Project:
 
 
 def manage(
-    project: Project, *arguments: str, timeout_seconds: float | None, low_priority: bool = True, compressed: str = ""
+    project: Project, *arguments: str, timeout_seconds: float | None, low_priority: bool = True, collected: str = ""
 ) -> Completed:  # fmt: skip
     """Run `manage.py` with arguments. Raises ProcessFailed.
 
-    `compressed` is a folder, of which a collectstatic in the stage takes what WhiteNoise has compressed before.
+    `collected` is a folder, of which a collectstatic in the stage takes what comes out the same.
     """
     words = [project.manage, *arguments]
-    staged = {"words": words, "compressed": compressed} if arguments in STAGED else {}
+    staged = {"words": words, "collected": collected} if arguments in STAGED else {}
     return _run(project, staged, [project.python, *words], timeout_seconds, low_priority=low_priority)
 
 

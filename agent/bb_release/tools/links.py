@@ -147,10 +147,12 @@ def share(top: Path, source: Path, scratch: Path) -> int:
 def _is_same(path: str, facts: Facts, other: str) -> bool:
     """Is there a file with the same mode and bytes at another place?"""
     try:
-        theirs = _facts(os.lstat(other))
+        theirs = os.lstat(other)
     except FileNotFoundError:
         return False
-    return facts[:2] == theirs[:2] and filecmp.cmp(path, other, shallow=False)
+    if facts == _facts(theirs) and os.lstat(path).st_ino == theirs.st_ino:  # it was linked when it was made
+        return True
+    return facts[:2] == _facts(theirs)[:2] and filecmp.cmp(path, other, shallow=False)
 
 
 def plain_of(name: str) -> str:
