@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -659,6 +660,51 @@ def test_blue_green_a_run_killed_at_each_point_is_recovered_and_no_request_fails
         bb("colours", "recover")
         require_one_colour(new if list(POINTS).index(point) >= 3 else live)
     assert {} == failures(counts)
+
+
+def stopped_dead(words: list[str], **told: object) -> int:
+    """Run the agent with the crash tests' failpoints, as they are told; its exit code."""
+    variables = {f"BB_RELEASE_CRASH_{name.upper()}": str(value) for name, value in told.items()}
+    failpoints = {"PYTHONPATH": str(TESTS / "crash/failpoints"), "PYTHONDONTWRITEBYTECODE": "1", **variables}
+    named = [f"{name}={value}" for name, value in failpoints.items()]
+    return sh("env", *named, AGENT, "-a", "colours", *words, user="deploy", check=False).returncode
+
+
+@pytest.mark.parametrize("what", ["a way back", "a start beside itself"])
+def test_blue_green_a_run_killed_at_any_point_of(what: str) -> None:
+    first, second = two_releases("colours")
+    if current(COLOURS) != first:
+        bb("colours", "switch", first, "--force")
+    goes_back = what == "a way back"
+    words = ["switch", second if goes_back else first, "--force"]
+    trace = Path("/srv/trace")
+    trace.touch(mode=0o666)
+    trace.chmod(0o666)
+
+    def arrange() -> None:
+        mark(second, "ready")
+        mark(first, "verified" if goes_back else "bad")
+        trace.write_text("")
+
+    with one_more_unit_that_cannot_go_on_with(second):
+        bb("colours", "restart", "colours-more.service")
+        arrange()
+        assert (20 if goes_back else 0) == stopped_dead(words, trace=trace)
+        count = len(trace.read_text().splitlines())
+        points = range(1, count + 1)
+        if os.environ.get("BB_ALL") != "1":  # the first third is as in any switch
+            points = random.sample(range(count // 3, count + 1), 3)
+        with load() as counts:
+            for point in points:
+                print(f"killed after operation {point} of {count}")
+                arrange()
+                assert stopped_dead(words, at=point) in (-9, 137)
+                bb("colours", "recover", check=False)
+                mark(first, "verified")
+                require_one_colour(first)
+    assert {} == failures(counts)
+    mark(second, "ready")
+    bb("colours", "unhold", check=False)
 
 
 @pytest.mark.parametrize("by", ["the boot unit", "recover"])
