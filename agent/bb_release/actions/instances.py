@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bb_release.model import slots
+from bb_release.errors import NoSuchRelease
 from bb_release.model.app import App, Unit
 from bb_release.tools import process
 from bb_release.tools.units import UnitManager, manager_of
@@ -48,6 +49,21 @@ def configured_name(app: App, unit: Unit) -> str:
 def socket_of(unit: Unit, colour: str) -> Path:
     """Where an instance listens: beside the link that leads requests to one of the two."""
     return Path(unit.socket).with_name(f"{colour}.sock")
+
+def meant(app: App, word: str) -> str:
+    """The configured name of the unit that a person means: an instance, as systemd shows it, is its template.
+
+    Raises NoSuchRelease.
+    """
+    known = {unit.name: unit.name for unit in app.units}
+    for unit in templates(app):
+        for name in (instance(unit, colour).name for colour in slots.COLOURS):
+            known |= {name: unit.name, name.removesuffix(".service"): unit.name}
+    if word not in known:
+        names = ", ".join(unit.name for unit in app.units)
+        raise NoSuchRelease(f"there is no unit {word!r}", remedy=f"one of: {names}")
+    return known[word]
+
 
 
 def started_through(app: App, unit: Unit) -> Path:
