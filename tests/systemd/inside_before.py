@@ -163,8 +163,8 @@ def test_a_service_that_listens_by_itself_while_its_socket_does_not_is_told() ->
     assert {} == warned()
 
 
-def test_a_process_that_shows_nothing_counts_only_while_it_was_started_since_the_link_was_moved() -> None:
-    """It is another user's, and its words name `current`: whether it was started before the switch is what is left."""
+def test_a_process_that_shows_nothing_counts_where_it_was_proven_or_was_started_since_the_link_was_moved() -> None:
+    """It is another user's, and its words name `current`: which run of the unit it is, and when, is what is left."""
     beat, link = UNITS[2], ROOT / "current"
 
     def told() -> tuple[int, str, str]:
@@ -188,6 +188,10 @@ def test_lines_that_systemd_has_not_read_yet_are_told() -> None:
     (SYSTEM / WORKER).write_text(f"{ours}\n[Service]\nKillMode=process\n")
     try:
         ((text, do),) = warned().items()
+        assert (0, "its start through the link", "") == told()  # that run was proven, whatever the link's time is
+        sh("systemctl", "restart", beat)
+        assert (0, "its start through the link", "") == told()  # through the link as it is
+        sh("ln", "-sfn", os.readlink(link), link, user="deploy")
     finally:
         (SYSTEM / WORKER).write_text(ours)
         sh("systemctl", "daemon-reload")

@@ -248,6 +248,10 @@ def test_a_first_deploy_starts_the_socket_and_proof_is_what_another_user_s_proce
     assert current(Path("/srv/handover")) == health("/run/handover/web.sock")["release"]
     by = "its start and its command line"
     assert {WEB: by, CELERY: f"{by} and its answer over the broker", BEAT: by} == proofs("handover")
+    sh("systemctl", "restart", CELERY)
+    assert by == proofs("handover")[CELERY]  # that one was not asked
+    bb("handover", "restart", CELERY)
+    assert f"{by} and its answer over the broker" == proofs("handover")[CELERY]
 
 
 BAD = {
@@ -724,10 +728,6 @@ def test_blue_green_a_worker_takes_no_task_for_a_release_that_is_not_live_yet() 
     assert "inactive" == prop(idle, "ActiveState")
 
 
-# ---- blue-green, units of the user's own
-
-
-def test_blue_green_with_units_of_the_user_s_own() -> None:
 def test_blue_green_a_worker_alone_is_started_anew_before_the_one_that_runs_is_stopped() -> None:
     """No socket's link tells which of the two serves while both slots lead to the live release."""
     root, unit = Path("/srv/alone"), "alone-celery@{}.service".format
@@ -765,6 +765,10 @@ def test_blue_green_a_worker_alone_is_started_anew_before_the_one_that_runs_is_s
     sh("systemctl", "stop", unit("blue"), "alone-known.target")
 
 
+# ---- blue-green, units of the user's own
+
+
+def test_blue_green_with_units_of_the_user_s_own() -> None:
     root, runtime = Path("/srv/own"), Path(f"/run/user/{pwd.getpwnam('deploy').pw_uid}")
     active = runtime / "own/active.sock"
     configure("own", f"http+unix://{active}:/health/",

@@ -123,7 +123,7 @@ def record_verified(deployment: Deployment, run: Run) -> None:
 
     def write() -> None:
         deployment.release = release.mark(
-            State.VERIFIED, before="", previous="", failure={}, proof=deployment.proof,
+            State.VERIFIED, before="", previous="", failure={}, proof=deployment.proof, proven=deployment.proven,
             activations=[*release.manifest.activations, activated],
         )  # fmt: skip
         deployment.release = condemn_what_was_left(deployment.release, everything)
@@ -217,7 +217,7 @@ def condemn(bad: Release, run: Run, failure: dict[str, str]) -> None:
 
 
 def note_proof(back: Deployment) -> None:
-    releases.read(back.release.folder).mark(proof=back.proof)
+    releases.read(back.release.folder).mark(proof=back.proof, proven=back.proven)
 
 
 def _mark(release: Release, state: State, failure: dict[str, str]) -> None:

@@ -168,7 +168,7 @@ def prove_units(deployment: Deployment, units: Sequence[Unit], wanted: Health | 
         by = proof.prove(deployment.app, unit, manager, deployment.release, before.main_pid, told)
         if unit.celery:
             by = f"{by} and {workers.require_answer(deployment, unit, manager, still)}"
-        deployment.proof[unit.name] = by
+        deployment.proof[unit.name], deployment.proven[unit.name] = by, before.run
         deployment.reporter.line(f"{unit.name}: proven by {by}")
     # once more: it may have answered before it broke, and a worker may take long to find out that it cannot go on
     ask_health(deployment, units, wanted)

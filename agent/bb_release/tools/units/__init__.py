@@ -24,6 +24,11 @@ class UnitState:
     restarts: int = 0  # how often the manager brought it back by itself
     invocation: str = ""
 
+    @property
+    def run(self) -> str:
+        """What names this run of the unit for as long as it lasts; "" where its manager does not tell."""
+        return f"{self.invocation} {self.main_pid}" if self.invocation else ""
+
 
 @dataclass(frozen=True)
 class UnitSettings:
