@@ -52,7 +52,7 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
             remedy="choose another one (bb-release list)"
             + ("; --force takes it all the same" if target.state is State.BAD else ""),
         )
-    require_units(run.app)
+    require_units(run.app, run.log.warn)
     site, build_env, secrets = environments(run.app, target)
     run.log.add_secrets(secrets)
     run.facts.update({"from": live.name if live else "", "to": target.name})

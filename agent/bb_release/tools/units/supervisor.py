@@ -69,7 +69,7 @@ class SupervisorUnit:
             invocation=" ".join(f"{info['pid']}:{info['start']}" for info in infos),
         )
 
-    def check_can(self, verb: Verb) -> None:
+    def check_can(self, verb: Verb) -> str:
         """Make sure that supervisord answers us and knows the unit: whoever reaches its socket may do all."""
         infos = self._infos()
         if verb == "restart" and self._settings.handover == "socket":
@@ -79,6 +79,7 @@ class SupervisorUnit:
                 f"{self._settings.name} does not run, so it cannot be reloaded",
                 remedy=f"start it: {self._by_hand('start')}",
             )
+        return ""
 
     def _require_shared_socket(self, infos: list[dict[str, Any]]) -> None:
         """Requests wait only in a socket that all programs have from supervisord. Raises UnitsNotRestarted."""
@@ -173,8 +174,8 @@ class SupervisorUnit:
         where it keeps no log, or one of warnings only, and before 4.2: it tells no limit.
         """
         try:
-            limits = {(program["group"], program["name"]): program["stopwaitsecs"] for program in self.configured()}
             log = str(self._call("readLog", -MAIN_LOG_BYTES, 0))
+            limits = {(program["group"], program["name"]): program["stopwaitsecs"] for program in self.configured()}
         except UnitsNotRestarted:
             return None
         for pid, (group, name) in self._told.items():
