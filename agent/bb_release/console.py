@@ -226,6 +226,8 @@ def print_plan(facts: dict[str, Any]) -> None:
     _print(f"  disk:         {need} MB needed, {free} MB free")
     if facts["hold"]:
         _print(f"  hold:         by {facts['hold']['who']}: {facts['hold']['reason']} ({spoken('bb-release unhold')})")
+    for warning in facts["warnings"]:
+        _print(f"  warning:      {warning}")
     for stop in facts["stops"]:
         _print(f"  stops it:     {stop}")
     if facts["stops"]:

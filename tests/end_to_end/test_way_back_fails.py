@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
@@ -22,7 +25,10 @@ def health(request, well=health):
         return HttpResponse("unwell", status=500)
     return well(request)
 """
-BREAKS_WHAT_IS_LIVE = '\n[[run]]\nat = "before-collect-static"\ncommand = ["touch", "{root}/shared/unwell"]\n'
+RUN = '\n[[run]]\nat = "before-collect-static"\ncommand = {command}\n'
+BREAKS_WHAT_IS_LIVE = RUN.format(command='["touch", "{root}/shared/unwell"]')
+CLOSES_STATE = RUN.format(command='["chmod", "500", "{root}/state"]')
+FILLS_STATE = RUN.format(command='["sh", "-c", "dd if=/dev/zero of={root}/state/fill bs=1k 2>/dev/null; exit 0"]')
 
 
 @pytest.fixture
@@ -154,3 +160,62 @@ def test_told_not_to_switch_back_a_run_leaves_the_new_release_live_and_so_does_i
     assert "told not to switch back" in recovered.stderr
     assert new == site.current()
     assert "bad" == site.states()[new]
+
+
+@contextmanager
+def state_on_a_small_disk(site: Site) -> Iterator[None]:
+    """`state/` as it is, on a file system of its own."""
+    state, before = site.root / "state", site.folder / "state-before"
+    shutil.copytree(state, before, symlinks=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", state], check=True)
+    try:
+        shutil.copytree(before, state, dirs_exist_ok=True)
+        site.own(state)
+        yield
+    finally:
+        subprocess.run(["umount", state], check=True)
+        shutil.rmtree(before)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "way_back"), [("closed", "works"), ("closed", "fails"), ("full", "works"), ("full", "fails")]
+)
+def test_a_verdict_that_cannot_be_recorded_is_told_with_what_records_it(
+    site_with_a_switch: Site, trouble: str, way_back: str
+) -> None:
+    if trouble == "full" and os.geteuid() != 0:
+        pytest.skip("skipped: only root can mount a disk")
+    site = site_with_a_switch
+    good = site.current()
+    push_a_bad_one(site)
+    config = site.config.read_text()
+    more = CLOSES_STATE if trouble == "closed" else FILLS_STATE
+    more += BREAKS_WHAT_IS_LIVE if way_back == "fails" else ""
+    with state_on_a_small_disk(site) if trouble == "full" else nullcontext():
+        site.config.write_text(config + more.format(root=site.root))
+        done = site.deploy()
+        site.config.write_text(config)
+        newest = max(site.states())
+        facts = (site.current(), site.states()[newest], (site.root / "state/hold.json").exists())
+        (site.root / "state").chmod(0o700)
+        (site.root / "state/fill").unlink(missing_ok=True)
+        (site.root / "shared/unwell").unlink(missing_ok=True)
+
+        # nothing of it was written, and that is what was said
+        assert (21, (good, "returning", False)) == (done.returncode, facts), done.stdout + done.stderr
+        said = {
+            key: text.strip() for key, _, text in (line.strip().partition(": ") for line in done.stderr.splitlines())
+        }
+        became = f"live on {good}; the way back to {good} (" if way_back == "fails" else f"switched back to {good} ("
+        assert said["site"].startswith(became)
+        assert said["site"].endswith(
+            "; but that could not be recorded: the next run, a timer's too, begins with it again"
+        )
+        room = "free some space, then run: " if trouble == "full" else "see the system log for the disk and the file "
+        assert said["remedy"].startswith(room)
+        assert said["remedy"].endswith(f"then run: bb-release --config {site.config} recover")
+
+        assert "recovered: " in site.run("recover").stdout
+        assert (good, "bad") == (site.current(), site.states()[newest])
+        assert json.loads(site.ok("status", "--json"))["hold"]["reason"].startswith(f"release {newest} was not well")
+        site.ok("unhold")

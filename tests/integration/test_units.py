@@ -51,6 +51,9 @@ while not told:
 """
 
 
+# where it stops a group, supervisord looks whether a limit is over when something happens, else once a second: words
+# 0.4 s before the limit have it look 0.6 s after it
+LATE = "sh -c 'trap \"sleep 1.5; echo wait; sleep 0.6; echo ended by itself >&2; exit 0\" TERM; while :; do sleep 0.1; done'"
 DEAF = "sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'"
 
 
@@ -87,6 +90,7 @@ def supervisord() -> Iterator[Supervisord]:
             DEAF,
             "stopasgroup=false\nstopwaitsecs=60",
         )
+        + program("late", LATE, "stopasgroup=false\nstopwaitsecs=2")
         + program("hasty", DEAF, "stopasgroup=false\nstopwaitsecs=2")
         + program(
             "deaf",
@@ -287,6 +291,14 @@ def test_supervisor_tells_the_limit_of_a_program_that_had_to_be_killed_and_of_no
     well.start()
     well.restart()
     assert well.cut_off() is None
+
+
+def test_supervisor_a_program_that_ends_by_itself_just_after_its_limit_was_not_killed(supervisord: Supervisord) -> None:
+    unit = supervisord.unit("late:*", stop_seconds=20)
+    unit.start()
+    unit.restart()
+    assert ["ended by itself"] == unit.log_lines(1)
+    assert unit.cut_off() is None
 
 
 def test_supervisor_each_program_that_is_restarted_by_itself_has_its_own_time(supervisord: Supervisord) -> None:

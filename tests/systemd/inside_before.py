@@ -38,6 +38,7 @@ from inside import (  # the host is the fixture by which each module has its own
     note,
     prop,
     refused,
+    releases,
     toml,
     warned,
 )
@@ -153,6 +154,16 @@ def test_a_service_that_listens_by_itself_while_its_socket_does_not_is_told() ->
         assert f"nothing listens on its socket unit {SOCKET}: requests fail while it restarts; {remedy}" in (
             done.stdout + done.stderr
         )
+        planned = bb("deploy", "--plan", check=False).stdout
+        assert f"  warning:      {WEB} runs, but nothing listens on its socket unit {SOCKET}: " in planned, planned
+        configure()
+        bb("deploy", "--build-only")
+        built = ROOT / "releases" / max(releases())
+        (built / "venv").rename(built / "venv.away")  # it ends after it has asked
+        done = bb("switch", built.name, check=False)
+        assert (1, live) == (done.returncode, current()), done.stdout + done.stderr
+        assert f"warning: {WEB} runs, but nothing listens on its socket unit {SOCKET}: " in done.stdout + done.stderr
+        shutil.rmtree(built)
     finally:
         configure()
         (SYSTEM / WEB).write_text(ours)
@@ -163,8 +174,8 @@ def test_a_service_that_listens_by_itself_while_its_socket_does_not_is_told() ->
     assert {} == warned()
 
 
-def test_a_process_that_shows_nothing_counts_only_while_it_was_started_since_the_link_was_moved() -> None:
-    """It is another user's, and its words name `current`: whether it was started before the switch is what is left."""
+def test_a_process_that_shows_nothing_counts_where_it_was_proven_or_was_started_since_the_link_was_moved() -> None:
+    """It is another user's, and its words name `current`: which run of the unit it is, and when, is what is left."""
     beat, link = UNITS[2], ROOT / "current"
 
     def told() -> tuple[int, str, str]:
@@ -176,6 +187,10 @@ def test_a_process_that_shows_nothing_counts_only_while_it_was_started_since_the
     with dropped_in(beat, f"[Service]\nExecStart=\nExecStart={start}\n"):
         bb("restart", beat)
         assert (0, "its start through the link", "") == told()
+        sh("ln", "-sfn", os.readlink(link), link, user="deploy")
+        assert (0, "its start through the link", "") == told()  # that run was proven, whatever the link's time is
+        sh("systemctl", "restart", beat)
+        assert (0, "its start through the link", "") == told()  # through the link as it is
         sh("ln", "-sfn", os.readlink(link), link, user="deploy")
         assert (1, "", f"{beat} was not seen to be started since {current()} is live") == told()
         bb("restart", beat)

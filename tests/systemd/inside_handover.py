@@ -159,7 +159,8 @@ def configure(app: str, health_url: str, units: str) -> None:
     Path(f"/etc/bb-release/{app}.toml").write_text(
         f'repository = "{REPOSITORY}"\nallow_file_url = true\nroot = "{root}"\ncache = "{CACHE}"\n'
         f'env_file = "{root}/shared/site.env"\napplication = "broken_brackets.wsgi:application"\n'
-        f'[health]\nurl = "{health_url}"\nrelease = "header:X-Release"\ntimeout_seconds = 8\n{units}'
+        + (f'[health]\nurl = "{health_url}"\nrelease = "header:X-Release"\ntimeout_seconds = 8\n' if health_url else "")
+        + units
     )
 
 
@@ -248,6 +249,10 @@ def test_a_first_deploy_starts_the_socket_and_proof_is_what_another_user_s_proce
     assert current(Path("/srv/handover")) == health("/run/handover/web.sock")["release"]
     by = "its start and its command line"
     assert {WEB: by, CELERY: f"{by} and its answer over the broker", BEAT: by} == proofs("handover")
+    sh("systemctl", "restart", CELERY)
+    assert by == proofs("handover")[CELERY]  # that one was not asked
+    bb("handover", "restart", CELERY)
+    assert f"{by} and its answer over the broker" == proofs("handover")[CELERY]
 
 
 BAD = {
@@ -367,10 +372,10 @@ def other(colour: str) -> str:
     return {"blue": "green", "green": "blue"}[colour]
 
 
-def serving() -> str:
+def serving(root: Path = COLOURS) -> str:
     """The colour by what is on disk: the slot that leads to the live release."""
-    live = os.path.realpath(COLOURS / "current")
-    found = [colour for colour in ("blue", "green") if os.path.realpath(COLOURS / "slots" / colour) == live]
+    live = os.path.realpath(root / "current")
+    found = [colour for colour in ("blue", "green") if os.path.realpath(root / "slots" / colour) == live]
     assert len(found) == 1, found
     return found[0]
 
@@ -594,8 +599,8 @@ def test_blue_green_the_way_back_from_a_bad_live_release_leads_to_one_that_has_n
     require_one_colour(first)
 
 
-def mark(release: str, state: str) -> None:
-    path = COLOURS / "releases" / release / "release.json"
+def mark(release: str, state: str, root: Path = COLOURS) -> None:
+    path = root / "releases" / release / "release.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "state": state}))
 
 
@@ -767,6 +772,43 @@ def test_blue_green_a_worker_takes_no_task_for_a_release_that_is_not_live_yet() 
     assert "nothing live was changed" in done.stderr
     assert (before, started) == (prop(idle, "InvocationID"), prop(idle, "ExecMainStartTimestampMonotonic"))
     assert "inactive" == prop(idle, "ActiveState")
+
+
+def test_blue_green_a_worker_alone_is_started_anew_before_the_one_that_runs_is_stopped() -> None:
+    """No socket's link tells which of the two serves while both slots lead to the live release."""
+    root, unit = Path("/srv/alone"), "alone-celery@{}.service".format
+    configure("alone", "", table("alone-celery@.service", 'handover = "blue-green"\ncelery = "broken_brackets"'))
+    install_units("alone")
+    grant(bb("alone", "deploy", check=False).stderr)
+    bb("alone", "deploy")
+    # systemd forgets a unit that is not enabled and has ended, unless another one names it
+    Path("/etc/systemd/system/alone-known.target").write_text(f"[Unit]\nAfter={unit('blue')} {unit('green')}\n")
+    sh("systemctl", "start", "alone-known.target")
+    live, seen = current(root), []
+    for words in (("restart",), ("restart", unit("green")), ("switch", live, "--force"), ("switch", live, "--force")):
+        old = serving(root)
+        seen.append(old)
+        if words[0] == "switch":
+            mark(live, "bad", root)
+        said = bb("alone", *words).stdout
+        if len(words) == 2:  # as systemctl and journalctl show it
+            assert said.startswith(f"restart {unit('')}: {words[1]} is an instance of {unit('')}\n")
+        started, stopped = (
+            int(prop(unit(colour), f"{moment}TimestampMonotonic"))
+            for colour, moment in ((other(old), "ExecMainStart"), (old, "ActiveExit"))
+        )
+        assert 0 < started < stopped, f"{words}: {old} was stopped before {other(old)} was started"
+        assert ("inactive", "active") == tuple(prop(unit(each), "ActiveState") for each in (old, other(old)))
+        assert [other(old)] == os.listdir(root / "slots")
+        assert bb("alone", "status").returncode == 0
+    assert ["blue", "green", "blue", "green"] == seen
+
+    # a run that ended while both led there is recovered from: what runs goes on
+    before = prop(unit("blue"), "MainPID")
+    (root / "slots/green").symlink_to(f"../releases/{live}")
+    bb("alone", "recover")
+    assert (["blue"], before) == (os.listdir(root / "slots"), prop(unit("blue"), "MainPID"))
+    sh("systemctl", "stop", unit("blue"), "alone-known.target")
 
 
 # ---- blue-green, units of the user's own

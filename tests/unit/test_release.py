@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bb_release.actions import proof
 from bb_release.errors import NoSuchRelease, ReleaseNotUsable, StateUnreadable
 from bb_release.model import release as releases
 from bb_release.model.layout import Layout
 from bb_release.model.release import MANIFEST, Manifest, Release, State
 from bb_release.model.shape import MANIFEST as MANIFEST_KINDS
+from bb_release.tools.units import UnitState
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -289,3 +291,20 @@ def test_a_rollback_never_goes_forward_to_what_a_switch_back_left(layout: Layout
     left = a_release(layout, 2, sequence=3)
     assert oldest == releases.last_good_before([oldest, back, left], back)
     assert releases.last_good_before([back, left], back) is None
+
+
+def test_the_run_of_a_unit_that_was_proven_is_known_again_by_the_manifest_and_no_other_is(layout: Layout) -> None:
+    first = UnitState(running=True, main_pid=71, summary="active", started=None, invocation="a1")
+    others = [replace(first, invocation="a2"), replace(first, main_pid=72), replace(first, invocation="")]
+    folder = a_release(layout, 0, proven={"web": first.run, "mute": others[2].run}).folder
+    release = releases.read(folder)
+    assert proof.was_proven(release, "web", first)
+    assert not any(proof.was_proven(release, "web", other) for other in others)
+    assert not proof.was_proven(release, "other", first)
+    assert not proof.was_proven(release, "mute", others[2])  # its manager tells nothing that another run has not
+
+    facts = json.loads((folder / MANIFEST).read_text())
+    del facts["proven"]
+    (folder / MANIFEST).write_text(json.dumps(facts))  # as older agents have written it
+    older = releases.read(folder)
+    assert (State.VERIFIED, False) == (older.state, proof.was_proven(older, "web", first))

@@ -18,33 +18,43 @@ def go_live(layout: Layout, release: Release) -> None:
     activation.swap_current(layout)
 
 
-def test_nothing_serves_before_the_first_deploy_and_the_first_slot_is_the_idle_one(layout: Layout) -> None:
-    assert ("", "blue") == (slots.active(layout), slots.other(slots.active(layout)))
+def test_no_slot_leads_to_the_live_release_before_the_first_deploy_and_the_first_is_the_idle_one(
+    layout: Layout,
+) -> None:
+    assert ([], "blue") == (slots.leading(layout), slots.other(""))
     slots.point(layout, "blue", a_release(layout, FIRST))
-    assert "" == slots.active(layout)  # nothing is live
+    assert [] == slots.leading(layout)  # nothing is live
 
 
 def test_the_swap_of_current_alone_changes_which_slot_serves(layout: Layout) -> None:
+    app = App("shop", "/r", layout.root, units=(Unit("shop@.service", handover="blue-green"),))
     first, second = a_release(layout, FIRST), a_release(layout, SECOND)
     slots.point(layout, "blue", first)
     go_live(layout, first)
-    assert "blue" == slots.active(layout)
+    assert "blue" == instances.active(app)
     slots.point(layout, "green", second)
-    assert "blue" == slots.active(layout)
+    assert "blue" == instances.active(app)
     go_live(layout, second)
-    assert "green" == slots.active(layout)
+    assert "green" == instances.active(app)
     go_live(layout, first)
-    assert "blue" == slots.active(layout)
+    assert "blue" == instances.active(app)
 
 
 def test_while_both_lead_to_the_live_release_the_one_where_requests_go_serves(layout: Layout) -> None:
+    link = layout.root / "active.sock"
+    app = App("shop", "/r", layout.root, units=(Unit("shop@.service", handover="blue-green", socket=str(link)),))
     release = a_release(layout, FIRST)
     go_live(layout, release)
-    for colour in slots.COLOURS:
-        slots.point(layout, colour, release)
-    assert ("blue", "green", "blue") == tuple(slots.active(layout, led) for led in ("blue", "green", "pink"))
-    slots.forget(layout, "blue")
-    assert "green" == slots.active(layout, "blue")
+    seen = []
+    for led in slots.COLOURS:
+        for colour in slots.COLOURS:
+            slots.point(layout, colour, release)
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"{led}.sock")
+        seen.append(instances.active(app))
+    assert ["blue", "green"] == seen
+    slots.forget(layout, "green")
+    assert "blue" == instances.active(app)
 
 
 def test_a_slot_is_a_relative_link_that_is_swapped_and_not_written_through(layout: Layout) -> None:

@@ -52,7 +52,7 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
             remedy="choose another one (bb-release list)"
             + ("; --force takes it all the same" if target.state is State.BAD else ""),
         )
-    require_units(run.app)
+    require_units(run.app, run.log.warn)
     site, build_env, secrets = environments(run.app, target)
     run.log.add_secrets(secrets)
     run.facts.update({"from": live.name if live else "", "to": target.name})
@@ -71,26 +71,26 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
 
 
 def restart(run: Run, name: str = "") -> Release:
-    """Restart and verify the live release, or one unit of it."""
+    """Restart and verify the live release, or one unit of it; what is started beside itself has one slot for all."""
     live = activation.current(run.app.layout)
     if live is None:
         raise not_live(run.app)
+    only = instances.meant(run.app, name) if name else ""
     beside = [unit.name for unit in instances.templates(run.app)]
-    known = [unit.name for unit in run.app.units]
-    if name and name not in known:
-        raise NoSuchRelease(f"there is no unit {name!r}", remedy=f"one of: {', '.join(known)}")
+    anew = bool(beside) and (not only or only in beside)
     site, build_env, secrets = environments(run.app, live)
     run.log.add_secrets(secrets)
     deployment = Deployment(run.app, live, None, run.log, run.lock, site, build_env)
-    run.log.say(f"restart {name or ', '.join(known)}")
-    anew = bool(beside) and (not name or name in beside)
+    restarted = beside if only in beside else [only] if only else [unit.name for unit in run.app.units]
+    meaning = f": {name} is an instance of {only}" if name != only else ""
+    run.log.say(f"restart {', '.join(restarted)}{meaning}")
     if anew:
         handover.start_beside(deployment)  # when this fails, nothing live was changed
     try:
         if anew:
             handover.take_over(deployment)
             handover.start_workers(deployment)
-        restart_units(deployment, name)
+        restart_units(deployment, only)
         verify(deployment)
         handover.stop_before(deployment)
         if live.state is State.BAD:  # it was found wanting, and now it is not

@@ -6,11 +6,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+from bb_release.errors import NoSuchRelease
 from bb_release.model import slots
 from bb_release.model.app import App, Unit
 from bb_release.tools import process
 from bb_release.tools.units import UnitManager, manager_of
+
+if TYPE_CHECKING:
+    from bb_release.tools.units.systemd import SystemdUnit
 
 BLUE_GREEN = "blue-green"
 
@@ -45,6 +50,21 @@ def configured_name(app: App, unit: Unit) -> str:
     return next(names, unit.name) if unit.handover == BLUE_GREEN else unit.name
 
 
+def meant(app: App, word: str) -> str:
+    """The configured name of the unit that a person means: an instance, as systemd shows it, is its template.
+
+    Raises NoSuchRelease.
+    """
+    known = {unit.name: unit.name for unit in app.units}
+    for unit in templates(app):
+        for name in (instance(unit, colour).name for colour in slots.COLOURS):
+            known |= {name: unit.name, name.removesuffix(".service"): unit.name}
+    if word not in known:
+        names = ", ".join(unit.name for unit in app.units)
+        raise NoSuchRelease(f"there is no unit {word!r}", remedy=f"one of: {names}")
+    return known[word]
+
+
 def socket_of(unit: Unit, colour: str) -> Path:
     """Where an instance listens: beside the link that leads requests to one of the two."""
     return Path(unit.socket).with_name(f"{colour}.sock")
@@ -70,8 +90,21 @@ def led_to(app: App) -> str:
 
 
 def active(app: App) -> str:
-    """The colour that serves; "" for none yet. Raises StateUnreadable."""
-    return slots.active(app.layout, led_to(app))
+    """The colour that serves; "" while no slot leads to the live release, or nothing is live.
+
+    Where both lead there, it is the one to which requests go, and without a socket (a worker) the one that runs.
+    Raises StateUnreadable, and UnitsNotRestarted where systemd does not say what runs.
+    """
+    leading = slots.leading(app.layout)
+    if len(leading) < 2:
+        return "".join(leading)
+    return led_to(app) or max(leading, key=lambda colour: _count_up(app, colour))
+
+
+def _count_up(app: App, colour: str) -> int:
+    """How many instances of a colour run, or will again by themselves."""
+    managers = (cast("SystemdUnit", manager_for(instance(unit, colour))) for unit in templates(app))
+    return sum(not manager.is_down() for manager in managers)
 
 
 def serving(app: App) -> tuple[Unit, ...]:

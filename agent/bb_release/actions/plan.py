@@ -49,8 +49,9 @@ def plan(app: App, ref: str) -> dict[str, Any]:
         signed.signer(app, revision)
     except ReleaseError as error:
         stops.append(error.message)
+    warnings: list[str] = []
     try:
-        require_units(app)
+        require_units(app, warnings.append)
     except ReleaseError as error:
         stops.append(masking.mask_of(app)(error.message))
     return {
@@ -58,7 +59,7 @@ def plan(app: App, ref: str) -> dict[str, Any]:
         "from": {"release": live.name, "revision": live.manifest.revision, "state": str(live.state)} if live else None,
         "nothing_to_do": live is not None and live.is_verified_for(revision, app.shape)
                          and not python_changed(app, live),
-        "why": why(app, live, revision), "stops": stops, "hold": held,
+        "why": why(app, live, revision), "stops": stops, "warnings": warnings, "hold": held,
         **changes(app, live.manifest.revision if live else "", revision),
         "restarts": [unit.name for unit in app.units if unit.runs_release],
         "reloads": [unit.name for unit in app.units if not unit.runs_release],

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from bb_release.actions import build, prune, site_environment
 from bb_release.actions.room import room
 from bb_release.actions.run import Run, site_state
-from bb_release.actions.verify import require_none_left, require_units, warn_of_no_wait
+from bb_release.actions.verify import require_none_left, require_units
 from bb_release.envfile import read as read_envfile
 from bb_release.errors import PreflightFailed
 from bb_release.model import durable, hold
@@ -47,8 +47,7 @@ def preflight(app: App, run: Run, *, keep: Release | None) -> None:
 
 def preflight_units(app: App, live: Release | None, warn: Callable[[str], None]) -> None:
     """What the switch will need, asked before a build is spent on it. Raises PreflightFailed."""
-    require_units(app)
-    warn_of_no_wait(app, warn)
+    require_units(app, warn)
     require_none_left(app, live)
 
 

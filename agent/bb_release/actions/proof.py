@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bb_release.actions.instances import configured_name, started_through
 from bb_release.errors import NotHealthy
+from bb_release.model import release as releases
 from bb_release.model.app import App, Unit
 from bb_release.model.release import Release
 from bb_release.tools import host
@@ -50,19 +51,27 @@ def prove(app: App, unit: Unit, manager: UnitManager, release: Release, main_pid
 
 
 def standing(app: App, unit: Unit, manager: UnitManager, release: Path, state: UnitState) -> str:
-    """What proves at this moment that a running unit runs from the release, in words. Raises NotHealthy.
+    """What proves at this moment that a running unit runs from the release, in words.
 
-    Of another user's processes the manager's word that it starts them through the link counts only for those started
-    since the link was last moved: a rename stamps it (inode(7), st_ctime).
+    Of another user's processes the manager's word that it starts them through the link counts only for the run that
+    was last proven, and for one that was started since the link was last moved: a rename stamps it (inode(7),
+    st_ctime). Raises NotHealthy, and StateUnreadable where the manifest cannot be read.
     """
     by = _prove(app, unit, manager, release, state.main_pid, None)
+    if by != START or was_proven(releases.read(release), unit.name, state):
+        return by
     main = state.main_pid or min(manager.processes(), default=0)
-    if by == START and not _started_since(started_through(app, unit), main, state, release):
+    if not _started_since(started_through(app, unit), main, state, release):
         raise NotHealthy(
             f"{unit.name} was not seen to be started since {release.name} is live",
             remedy=f"bb-release restart {configured_name(app, unit)}",
         )
     return by
+
+
+def was_proven(release: Release, name: str, state: UnitState) -> bool:
+    """Is this the run of a unit that was last proven to run from the release? None was noted by older agents."""
+    return bool(state.run) and release.manifest.proven.get(name) == state.run
 
 
 def _started_since(link: Path, main_pid: int, state: UnitState, release: Path) -> bool:

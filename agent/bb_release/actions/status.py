@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bb_release.actions import instances, masking, seen, site_environment
+from bb_release.actions import instances, masking, proof, seen, site_environment
 from bb_release.actions.run import command_to, environments, last_live, not_live
 from bb_release.errors import NoSuchRelease, ReleaseError, StateUnreadable
 from bb_release.model import activation, hold, journal, lock
@@ -107,12 +107,11 @@ def unit_facts(app: App, name: str, live: Release | None = None) -> dict[str, An
 
 
 def _proof(live: Release | None, name: str, found: seen.SeenUnit) -> str:
-    """What proves it now; what the deploy has proven besides counts while those processes run (a worker's answer)."""
-    then = live.manifest.proof.get(name, "") if live else ""
-    if live is None or not (found.proof and then.startswith(found.proof)):
+    """What proves it now; what was proven besides (a worker's answer) counts while that run of it lasts."""
+    if live is None or not proof.was_proven(live, name, found.state):
         return found.proof
-    noted_at = (live.folder / releases.MANIFEST).stat().st_mtime
-    return then if found.state.started and found.state.started <= noted_at else found.proof
+    then = live.manifest.proof.get(name, "")
+    return then if found.proof and then.startswith(found.proof) else found.proof
 
 
 def environment_changed_at(app: App) -> float:

@@ -14,6 +14,8 @@ from bb_release.errors import ReleaseError
 from bb_release.model import activation, durable, hold
 from bb_release.model import release as releases
 from bb_release.model.app import App
+from bb_release.model.durable import RECOVER
+from bb_release.model.layout import Layout
 from bb_release.model.release import Release, State
 from bb_release.model.step import Deployment, Scope, Step, as_failure, run_steps
 from bb_release.tools import stage
@@ -123,7 +125,7 @@ def record_verified(deployment: Deployment, run: Run) -> None:
 
     def write() -> None:
         deployment.release = release.mark(
-            State.VERIFIED, before="", previous="", failure={}, proof=deployment.proof,
+            State.VERIFIED, before="", previous="", failure={}, proof=deployment.proof, proven=deployment.proven,
             activations=[*release.manifest.activations, activated],
         )  # fmt: skip
         deployment.release = condemn_what_was_left(deployment.release, everything)
@@ -161,10 +163,10 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
     layout = deployment.layout
     if previous is None or not deployment.switch_back:
         error.exit_code = 21
-        with _told_with(error):
-            durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
         why = "there is nothing to go back to" if previous is None else "told not to switch back"
         error.site = f"live on {bad.describe()}, {health_now(deployment.app)}; {why}"
+        with _recording(error, layout):
+            durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
         raise error
     deployment.reporter.say(f"{error.message}: going back to {previous.describe()}")
     try:
@@ -186,13 +188,13 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
         error.site = f"live on {live}; the way back to {previous.describe()} failed: {second.message}"
         again = "bb-release restart" if live == previous.name else f"bb-release switch {previous.name}"
         error.remedy = f"{second.remedy}; then: {again}; or deploy what mends it"
-        with _told_with(error):
+        with _recording(error, layout):
             condemn(bad, run, failure)  # a person's turn: no later run, and no timer, tries the same again by itself
         raise error from second
     error.exit_code = 20
-    with _told_with(error):
-        condemn(bad, run, failure)
     error.site = f"switched back to {previous.describe()}, {health_now(deployment.app)}{database_ahead(bad)}"
+    with _recording(error, layout):
+        condemn(bad, run, failure)
     run.facts.update(switched_back_to=previous.name)
     back.failed_step = deployment.failed_step
     tell(back, "after-rollback")
@@ -200,14 +202,19 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
 
 
 @contextmanager
-def _told_with(error: ReleaseError) -> Iterator[None]:
-    """A note that could not be made changes nothing of what became of the site: both are told."""
+def _recording(error: ReleaseError, layout: Layout) -> Iterator[None]:
+    """Where what became of a switch cannot be recorded, that is told too: `recover` then does it all again."""
     try:
         yield
     except (ReleaseError, OSError) as unexpected:
         second = as_failure(unexpected)
         error.tell_also(second)
-        error.remedy = "; ".join(filter(None, (error.remedy, second.remedy, "then: bb-release recover")))
+        error.exit_code = 21
+        who = "the next run" if layout.hold.exists() else "the next run, a timer's too,"
+        error.site += f"; but that could not be recorded: {who} begins with it again"
+        # prune, which the usual remedy for a full disk names, would begin with it as well
+        remedy = "free some space" if second.remedy == durable.MAKE_ROOM else second.remedy
+        error.remedy = remedy if RECOVER in remedy else f"{remedy}, then run: {RECOVER}"
 
 
 def condemn(bad: Release, run: Run, failure: dict[str, str]) -> None:
@@ -217,7 +224,7 @@ def condemn(bad: Release, run: Run, failure: dict[str, str]) -> None:
 
 
 def note_proof(back: Deployment) -> None:
-    releases.read(back.release.folder).mark(proof=back.proof)
+    releases.read(back.release.folder).mark(proof=back.proof, proven=back.proven)
 
 
 def _mark(release: Release, state: State, failure: dict[str, str]) -> None:

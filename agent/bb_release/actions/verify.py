@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from bb_release.actions import instances, proof, workers
 from bb_release.actions.audit import ALONE, TWICE
@@ -21,7 +21,6 @@ from bb_release.model.release import Release
 from bb_release.model.step import Deployment
 from bb_release.tools import host, systemctl
 from bb_release.tools.units import UnitManager, UnitState
-from bb_release.tools.units.systemd import SystemdUnit
 
 LINES_OF_EACH = 10  # of each unit's own last lines, when the site is not well and any of them may say why
 REMEMBERED = ("name", "kind", "socket", "user", "status")
@@ -32,16 +31,19 @@ def remembered_units(app: App) -> list[dict[str, Any]]:
     return [{key: getattr(unit, key) for key in REMEMBERED} for unit in instances.every(app) if unit.runs_release]
 
 
-def require_units(app: App) -> None:
+def require_units(app: App, warn: Callable[[str], None]) -> None:
     """Each unit is known and may be restarted or reloaded; it need not run. Raises PreflightFailed for all at once."""
     refusals: list[ReleaseError] = []
     for unit in instances.every(app):
         if begins_with_a_release(app, unit):
             continue
         try:
-            manager_for(unit).check_can("restart" if unit.runs_release else "reload")
+            warning = manager_for(unit).check_can("restart" if unit.runs_release else "reload")
         except ReleaseError as error:
             refusals.append(error)
+        else:
+            if warning:
+                warn(warning)
     for unit in instances.templates(app):
         refusals += [refusal for refusal in (no_place(unit), _beat_twice(app, unit)) if refusal]
     if refusals:
@@ -82,16 +84,6 @@ def _beat_twice(app: App, unit: Unit) -> PreflightFailed | None:
         f"{unit.name} {TWICE[beat]}: while two instances run, each task would be sent twice",
         remedy=f'{ALONE[beat]}; handover = "blue-green" is for what may run twice',
     )
-
-
-def warn_of_no_wait(app: App, warn: Callable[[str], None]) -> None:
-    """Tell of each service that listens by itself while its socket unit does not: requests fail while it restarts."""
-    for unit in app.units:
-        if unit.kind == "systemd" and unit.runs_release and unit.handover == "":
-            try:
-                cast("SystemdUnit", manager_for(unit)).require_listening()
-            except ReleaseError as error:
-                warn(f"{error.message}: requests fail while it restarts; {error.remedy}")
 
 
 def require_none_left(app: App, live: Release | None) -> None:
@@ -168,7 +160,7 @@ def prove_units(deployment: Deployment, units: Sequence[Unit], wanted: Health | 
         by = proof.prove(deployment.app, unit, manager, deployment.release, before.main_pid, told)
         if unit.celery:
             by = f"{by} and {workers.require_answer(deployment, unit, manager, still)}"
-        deployment.proof[unit.name] = by
+        deployment.proof[unit.name], deployment.proven[unit.name] = by, before.run
         deployment.reporter.line(f"{unit.name}: proven by {by}")
     # once more: it may have answered before it broke, and a worker may take long to find out that it cannot go on
     ask_health(deployment, units, wanted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
 from typing import TypeVar
 
@@ -44,22 +44,16 @@ def tell_what_was_left(deployment: Deployment, unit: Unit, manager: UnitManager,
 
 
 def await_pool(deployment: Deployment, unit: Unit, manager: UnitManager, still: Callable[[], None]) -> None:
-    """Wait until a worker that is not asked over its broker has forked its pool: then it has imported the site.
+    """Wait until each worker that is not asked over its broker has forked its pool: then it has imported the site.
 
     Before that it has only shown that it lives, and it may import for longer than it has to stay up. A pool without
     processes of its own (solo, threads) shows nothing, and may be chosen by the site's settings: such a worker has to
-    stay up, as any unit, and where nobody can know it, for a minute. `still` raises once it runs no more.
+    stay up, as any unit, and where nobody can know it, for a minute. `still` raises once it runs no more. A worker
+    that no word of its command line and of its title names as Celery's is any unit, too.
     """
     deadline = time.monotonic() + POOL_SECONDS
     while True:
-        pids = manager.processes()
-        # in the title that it gives itself, Celery's words stand in brackets (celery.platforms.strargv)
-        said = {pid: [word.strip("()") for word in host.words_of(pid)] for pid in pids}
-        words = {pid: found for pid, found in said.items() if is_celery(found)}
-        mains = {pid for pid, found in words.items() if "worker" in found}
-        in_threads = any(word.removeprefix("--pool=").removeprefix("-P") in POOLS_IN_THREADS
-                         for pid in mains for word in words[pid])  # fmt: skip
-        if not mains or in_threads or any(host.parent_of(pid) in mains for pid in words):
+        if not without_pool({pid: (host.parent_of(pid), host.words_of(pid)) for pid in manager.processes()}):
             return
         still()
         if time.monotonic() > deadline:
@@ -69,6 +63,33 @@ def await_pool(deployment: Deployment, unit: Unit, manager: UnitManager, still: 
             )
             return
         time.sleep(0.2)
+
+
+def without_pool(processes: Mapping[int, tuple[int, list[str]]]) -> set[int]:
+    """The main processes of workers that still have to fork a pool, of a unit's processes by their parents and words.
+
+    What only starts a worker (`watchmedo auto-restart -- celery …`) has such words too, and counts until it has started
+    it. `celery multi` starts several workers, each with a pool of its own.
+    """
+    # in the title that it gives itself, Celery's words stand in brackets (celery.platforms.strargv)
+    stripped = {pid: [word.strip("()") for word in said] for pid, (_, said) in processes.items()}
+    words = {pid: found for pid, found in stripped.items() if is_celery(found)}
+    forked = {pid for pid in words if is_forked(words[pid], words.get(processes[pid][0], []))}
+    mains = {pid for pid in words if pid not in forked and "worker" in words[pid]}
+    in_threads = {pid for pid in mains if any(
+        word.removeprefix("--pool=").removeprefix("-P") in POOLS_IN_THREADS for word in words[pid]
+    )}  # fmt: skip
+    return mains - in_threads - {above for pid in mains | forked for above in _all_above(pid, processes)}
+
+
+def _all_above(pid: int, processes: Mapping[int, tuple[int, list[str]]]) -> Iterator[int]:
+    while (pid := processes[pid][0]) in processes:
+        yield pid
+
+
+def is_forked(words: list[str], parent: list[str]) -> bool:
+    """Is it of the pool of Celery's process above it? It has its words, or, by setproctitle, a title of its own."""
+    return words == parent or (bool(parent) and "celeryd:" in words[0] and "MainProcess]" not in " ".join(words[:2]))
 
 
 def is_celery(words: list[str]) -> bool:

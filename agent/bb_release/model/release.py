@@ -65,6 +65,7 @@ class Manifest:
     package_set: str = ""  # the set that they are links to
     units: tuple[dict[str, Any], ...] = ()  # what ran it when it was last live, as far as it is needed to ask for it
     proof: dict[str, str] = field(default_factory=dict)  # by unit: what proved that it runs from this release
+    proven: dict[str, str] = field(default_factory=dict)  # by unit: which run of it that was, as UnitState.run names it
     failure: dict[str, str] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)  # bytes and files
     format: int = FORMAT

@@ -79,6 +79,6 @@ MANIFEST: dict[str, Kind] = {
     **dict.fromkeys(_TEXTS, is_text), "began_at": is_moment, "sequence": is_whole, "format": is_whole,
     "activations": list_of(_ACTIVATION), "steps": table_of(is_number), "migrations": list_of(is_text),
     "facts": record(_FACTS), "packages": table_of(is_text),
-    "units": list_of(_UNIT), "proof": table_of(is_text), "failure": table_of(is_text),
+    "units": list_of(_UNIT), "proof": table_of(is_text), "proven": table_of(is_text), "failure": table_of(is_text),
     "size": list_of(is_number), "switch_back": is_truth,
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """The two slots of a blue-green handover: links to releases, from which two instances of a unit are started.
 
-Which of them serves is stored nowhere: it is the one that leads to the same release as `current`.
+Which of them serves is stored nowhere: it is the one that leads to the same release as `current`. Where both do,
+`actions/instances.py` says which.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ def release_in(layout: Layout, colour: str) -> str:
         return ""
 
 
-def active(layout: Layout, led_to: str = "") -> str:
-    """The colour that serves; "" while none leads to the live release, or nothing is live. Raises StateUnreadable.
+def leading(layout: Layout) -> list[str]:
+    """The colours whose slots lead to the live release: none before there is one. Raises StateUnreadable.
 
-    Both lead there only while the live release is started anew beside itself: then it is `led_to`, where requests go.
+    Both lead there only while the live release is started anew beside itself.
     """
     live = activation.current_name(layout)
-    leading = [colour for colour in COLOURS if live and release_in(layout, colour) == live]
-    return led_to if led_to in leading else leading[0] if leading else ""
+    return [colour for colour in COLOURS if live and release_in(layout, colour) == live]
 
 
 def other(colour: str) -> str:

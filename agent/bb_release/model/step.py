@@ -57,10 +57,11 @@ class Deployment:
     is_first: bool = False  # no release of this app was ever live and well
     failed_step: Step | None = None
     # by unit: its main process, that one's start and the invocation before the restart; when it was told to start,
-    # on the boot clock; and what proves that it runs from the release
+    # on the boot clock; what proves that it runs from the release, and of which run of it
     left: dict[str, tuple[int, float | None, str]] = field(default_factory=dict)
     ordered: dict[str, float] = field(default_factory=dict)
     proof: dict[str, str] = field(default_factory=dict)
+    proven: dict[str, str] = field(default_factory=dict)
     scope: Scope = Scope.RELEASE
 
     @property

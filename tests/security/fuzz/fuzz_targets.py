@@ -392,7 +392,7 @@ MANIFEST = {
     "format": 1, "name": NAME, "state": "verified", "revision": "1" * 40, "ref": "main", "sequence": 1,
     "activations": [{"sequence": 1, "at": "2026-01-01T00:00:00+00:00", "previous": ""}], "steps": {"checkout": 0.1},
     "facts": {"pending": [], "warnings": []}, "migrations": ["a.0001"], "size": [1, 1], "failure": {"message": "x"},
-    "units": [{"name": "shop", "kind": "systemd"}], "proof": {"shop": "x"}, "packages": {"django": "5.2"},
+    "units": [{"name": "shop", "kind": "systemd"}], "proof": {"shop": "x"}, "proven": {"shop": "x 1"}, "packages": {"django": "5.2"},
 }  # fmt: skip
 HELD = {"who": "dev", "since": "2026-01-01T00:00:00+00:00", "reason": "x", "by_hand": True}
 TRIES = {"revision": "0" * 40, "code": "x", "count": 3, "next_at": 0.5}

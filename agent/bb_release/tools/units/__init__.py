@@ -24,6 +24,11 @@ class UnitState:
     restarts: int = 0  # how often the manager brought it back by itself
     invocation: str = ""
 
+    @property
+    def run(self) -> str:
+        """What names this run of the unit for as long as it lasts; "" where its manager does not tell."""
+        return f"{self.invocation} {self.main_pid}" if self.invocation else ""
+
 
 @dataclass(frozen=True)
 class UnitSettings:
@@ -44,8 +49,11 @@ class UnitManager(Protocol):
     def state(self) -> UnitState:
         """What the unit is doing now."""
 
-    def check_can(self, verb: Verb) -> None:
-        """Make sure that the unit is known and that we may restart (or reload) it, without doing so."""
+    def check_can(self, verb: Verb) -> str:
+        """Make sure that the unit is known and that we may restart (or reload) it, without doing so.
+
+        Returns what a person is warned of all the same; "" for nothing.
+        """
 
     def stop_command(self) -> str:
         """Return the command by which a person stops the unit for good."""

@@ -30,7 +30,7 @@ class CommandUnit:
             invocation=f"{pid}:{started}" if pid else "",
         )
 
-    def check_can(self, verb: Verb) -> None:
+    def check_can(self, verb: Verb) -> str:
         """Make sure that the command exists, and that `status` can be asked; it need not run yet."""
         argv = self._argv(verb)
         if shutil.which(argv[0], path=self._settings.env.get("PATH")) is None:
@@ -45,6 +45,7 @@ class CommandUnit:
                 "which release it runs",
                 remedy="let `status` print the id of the unit's main process",
             )
+        return ""
 
     def stop_command(self) -> str:
         """Return what a person is told: the site's own commands have no `stop`."""

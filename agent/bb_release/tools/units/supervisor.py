@@ -5,8 +5,7 @@ from __future__ import annotations
 import http.client
 import time
 import xmlrpc.client
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 from xml.parsers.expat import ExpatError
@@ -18,6 +17,7 @@ from bb_release.tools.units.supervisord import COMMAND, CONFIGURED, MALFORMED, P
 
 ASK_SECONDS = 10.0
 LOG_BYTES = 16384
+MAIN_LOG_BYTES = 262_144  # of supervisord's own, which writes a line for each start and each end
 STARTS = 3
 # supervisor/xmlrpc.py, Faults
 BAD_NAME, NO_FILE, NOT_EXECUTABLE, ABNORMAL_TERMINATION, SPAWN_ERROR = 10, 20, 21, 40, 50
@@ -52,7 +52,7 @@ class SupervisorUnit:
                 remedy="set socket to `file` of [unix_http_server] (an absolute path), or http://127.0.0.1:PORT",
             )
         self._group = settings.name.removesuffix(":*") if settings.name.endswith(":*") else ""
-        self._stops: list[tuple[float, float]] = []  # when a stop was asked for (epoch), and how many seconds it took
+        self._told: dict[int, tuple[str, str]] = {}  # the processes that were told to stop, with group and name
 
     def state(self) -> UnitState:
         """Ask supervisord. A group runs when all its programs run; its main process is the first one's."""
@@ -69,7 +69,7 @@ class SupervisorUnit:
             invocation=" ".join(f"{info['pid']}:{info['start']}" for info in infos),
         )
 
-    def check_can(self, verb: Verb) -> None:
+    def check_can(self, verb: Verb) -> str:
         """Make sure that supervisord answers us and knows the unit: whoever reaches its socket may do all."""
         infos = self._infos()
         if verb == "restart" and self._settings.handover == "socket":
@@ -79,6 +79,7 @@ class SupervisorUnit:
                 f"{self._settings.name} does not run, so it cannot be reloaded",
                 remedy=f"start it: {self._by_hand('start')}",
             )
+        return ""
 
     def _require_shared_socket(self, infos: list[dict[str, Any]]) -> None:
         """Requests wait only in a socket that all programs have from supervisord. Raises UnitsNotRestarted."""
@@ -133,8 +134,8 @@ class SupervisorUnit:
         for info in self._infos():
             name = f"{info['group']}:{info['name']}"
             deadline = time.monotonic() + self._settings.stop_seconds
-            with self._timed():
-                self._call("stopProcess", name, True, deadline=deadline, accepted=NOT_RUNNING)
+            self._told[info["pid"]] = info["group"], info["name"]
+            self._call("stopProcess", name, True, deadline=deadline, accepted=NOT_RUNNING)
             self._call("startProcess", name, True, deadline=deadline, accepted=ALREADY_STARTED)
 
     def reload(self) -> None:
@@ -166,29 +167,23 @@ class SupervisorUnit:
         return sorted(pids)
 
     def cut_off(self) -> float | None:
-        """Compare how long the stops took with stopwaitsecs, at which supervisord kills what is left.
+        """Look in supervisord's own log for a process that it killed because stopwaitsecs were over.
 
-        supervisord tells the moment of each program's end in whole seconds; one older than 4.2 has no limit to tell.
+        Nothing else is certain: it looks once a second, until then a program may end by itself, and of the moment it
+        tells whole seconds. Even there only the end tells: it says that it kills also of what has just ended. None too
+        where it keeps no log, or one of warnings only, and before 4.2: it tells no limit.
         """
         try:
+            log = str(self._call("readLog", -MAIN_LOG_BYTES, 0))
             limits = {(program["group"], program["name"]): program["stopwaitsecs"] for program in self.configured()}
-            ends = [(info["stop"], limits.get((info["group"], info["name"]))) for info in self._infos()]
         except UnitsNotRestarted:
             return None
-        reached = (
-            limit
-            for told, took in self._stops for end, limit in ends
-            if limit is not None and told - 1 <= end and min(took, end + 1 - told) >= limit
-        )  # fmt: skip
-        return next(reached, None)
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        told, began = time.time(), time.monotonic()
-        try:
-            yield
-        finally:
-            self._stops.append((told, time.monotonic() - began))
+        for pid, (group, name) in self._told.items():
+            _, said, rest = log.partition(f"killing '{name}' ({pid}) with SIGKILL")
+            how = rest.partition(f" stopped: {name} (")[2].partition(")")[0]
+            if said and how.startswith("terminated by SIGKILL") and (group, name) in limits:
+                return float(limits[group, name])
+        return None
 
     def starts_through(self, folder: str) -> bool:
         """Whether each program's command names a path below the folder."""
@@ -217,12 +212,12 @@ class SupervisorUnit:
         return infos
 
     def _stop(self, deadline: float) -> None:
-        with self._timed():
-            if self._group:
-                results = self._call("stopProcessGroup", self._group, True, deadline=deadline)
-                self._judge(results, (SUCCESS, NOT_RUNNING))
-            else:
-                self._call("stopProcess", self._settings.name, True, deadline=deadline, accepted=NOT_RUNNING)
+        self._told |= {info["pid"]: (info["group"], info["name"]) for info in self._infos()}
+        if self._group:
+            results = self._call("stopProcessGroup", self._group, True, deadline=deadline)
+            self._judge(results, (SUCCESS, NOT_RUNNING))
+        else:
+            self._call("stopProcess", self._settings.name, True, deadline=deadline, accepted=NOT_RUNNING)
 
     def _start(self, deadline: float) -> bool:
         """Start all; False when something ran already."""

@@ -13,7 +13,7 @@ MOST_BYTES = 16_000_000  # of one answer; a thousand programs make less than one
 # what xmlrpc.client raises of XML that is none of XML-RPC (a struct without names, an int that is no number)
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _NAMES: dict[str, type] = {"group": str, "name": str}
-PROCESS = {**_NAMES, "pid": int, "start": int, "stop": int, "statename": str, "spawnerr": str}
+PROCESS = {**_NAMES, "pid": int, "start": int, "statename": str, "spawnerr": str}
 RESULT = {**_NAMES, "status": int, "description": str}
 COMMAND = {**_NAMES, "command": str}
 CONFIGURED = {**COMMAND, "directory": str, "stopwaitsecs": int, "killasgroup": bool}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 
 from bb_release.errors import UnitsNotRestarted
 from bb_release.tools import host, process, systemctl
@@ -106,7 +105,7 @@ class SystemdUnit:
         """Whether ExecStart= names a path below the folder: the kernel follows it anew at each start."""
         return f"{folder}/" in self._show(self._name).get("ExecStart", "")
 
-    def check_can(self, verb: Verb) -> None:
+    def check_can(self, verb: Verb) -> str:
         """Ask whether the unit can be restarted (or reloaded), and by us, without doing it (see `rights.questions`)."""
         if self._settings.user:
             self._require_linger()
@@ -124,46 +123,49 @@ class SystemdUnit:
                     remedy="give it ExecReload=, or let it be restarted" if verb == "reload"
                     else f"take RefuseManual{able.removeprefix('Can')}= out of its unit file",
                 )  # fmt: skip
+        states = self._states(facts)
+        idle = self._idle_socket(states) if verb == "restart" and self._settings.handover in ("", "socket") else None
         if verb == "restart" and self._settings.handover == "socket":
-            if not self._sockets(facts):
+            if len(states) == 1:
                 raise UnitsNotRestarted(
                     f"{self._name} has no socket unit in which requests could wait while it restarts",
                     remedy='bb-release units shows one; or handover = "restart"',
                 )
-            self.require_listening()
+            if idle:
+                raise idle
         if not (self._settings.user or os.geteuid() == 0):
-            self._require_right(verb, facts)
+            self._require_right(verb, states)
+        return f"{idle.message}: requests fail while it restarts; {idle.remedy}" if idle else ""
 
     def require_listening(self) -> None:
-        """Requests wait in a socket unit only while systemd listens on it. Raises UnitsNotRestarted.
+        """Requests wait in a socket unit only while systemd listens on it. Raises UnitsNotRestarted."""
+        idle = self._idle_socket(self._states(self._loaded()))
+        if idle:
+            raise idle
 
-        A service that runs without it listens by itself: then systemd would refuse to start the socket, too.
-        """
-        facts = self._loaded()
-        idle = [name for name in self._sockets(facts) if self._show(name).get("ActiveState") != "active"]
-        if idle and facts.get("ActiveState") == "active":
-            raise UnitsNotRestarted(
-                f"{self._name} runs, but nothing listens on its socket unit {idle[0]}",
-                remedy=f"once: {self._by_hand('stop')}, then {self._by_hand('start', idle[0])}",
-            )
+    def _idle_socket(self, states: dict[str, str]) -> UnitsNotRestarted | None:
+        """A service that runs without its socket listens by itself: then systemd would refuse to start that, too."""
+        idle = [name for name, state in states.items() if name != self._name and state != "active"]
+        if not idle or states[self._name] != "active":
+            return None
+        return UnitsNotRestarted(
+            f"{self._name} runs, but nothing listens on its socket unit {idle[0]}",
+            remedy=f"once: {self._by_hand('stop')}, then {self._by_hand('start', idle[0])}",
+        )
 
     def polkit_allows(self, verb: Verb) -> bool:
         """Whether polkit alone lets us restart (or reload) the unit. Raises UnitsNotRestarted when it is not known."""
-        return all(self._by_polkit(question) is None for question in self._questions(verb, self._loaded()))
-
-    def _questions(self, verb: Verb, facts: dict[str, str]) -> Iterator[Question]:
-        states = {name: self._show(name).get("ActiveState", "") for name in self._sockets(facts)}
-        states = {self._name: facts.get("ActiveState", ""), **states}
-        return rights.questions(verb, self._name, self._settings.handover, states)
+        asked = rights.questions(verb, self._name, self._settings.handover, self._states(self._loaded()))
+        return all(self._by_polkit(question) is None for question in asked)
 
     def _by_polkit(self, question: Question) -> process.ProcessFailed | None:
         """How the first of the harmless verbs was refused; None when all were allowed."""
         asked = ([SYSTEMCTL, "--no-ask-password", word, question.unit] for word in question.harmless)
         return next((failure for argv in asked if (failure := self._try(argv, ASK_SECONDS))), None)
 
-    def _require_right(self, verb: Verb, facts: dict[str, str]) -> None:
+    def _require_right(self, verb: Verb, states: dict[str, str]) -> None:
         """Raises UnitsNotRestarted with both ways to get the right, unless polkit or sudo gives it already."""
-        for question in self._questions(verb, facts):
+        for question in rights.questions(verb, self._name, self._settings.handover, states):
             by_polkit = self._by_polkit(question)
             for word in question.wanted if by_polkit else ():
                 by_sudo = self._try(["sudo", "-n", "-l", SYSTEMCTL, word, question.unit], ASK_SECONDS)
@@ -221,15 +223,13 @@ class SystemdUnit:
         A socket of the unit that failed with it is started again, and one that never was; a socket that listens is
         never touched.
         """
-        facts = self._show(self._name)
-        states = {name: self._show(name).get("ActiveState") for name in self._sockets(facts)}
-        failed = [name for name, state in {self._name: facts.get("ActiveState"), **states}.items() if state == "failed"]
-        for name in failed:
+        states = self._states(self._show(self._name))
+        for name in (name for name, state in states.items() if state == "failed"):
             try:
                 self._change("reset-failed", name)
             except UnitsNotRestarted:
                 continue  # not allowed to: the start that follows may work, else it says what is missing
-        if facts.get("ActiveState") == "active" or self._settings.handover == "restart":
+        if states.pop(self._name) == "active" or self._settings.handover == "restart":
             return
         for name in (name for name, state in states.items() if state in ("failed", "inactive")):
             self._change("start", name)
@@ -278,6 +278,11 @@ class SystemdUnit:
             remedy=rights.both_ways(user_name(), grants),
             details="\n".join(failure.output or str(failure) for failure in failures),
         )
+
+    def _states(self, facts: dict[str, str]) -> dict[str, str]:
+        """ActiveState= of the unit and of the sockets that start it."""
+        sockets = {name: self._show(name).get("ActiveState", "") for name in self._sockets(facts)}
+        return {self._name: facts.get("ActiveState", ""), **sockets}
 
     def _sockets(self, facts: dict[str, str]) -> list[str]:
         return [name for name in facts.get("TriggeredBy", "").split() if name.endswith(".socket")]
