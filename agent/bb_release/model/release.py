@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,8 @@ class Release:
     def mark(self, state: State | None = None, **changes: Any) -> Release:
         """Write a changed manifest and return the release as it is now. Raises OSError."""
         release = self.noted(**changes, state=state or self.state)
-        if state is None and self.state is State.BUILDING:  # a build that was killed, or lost its power, begins anew
-            return release
-        durable.put_json(self.folder / MANIFEST, asdict(release.manifest), mode=0o644)
+        if state or self.state is not State.BUILDING:  # a build that was killed, or lost its power, begins anew
+            durable.put_json(self.folder / MANIFEST, asdict(release.manifest), mode=0o644)
         return release
 
 
@@ -183,6 +183,7 @@ def names(layout: Layout) -> list[str]:
     return sorted(p.name for p in layout.releases.iterdir() if _moment(p.name) and not p.is_symlink())
 
 
+@cache  # all are listed several times
 def _moment(name: str) -> datetime | None:
     """The moment that a release's name tells; None for what is no such name (2026-13-01-…, or a stranger)."""
     try:
