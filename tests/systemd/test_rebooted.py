@@ -21,7 +21,7 @@ MOVED = "moved"
 STEPS = (
     "require-shared", "checkout", "create-environment", "install-requirements", "link-shared", "check-django",
     "collect-static", "plan-migrations", "finish-build", "migrate", "rehearse", "start-beside", "activate", MOVED,
-    "publish-static", "restart-units", "verify", "stop-before",
+    "publish-static", "start-workers", "restart-units", "verify", "stop-before",
 )  # fmt: skip
 
 
