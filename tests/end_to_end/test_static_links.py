@@ -154,6 +154,7 @@ def test_what_is_collected_is_what_a_full_collectstatic_makes_whatever_has_chang
         assert (change is nothing_changed) == (f"all {number_of_files(collected.root)} {ALL}" in log), log
         assert collected.collected_in_full() == tree(collected.root), change.__name__
         assert was == tree(before)
+        assert "not shared" not in log
         shared = [path for path in files(collected.root) if path.stat().st_nlink > 1]
         assert shared or change is modes_changed, f"after {change.__name__} nothing is shared with the release before"
         if change is nothing_changed:

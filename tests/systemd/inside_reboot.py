@@ -160,7 +160,7 @@ def require_recovered(before: dict[str, str]) -> None:
 
 
 def stop_in(app: str, step: str) -> str:
-    """Start a deploy and stop it in a step, for good; returns in which it is, "" where this site has no such step."""
+    """Start a deploy and stop it as a step begins, or within it; returns which, "" where this site has no such step."""
     told = [*json.loads(TOLD.read_text())[app], MOVED]
     if step not in told:
         return ""
@@ -182,8 +182,11 @@ def stop_in(app: str, step: str) -> str:
         for line in agent.stdout:
             if line.split()[:1] == [last]:
                 break
+        else:
+            raise AssertionError(f"{app} ended before {step}")
         time.sleep(random.random() / 50)
     agent.send_signal(signal.SIGSTOP)  # it is still there when PID 1 is killed
+    assert agent.poll() is None, f"{app} ended before it was stopped in {step}"
     return step
 
 

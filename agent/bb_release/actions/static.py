@@ -85,7 +85,8 @@ def make_old(root: Path, since: int = 0) -> None:
     for folder, _, files in os.walk(root):
         for name in files:
             path = Path(folder) / name
-            if path.lstat().st_mtime_ns >= since:
+            facts = path.lstat()
+            if facts.st_mtime_ns >= since and not (since and facts.st_nlink > 1):  # whole, and another's too
                 os.utime(path, (0, 0), follow_symlinks=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -210,7 +211,7 @@ def _recording(error: ReleaseError, layout: Layout) -> Iterator[None]:
         second = as_failure(unexpected)
         error.tell_also(second)
         error.exit_code = 21
-        who = "the next run" if layout.hold.exists() else "the next run, a timer's too,"
+        who = "the next run" if os.path.exists(layout.hold) else "the next run, a timer's too,"  # noqa: PTH110 - no error here
         error.site += f"; but that could not be recorded: {who} begins with it again"
         # prune, which the usual remedy for a full disk names, would begin with it as well
         remedy = "free some space" if second.remedy == durable.MAKE_ROOM else second.remedy

@@ -138,21 +138,20 @@ def share(top: Path, source: Path, scratch: Path) -> int:
         for name, facts in mine.items():
             here, there = f"{top}/{place}{name}", f"{source}/{place}{name}"
             if stat.S_ISREG(facts.mode) and plain_of(name) not in mine and _is_same(here, facts, there):
-                os.link(there, scratch)
-                os.replace(scratch, here)  # noqa: PTH105
                 shared += 1
+                if not os.path.samefile(here, there):  # noqa: PTH121 - else it was linked when it was made
+                    os.link(there, scratch)
+                    os.replace(scratch, here)  # noqa: PTH105
     return shared
 
 
 def _is_same(path: str, facts: Facts, other: str) -> bool:
     """Is there a file with the same mode and bytes at another place?"""
     try:
-        theirs = os.lstat(other)
+        theirs = _facts(os.lstat(other))
     except FileNotFoundError:
         return False
-    if facts == _facts(theirs) and os.lstat(path).st_ino == theirs.st_ino:  # it was linked when it was made
-        return True
-    return facts[:2] == _facts(theirs)[:2] and filecmp.cmp(path, other, shallow=False)
+    return facts[:2] == theirs[:2] and filecmp.cmp(path, other, shallow=False)
 
 
 def plain_of(name: str) -> str:
