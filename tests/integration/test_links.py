@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bb_release.actions import static_links
+from bb_release.actions import static, static_links
 from bb_release.model.app import App
 from bb_release.model.release import Manifest, Release, State
 from bb_release.model.step import Deployment
@@ -80,6 +80,28 @@ def test_a_tree_with_links_in_it_is_none_to_link_to(source: Path, tmp_path: Path
     assert None is links.look(source)
     with pytest.raises(links.NotPlainError, match=place):
         links.link_tree(source, tmp_path / "target")
+
+
+def test_what_was_linked_before_is_shared_too_and_stops_no_sharing_of_the_rest(source: Path, tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    for number in range(5):
+        (source / f"{number}.js").write_text("same")
+    shutil.copytree(source, top)
+    for number in range(3):
+        (top / f"{number}.js").unlink()
+        os.link(source / f"{number}.js", top / f"{number}.js")
+    links.share(top, source, tmp_path / "scratch")
+    assert all((top / f"{number}.js").samefile(source / f"{number}.js") for number in range(5))
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_a_collecting_that_is_begun_anew_changes_no_file_of_the_live_release(source: Path, tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    os.link(source / "a.css", top / "a.css")
+    (top / "half.css").write_text("a")
+    static.make_old(top, since=10**18)
+    assert (10**18 + 7, 0) == ((source / "a.css").stat().st_mtime_ns, (top / "half.css").stat().st_mtime_ns)
 
 
 def test_only_what_is_the_same_in_mode_and_bytes_is_shared(source: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,8 +26,8 @@ FORKS = f"import subprocess, time; subprocess.Popen([{CHILD!r}, '60'], executabl
 
 
 @contextmanager
-def running(words: str, *, with_pool: bool = False) -> Iterator[UnitManager]:
-    argv = [MAIN.format(words), "-c", FORKS if with_pool else "import time; time.sleep(60)"]
+def process_of(argv: list[str]) -> Iterator[UnitManager]:
+    """A unit whose main process is Python with these words; it ends with all that it has started."""
     main = subprocess.Popen(argv, executable=sys.executable, stdin=subprocess.DEVNULL)
     try:
         commands = {"status": ("echo", str(main.pid))}
@@ -36,6 +36,10 @@ def running(words: str, *, with_pool: bool = False) -> Iterator[UnitManager]:
         for pid in reversed(host.process_tree(main.pid)):
             subprocess.run(["kill", "-9", str(pid)], check=False)
         main.wait()
+
+
+def running(words: str, *, with_pool: bool = False) -> AbstractContextManager[UnitManager]:
+    return process_of([MAIN.format(words), "-c", FORKS if with_pool else "import time; time.sleep(60)"])
 
 
 def waited(manager: UnitManager, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[str]]:
@@ -94,22 +98,12 @@ def test_what_starts_a_worker_and_several_workers_of_one_unit_are_told_apart_fro
     assert wanted == {how: found for how, found in seen.items() if found}
 
 
-@contextmanager
-def watched(*, forks: bool) -> Iterator[UnitManager]:
+def watched(*, forks: bool) -> AbstractContextManager[UnitManager]:
     """A process that looks like watchmedo, whose child looks like a worker: real processes, and a real tree."""
     sleep = "import time; time.sleep(60)"
     pool = f"import os; os.fork(); {sleep}" if forks else sleep
     start = f"import subprocess; subprocess.run([*{PLAIN[:1]}, '-c', {pool!r}, *{PLAIN[1:]}], executable={sys.executable!r})"
-    main = subprocess.Popen(
-        [WATCHED[0], "-c", start, *WATCHED[1:]], executable=sys.executable, stdin=subprocess.DEVNULL
-    )
-    try:
-        commands = {"status": ("echo", str(main.pid))}
-        yield manager_of(kind="command", name="worker", commands=commands, env=process.environment())
-    finally:
-        for pid in reversed(host.process_tree(main.pid)):
-            subprocess.run(["kill", "-9", str(pid)], check=False)
-        main.wait()
+    return process_of([WATCHED[0], "-c", start, *WATCHED[1:]])
 
 
 @pytest.mark.parametrize("forks", [True, False])

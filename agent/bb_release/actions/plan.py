@@ -50,10 +50,11 @@ def plan(app: App, ref: str) -> dict[str, Any]:
     except ReleaseError as error:
         stops.append(error.message)
     warnings: list[str] = []
+    mask = masking.mask_of(app)
     try:
-        require_units(app, warnings.append)
+        require_units(app, lambda warning: warnings.append(mask(warning)))
     except ReleaseError as error:
-        stops.append(masking.mask_of(app)(error.message))
+        stops.append(mask(error.message))
     return {
         "app": app.name, "ref": wanted, "revision": revision,
         "from": {"release": live.name, "revision": live.manifest.revision, "state": str(live.state)} if live else None,

@@ -86,7 +86,8 @@ def make_old(root: Path, since: int = 0) -> None:
         for name in files:
             path = Path(folder) / name
             facts = path.lstat()
-            if facts.st_mtime_ns >= since and not (since and facts.st_nlink > 1):  # whole, and another's too
+            linked = since and facts.st_nlink > 1  # by collected.py: it is whole, and the live release's too
+            if facts.st_mtime_ns >= since and not linked:
                 os.utime(path, (0, 0), follow_symlinks=False)
 
 

@@ -15,7 +15,6 @@ from bb_release.errors import ReleaseError
 from bb_release.model import activation, durable, hold
 from bb_release.model import release as releases
 from bb_release.model.app import App
-from bb_release.model.durable import RECOVER
 from bb_release.model.layout import Layout
 from bb_release.model.release import Release, State
 from bb_release.model.step import Deployment, Scope, Step, as_failure, run_steps
@@ -211,11 +210,12 @@ def _recording(error: ReleaseError, layout: Layout) -> Iterator[None]:
         second = as_failure(unexpected)
         error.tell_also(second)
         error.exit_code = 21
-        who = "the next run" if os.path.exists(layout.hold) else "the next run, a timer's too,"  # noqa: PTH110 - no error here
+        held = os.path.exists(layout.hold)  # noqa: PTH110 - Path's own raises where the folder cannot be looked into
+        who = "the next run" if held else "the next run, a timer's too,"
         error.site += f"; but that could not be recorded: {who} begins with it again"
         # prune, which the usual remedy for a full disk names, would begin with it as well
         remedy = "free some space" if second.remedy == durable.MAKE_ROOM else second.remedy
-        error.remedy = remedy if RECOVER in remedy else f"{remedy}, then run: {RECOVER}"
+        error.remedy = remedy if durable.RECOVER in remedy else f"{remedy}, then run: {durable.RECOVER}"
 
 
 def condemn(bad: Release, run: Run, failure: dict[str, str]) -> None:
