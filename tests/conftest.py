@@ -17,6 +17,11 @@ from bb_release.model.layout import Layout
 from example_site import NOBODY, Site, running_site
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A boot takes minutes: begun last, all others would have ended long before it."""
+    items.sort(key=lambda item: not item.path.name.endswith("booted.py"))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """How long the crash tests took: on two idle cores the sample is to stay below 15 minutes.
 
