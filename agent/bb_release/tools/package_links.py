@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,20 +56,18 @@ def link_tree(source: Path, target: Path, link: Link, *, seen: Callable[[str], N
     return count
 
 
-def recorded_below(site: Path, recorded: Mapping[Path, Rows]) -> dict[str, None]:
+def recorded_below(site: Path, recorded: Mapping[Path, Rows]) -> Iterator[str]:
     """What some packages recorded below `site`, and what byte code an installer may have made of it unrecorded."""
-    found: dict[str, None] = {}  # in order, each once
     compiled = f".cpython-{site.parent.name[len('python') :].replace('.', '')}.pyc"
     for info, rows in recorded.items():
         for row in rows if info.parent == site else ():
             path = row[0] if ".." not in row[0] else os.path.normpath(row[0])
             if not path or path.startswith(("../", "/")):
                 continue
-            found[path] = None
+            yield path
             if path.endswith(".py"):
                 folder, _, file = path.rpartition("/")
-                found[f"{folder}/__pycache__/".lstrip("/") + file.removesuffix(".py") + compiled] = None
-    return found
+                yield f"{folder}/__pycache__/".lstrip("/") + file.removesuffix(".py") + compiled
 
 
 def link_names(source: Path, target: Path, names: Iterable[str], link: Link) -> None:

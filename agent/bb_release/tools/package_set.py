@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def make(venv: Path, folder: Path, choice: Choice, *, share_blocks: bool = False
     places = (str(venv), os.path.realpath(venv))
     scripts: list[str] = []
     others: list[str] = []
-    for path in _outside(venv, records.read_all(venv)):
+    for path in _outside(venv, ((info, records.read(info)) for info in environment.by_name(venv).values())):
         (scripts if _names_one_of(venv / path, places) else others).append(path)
         link_one(venv / path, folder / "venv" / path, link)
         seen(f"{folder}/venv/{path}")
@@ -110,12 +110,12 @@ def put_into(venv: Path, folder: Path, *, only: Collection[str] | None = None, s
     facts, kept = _facts(folder), folder / "venv"
     fresh = environment.by_name(venv)
     unwanted = () if only is None else environment.packages(kept).keys() - set(only)
-    recorded = records.read_all(kept, but=unwanted)
-    if records.differing(kept, recorded, hashes=only is not None):
+    recorded, problems = records.read_compared(kept, hashes=only is not None, but=unwanted)
+    if problems:
         raise UnusableError("its files are not what their packages recorded")
     scripts, others = facts["scripts"], facts["others"]
     if only is not None:
-        wanted = set(_outside(kept, recorded))
+        wanted = set(_outside(kept, recorded.items()))
         scripts, others = ([path for path in paths if path in wanted] for paths in (scripts, others))
     aside = {site: venv / site.relative_to(kept).with_name(ASIDE) for site in environment.sites(kept)}
     try:
@@ -178,12 +178,13 @@ def _link_some(
     """The same with what some packages of the set recorded, and what a fresh environment has. Raises OSError."""
     spared, link = _take_spare(aside, folder, share_blocks=share_blocks), linker(share_blocks=share_blocks)
     for site, beside in aside.items():
-        names = recorded_below(site, recorded)
         if spared:
-            remove_names(beside, recorded_below(site, others).keys() - names.keys())
+            gone = set(recorded_below(site, others))
+            gone.difference_update(recorded_below(site, recorded))
+            remove_names(beside, gone)
         else:
             link_tree(beside.with_name(site.name), beside, link)
-            link_names(site, beside, names, link)
+            link_names(site, beside, dict.fromkeys(recorded_below(site, recorded)), link)  # in order, each once
 
 
 def _take_spare(aside: Mapping[Path, Path], folder: Path, *, share_blocks: bool) -> bool:
@@ -192,11 +193,11 @@ def _take_spare(aside: Mapping[Path, Path], folder: Path, *, share_blocks: bool)
     return not share_blocks and spare.take(folder, list(aside.values()))
 
 
-def _outside(venv: Path, recorded: Mapping[Path, Rows]) -> list[str]:
+def _outside(venv: Path, recorded: Iterable[tuple[Path, Rows]]) -> list[str]:
     """Scripts and data files, relative to `venv`: what packages recorded outside of site-packages."""
     tops = tuple(f"{site}/" for site in environment.sites(venv))
     found = set()
-    for info, rows in recorded.items():
+    for info, rows in recorded:
         if rows is records.UNREADABLE:
             raise UnusableError(f"the RECORD of {info.name} cannot be read")
         for row in rows:

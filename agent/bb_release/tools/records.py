@@ -31,6 +31,26 @@ def read_all(folder: Path, *, but: Collection[str] = ()) -> dict[Path, Rows]:
     return {info: read(info) for name, info in environment.by_name(folder).items() if name not in but}
 
 
+def read_compared(folder: Path, *, hashes: bool, but: Collection[str] = ()) -> tuple[dict[Path, Rows], list[str]]:
+    """What `read_all` returns, and what `differing` says of it.
+
+    A hash that has been compared is kept only where a package has files outside of site-packages, whose RECORD may
+    have to be written anew: of 300 packages the hashes alone take 5 MB.
+    """
+    recorded: dict[Path, Rows] = {}
+    problems: list[str] = []
+    for name, info in environment.by_name(folder).items():
+        if name in but:
+            continue
+        recorded[info] = rows = read(info)
+        if len(problems) < MOST_PROBLEMS:
+            problems += differing(folder, {info: rows}, hashes=hashes)
+        if not any(row[0].startswith("../") for row in rows):
+            for row in rows:
+                row[1:2] = [""]
+    return recorded, problems
+
+
 def check_installed(folder: Path, *, hashes: bool = False, but: Collection[str] = ()) -> list[str]:
     """Compare every installed file's size, and its hash if wanted, with the RECORD of its package.
 
