@@ -67,14 +67,14 @@ def test_tree_size(tmp_path: Path) -> None:
 
 
 def test_processes(start: Start) -> None:
-    began = host.boot_clock()
+    began = time.time()
     parent = start("/bin/sh", "-c", "sleep 60 & wait")
     tree = host.process_tree(parent.pid)
     assert parent.pid in tree
     assert len(tree) == 2
     started = host.started_at(parent.pid)
     assert started is not None
-    assert began - 0.02 < started < host.boot_clock()  # not a date: those are up to a second too early
+    assert abs(started - began) < 3
     child = next(pid for pid in tree if pid != parent.pid)
     assert host.alive(child)
     os.kill(child, 9)

@@ -144,14 +144,14 @@ def test_supervisor_start_and_restart(supervisord: Supervisord) -> None:
     unit = supervisord.unit("web")
     assert not unit.state().running
     assert unit.state().main_pid == 0
-    began = host.boot_clock()
+    began = time.time()
     unit.start()
     unit.start()  # a second start of what runs is no failure
     first = unit.state()
     assert first.running
     assert first.summary == "RUNNING"
     assert first.started is not None
-    assert began - 0.02 < first.started < host.boot_clock()
+    assert abs(first.started - began) < 5
     unit.restart()
     second = unit.state()
     assert second.running

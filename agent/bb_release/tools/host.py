@@ -27,14 +27,12 @@ def process_tree(pid: int) -> list[int]:
 
 
 def started_at(pid: int) -> float | None:
-    """Return when the process was created, in seconds of the boot clock; None when it has ended, or is hidden.
+    """Return when the process was created, in seconds since the epoch; None when it has ended."""
+    import psutil
 
-    Not as a date: the kernel tells the moment of the boot in whole seconds (proc(5), btime), and moves it with the
-    clock, so that a date made of it is up to a second too early, and not the same date twice.
-    """
     try:
-        return float(_fields(pid)[19]) / os.sysconf("SC_CLK_TCK")  # proc(5), field 22
-    except OSError:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
         return None
 
 
@@ -74,11 +72,6 @@ def boot_clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def booted_at() -> float:
-    """Return by how many seconds the clock of the files' times is ahead of the boot clock."""
-    return time.time() - boot_clock()
-
-
 @dataclass(frozen=True)
 class Evidence:
     """What a running process shows of the release that it runs from."""
@@ -106,9 +99,13 @@ def evidence(pid: int, release: Path) -> Evidence | None:
         inside = path.is_relative_to(release.resolve()) and os.path.samestat(there, path.stat())
     except OSError:
         pass  # ended, closed to us, or removed: it does not count as inside
+    try:
+        started = float(_fields(pid)[19]) / os.sysconf("SC_CLK_TCK")  # proc(5), field 22
+    except OSError:
+        started = None
     # a process that sets its title hides its words, and perhaps its environment; what it has mapped stays
     names = frozenset().union(*(parts.get(part, set()) for part in ("exe", "words", "environ", "maps")))
-    return Evidence(started_at(pid), inside, names, frozenset().union(*parts.values()), closed)
+    return Evidence(started, inside, names, frozenset().union(*parts.values()), closed)
 
 
 def releases_in_use(releases: Path) -> tuple[dict[str, list[int]], bool]:

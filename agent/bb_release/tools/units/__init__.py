@@ -20,7 +20,7 @@ class UnitState:
     running: bool
     main_pid: int  # 0: unknown
     summary: str  # for people, such as "active (running)"
-    started: float | None  # when the main process was created, in seconds of the boot clock
+    started: float | None  # when the main process was created, in seconds since the epoch
     restarts: int = 0  # how often the manager brought it back by itself
     invocation: str = ""
 

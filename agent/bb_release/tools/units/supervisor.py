@@ -65,9 +65,7 @@ class SupervisorUnit:
             main_pid=main,
             summary=", ".join(words),
             # where /proc hides other users' processes, supervisord still tells: in whole seconds, so at the latest
-            started=(host.started_at(main) or next(i["start"] for i in infos if i["pid"]) + 1.0 - host.booted_at())
-            if main
-            else None,
+            started=(host.started_at(main) or next(i["start"] for i in infos if i["pid"]) + 1.0) if main else None,
             invocation=" ".join(f"{info['pid']}:{info['start']}" for info in infos),
         )
 

@@ -289,8 +289,8 @@ class SystemdUnit:
 
 
 def _since_boot(microseconds: str) -> float:
-    """A moment of systemd's clock (CLOCK_MONOTONIC, which stands still while the host sleeps) on the boot clock."""
-    return host.boot_clock() - time.monotonic() + number(microseconds) / 1e6
+    """A moment of systemd's clock (CLOCK_MONOTONIC) in seconds since the epoch."""
+    return time.time() - time.monotonic() + number(microseconds) / 1e6
 
 
 def _is_refused(failure: process.ProcessFailed) -> bool:
