@@ -17,6 +17,7 @@ from bb_release.model import activation, hold, journal, lock
 from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.release import Manifest, Release, State
+from bb_release.tools import host
 
 
 def status(app: App) -> dict[str, Any]:
@@ -100,7 +101,8 @@ def unit_facts(app: App, name: str, live: Release | None = None) -> dict[str, An
         return {"running": False, "pid": 0, "summary": mask(error.message), "outdated": False, "other_releases": [],
                 "proof": "", "unproven": "", "remedy": error.remedy}  # fmt: skip
     state = found.state
-    outdated = bool(state.started and unit.runs_release and state.started < environment_changed_at(app))
+    changed = environment_changed_at(app) - host.dated_early()
+    outdated = bool(state.started and unit.runs_release and state.started < changed)
     return {"running": state.running, "pid": state.main_pid, "summary": mask(state.summary), "outdated": outdated,
             "other_releases": list(found.foreign), "proof": _proof(live, name, found), "unproven": mask(found.unproven),
             "remedy": f"bb-release restart {instances.configured_name(app, unit)}"}  # fmt: skip

@@ -36,6 +36,13 @@ def started_at(pid: int) -> float | None:
         return None
 
 
+def dated_early() -> float:
+    """Return by how many seconds `started_at` is too early: the boot is told in whole ones (proc(5), btime)."""
+    import psutil
+
+    return max(0.0, time.time() - boot_clock() - psutil.boot_time())
+
+
 def alive(pid: int) -> bool:
     """Whether the process runs, whosever it is. One that ended and was not yet collected does not."""
     if pid <= 0:
