@@ -8,6 +8,7 @@ is left of them is written when the lock is free again.
 from __future__ import annotations
 
 import io
+import signal
 import sys
 import threading
 from contextlib import suppress
@@ -65,6 +66,9 @@ class Terminal:
             self._written.put(False)
 
     def _write_all(self) -> None:
+        # a process that was stopped may have this thread take a signal; the main thread, which acts on it, would not be
+        # woken and would come upon it later, in another step (signal(7): any thread that does not block it)
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             while (text := self._waiting.get()) is not None:
                 self._stream.write(text)
