@@ -22,7 +22,7 @@ from power_usual import Usual, some
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 # At how many of its points a scenario is cut in the ordinary run (0: all), on ext4 and on xfs.
 SAMPLE = {
-    "switch": (0, 5), "rollback": (5, 3), "prune": (0, 4), "deploy": (5, 3), "switched-back": (5, 2), "first-deploy": (2, 1),
+    "switch": (0, 5), "rollback": (5, 3), "prune": (10, 4), "deploy": (5, 3), "switched-back": (5, 2), "first-deploy": (2, 1),
     "mirror-repair": (3, 1),
 }  # fmt: skip
 AGAIN = list(Again)

@@ -181,9 +181,74 @@ def test_what_runs_in_a_linked_release_later_writes_nothing_into_the_one_before(
     collected.site.ok("manage", "--", "collectstatic", "--noinput", "--clear")
     assert was == tree(before)
 
+    shutil.rmtree(collected.site.root / "static-ahead")  # which still has what the deploy had collected
     log = collected.deploy()  # what was collected by hand is not what the deploy had noted
     assert "are not what was collected" in log
     assert collected.collected_in_full() == tree(collected.root)
+
+
+def as_it_was_made(ahead: Path) -> None:
+    pass
+
+
+def of_another_boot(ahead: Path) -> None:
+    ahead.rename(ahead.with_name("00000000-0000-0000-0000-000000000000"))
+
+
+def cut_short(ahead: Path) -> None:
+    ahead.rename(ahead.with_name("new"))
+
+
+def file_gone(ahead: Path) -> None:
+    (ahead / "brackets/two.css").unlink()
+
+
+def file_more(ahead: Path) -> None:
+    (ahead / "brackets/more.css").touch()
+
+
+def file_replaced(ahead: Path) -> None:
+    path = ahead / "brackets/two.css"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[::-1])
+
+
+def link_in_it(ahead: Path) -> None:
+    (ahead / "brackets/two.css").unlink()
+    (ahead / "brackets/two.css").symlink_to("/etc/passwd")
+
+
+def folder_mode(ahead: Path) -> None:
+    (ahead / "brackets").chmod(0o777)
+
+
+AHEAD = (as_it_was_made, of_another_boot, cut_short, file_gone, file_more, file_replaced, link_in_it, folder_mode)
+
+
+@pytest.mark.parametrize("collected", [WHITENOISE], ids=["whitenoise"], indirect=True)
+def test_what_was_linked_in_advance_is_taken_as_it_was_made_or_not_at_all(collected: Collected) -> None:
+    collected.deploy()
+    for harm in AHEAD:
+        (ahead,) = (collected.site.root / "static-ahead").iterdir()
+        folder, before, was = (ahead / "brackets").stat().st_ino, collected.root, tree(collected.root)
+        harm(ahead)
+
+        log = collected.deploy()
+
+        assert ALL in log
+        assert (harm is as_it_was_made) == (folder == (collected.root / "brackets").stat().st_ino), harm.__name__
+        assert was == tree(collected.root) == tree(before)
+        assert times(before) == times(collected.root)
+
+    # what the live release has not any more is not handed on
+    (collected.root / "brackets/one.css").write_text("edited by hand")
+    assert "are not what was collected" in collected.deploy()
+    assert collected.collected_in_full() == tree(collected.root)
+    collected.site.ok("deploy", "--force")
+    (collected.site.root / "static-ahead").rename(collected.site.root / "gone")
+    (collected.site.root / "static-ahead").write_text("a file in its place")
+    assert "no static files are linked for the next release: " in collected.deploy()
 
 
 def files(root: Path) -> Iterator[Path]:

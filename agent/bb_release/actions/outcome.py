@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 
-from bb_release.actions import package_sets, prune, timer
+from bb_release.actions import package_sets, prune, static_links, timer
 from bb_release.actions.run import Run, site_state
 from bb_release.actions.site_commands import tell
 from bb_release.actions.status import started_before_environment, status
@@ -100,4 +101,6 @@ def after(run: Run, deployment: Deployment, wish: Wish) -> None:
     except (ReleaseError, OSError) as error:
         run.log.warn(f"{error}; the deploy itself has succeeded")
     run.log.say(f"live: {deployment.release.describe()}, verified")
+    os.nice(10)  # the next deploy's work
     package_sets.link_ahead(run, deployment.release)
+    static_links.link_ahead(run, deployment.release)

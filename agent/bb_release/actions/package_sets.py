@@ -122,7 +122,7 @@ def keep(deployment: Deployment, choice: Choice) -> bool:
 
 
 def link_ahead(run: Run, live: Release) -> None:
-    """Link the packages of the next release in advance, in case it has those of this one; at low priority.
+    """Link the packages of the next release in advance, in case it has those of this one.
 
     It costs folders, and only the live release's set has it. None where root has reflinks: those are files of their
     own, whose content nobody could vouch for. What fails here is only told.
@@ -132,7 +132,6 @@ def link_ahead(run: Run, live: Release) -> None:
         for other in _names(layout):
             spare.remove(layout.sets / other)
         if name and not blocks_are_shared() and room(run.app).is_enough:
-            os.nice(10)
             package_set.make_spare(layout.sets / name)
             run.log.event("packages_linked_ahead", package_set=name)
     except (package_set.UnusableError, OSError) as error:

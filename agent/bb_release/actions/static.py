@@ -42,7 +42,7 @@ def collect_static(deployment: Deployment) -> None:
 def collect_inside(deployment: Deployment, root: Path) -> None:
     """Link what the live release has, or collect, and then share what came out the same."""
     inputs = static_links.inputs_of(deployment, root)
-    before = static_links.collected_before(deployment) if inputs else None
+    before = static_links.collected_before(deployment.previous) if inputs else None
     linked = None
     if inputs and before and inputs.key == before.inputs.key:
         linked = static_links.link_unchanged(deployment, root, before)

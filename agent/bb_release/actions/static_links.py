@@ -17,11 +17,16 @@ from typing import Any
 
 from bb_release.actions import answers
 from bb_release.actions.build import project_of
+from bb_release.actions.room import room
+from bb_release.actions.run import Run
 from bb_release.model.durable import FULL
+from bb_release.model.layout import Layout
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment
-from bb_release.tools import django, links
+from bb_release.tools import django, host, links
 from bb_release.tools.process import ProcessFailed
+
+NEW = "new"  # what is being linked in advance
 
 
 @dataclass(frozen=True)
@@ -98,9 +103,9 @@ def collected_by(release: Release | None) -> Path | None:
     return root if root.is_relative_to(release.folder.resolve()) else None
 
 
-def collected_before(deployment: Deployment) -> Before | None:
+def collected_before(previous: Release | None) -> Before | None:
     """What there may be to link to; nothing where nothing was noted."""
-    previous, source = deployment.previous, collected_by(deployment.previous)
+    source = collected_by(previous)
     facts = previous.manifest.facts if previous else {}
     if previous is None or source is None or not all(facts.get(name) for name in ("static_tree", "static_key")):
         return None
@@ -123,7 +128,7 @@ def link_unchanged(deployment: Deployment, root: Path, before: Before) -> links.
     """
     scratch = clear_scratch(deployment.release)
     try:
-        linked = links.link_tree(before.root, scratch)
+        linked = take_ahead(deployment.layout, before, scratch) or links.link_tree(before.root, scratch)
         if linked.whole != before.tree:
             return None
         if not root.is_dir():
@@ -144,6 +149,39 @@ def link_unchanged(deployment: Deployment, root: Path, before: Before) -> links.
         clear_scratch(deployment.release)
     deployment.reporter.line(f"all {linked.files} static files are unchanged: linked to those of {before.name}")
     return linked
+
+
+def link_ahead(run: Run, live: Release) -> None:
+    """Link the static files for the next release in advance, in case they are unchanged. What fails is only told.
+
+    They are named by this boot: another one may have lost some of it, since nothing is flushed.
+    """
+    ahead, before = run.app.layout.static_ahead, collected_before(live)
+    shutil.rmtree(ahead, ignore_errors=True)
+    try:
+        if before and room(run.app).is_enough:
+            ahead.mkdir(mode=0o700)
+            linked = links.link_tree(before.root, ahead / NEW)
+            if linked.whole == before.tree:
+                (ahead / NEW).rename(ahead / host.boot_id())
+                run.log.event("static_files_linked_ahead", files=linked.files)
+                return
+    except (links.NotPlainError, OSError) as error:
+        run.log.line(f"no static files are linked for the next release: {error}")
+    shutil.rmtree(ahead, ignore_errors=True)
+
+
+def take_ahead(layout: Layout, before: Before, scratch: Path) -> links.Seen | None:
+    """Move what was linked in advance to `scratch`; None where that is not what was collected."""
+    try:
+        ahead = layout.static_ahead / host.boot_id()
+        seen = links.look(ahead)
+        if seen and seen.whole == before.tree:
+            ahead.rename(scratch)
+            return seen
+    except OSError:
+        pass
+    return None
 
 
 def share_unchanged(deployment: Deployment, root: Path, before: Before) -> None:
