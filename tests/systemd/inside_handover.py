@@ -706,8 +706,11 @@ def test_blue_green_a_run_killed_at_any_point_of(what: str) -> None:
                 print(f"killed after operation {point} of {count}")
                 arrange()
                 codes.append(stopped_dead(words, at=point))
-                bb("colours", "recover", check=False)
-                mark(first, "verified")
+                bb("colours", "recover")
+                assert "activating" != manifest(second)
+                assert manifest(first) in (("verified",) if goes_back else ("bad", "verified"))
+                if not goes_back:
+                    mark(first, "verified")  # one that is live and bad is what `status` warns of
                 require_one_colour(first)
     assert {} == failures(counts)
     # a run that begins with a hold may have an operation less than the first: the last ones are not reached
