@@ -105,6 +105,10 @@ HOSTS: dict[str, tuple[Damage, int, str, str]] = {
         21, "state-unreadable", "manifest"),
     "the hold is garbage": (
         lambda s: (s.root / "state/hold.json").write_text('{"who": 5}'), 21, "state-unreadable", "hold.json"),
+    "the hold may not be read": (
+        lambda s: (s.ok("hold"), (s.root / "state/hold.json").chmod(0)), 21, "state-unreadable", "hold.json"),
+    "the state may not be entered": (
+        lambda s: (s.root / "state").chmod(0), 1, "storage-failed", "Permission denied"),
     "the configuration is writable by everyone": (
         lambda s: s.config.chmod(0o666), 2, "configuration-invalid", "can be written by everyone"),
     "the environment file is open to everyone": (
