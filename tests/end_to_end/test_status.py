@@ -181,6 +181,26 @@ def test_a_unit_that_was_added_later_and_runs_from_anywhere_is_not_well_until_it
         live_site.own()
 
 
+@pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="systemd answers here")
+def test_both_instances_are_told_where_nobody_says_which_of_them_serves(live_site: Site, two: tuple[str, str]) -> None:
+    """A worker has no socket that leads to one, and both slots lead to what is live: only systemd would know."""
+    config, slots = live_site.config.read_text(), live_site.root / "slots"
+    live_site.config.write_text(f'{config}\n[[units]]\nname = "worker@.service"\nhandover = "blue-green"\n')
+    slots.mkdir(mode=0o700)
+    for colour in ("blue", "green"):
+        (slots / colour).symlink_to(f"../releases/{two[1]}")
+    live_site.own()
+    try:
+        done = live_site.run("status")
+        assert (1, "") == (done.returncode, done.stderr)
+        told = re.findall(r"unit: +(\S+): systemd could not be asked", done.stdout)
+        assert ["worker@blue.service", "worker@green.service"] == told, done.stdout
+    finally:
+        shutil.rmtree(slots)
+        live_site.config.write_text(config)
+        live_site.own()
+
+
 def test_history_says_of_how_many_lines_it_shows_some(live_site: Site, two: tuple[str, str]) -> None:
     assert "the last 1 of " in live_site.ok("history", "--last", "1")
     assert "the last" not in live_site.ok("history", "--last", "1000")

@@ -14,7 +14,7 @@ from bb_release.actions import instances, masking, proof
 from bb_release.actions.instances import manager_for
 from bb_release.actions.owner import as_owner
 from bb_release.actions.run import command_to, health_now, last_live, wait_well
-from bb_release.errors import NotHealthy, NotTheOwner, ReleaseError, StateUnreadable
+from bb_release.errors import NotHealthy, NotTheOwner, ReleaseError, StateUnreadable, UnitsNotRestarted
 from bb_release.model import activation, lock
 from bb_release.model import release as releases
 from bb_release.model.app import App, Unit
@@ -98,6 +98,14 @@ class SeenUnit:
     unproven: str = ""
 
 
+def units(app: App) -> tuple[Unit, ...]:
+    """The units that serve; both instances where systemd does not say which of the two does. Raises StateUnreadable."""
+    try:
+        return instances.serving(app)
+    except UnitsNotRestarted:
+        return tuple(instances.every(app))
+
+
 def unit(app: App, which: Unit, live: str) -> SeenUnit:
     """Look at one unit. Raises ReleaseError when its manager does not answer, or does not know it."""
     manager = manager_for(which)
@@ -116,7 +124,7 @@ def unit(app: App, which: Unit, live: str) -> SeenUnit:
 
 def beside(app: App) -> list[dict[str, Any]]:
     """The instances that run though nothing leads to them, once the run that started them is over."""
-    ours = {each.name for each in instances.serving(app)}
+    ours = {each.name for each in units(app)}
     idle = [each for each in instances.every(app) if each.handover == instances.BLUE_GREEN and each.name not in ours]
     if not idle or lock.is_held(app.layout):
         return []

@@ -36,7 +36,7 @@ def status(app: App) -> dict[str, Any]:
             **facts, "release": None, "last": last.describe() if last else None, "state": None, "health": None,
             "units": [], "beside": [], "database": [], "well": False, "to_do": list(_to_do(app, None, [], "")),
         }  # fmt: skip
-    units = [{"name": unit.name, **unit_facts(app, unit.name, live)} for unit in instances.serving(app)]
+    units = [{"name": unit.name, **unit_facts(app, unit.name, live)} for unit in seen.units(app)]
     health, beside = seen.health_page(app, live), seen.beside(app)
     well = live.state is State.VERIFIED and all(
         u["running"] and not (u["other_releases"] or u["unproven"]) for u in units
@@ -94,7 +94,7 @@ def _to_do(
 
 def unit_facts(app: App, name: str, live: Release | None = None) -> dict[str, Any]:
     """One unit, as far as its manager answers; with the live release, whether it runs from it, and what proves that."""
-    unit, mask = next(u for u in instances.serving(app) if u.name == name), masking.mask_of(app)
+    unit, mask = next(u for u in seen.units(app) if u.name == name), masking.mask_of(app)
     try:
         found = seen.unit(app, unit, live.name if live else "")
     except ReleaseError as error:
@@ -126,7 +126,7 @@ def environment_changed_at(app: App) -> float:
 
 def started_before_environment(app: App) -> list[str]:
     """Units that still run with what the environment file said before: a new value is no new release."""
-    return [unit.name for unit in instances.serving(app) if unit_facts(app, unit.name)["outdated"]]
+    return [unit.name for unit in seen.units(app) if unit_facts(app, unit.name)["outdated"]]
 
 
 def listed(app: App) -> tuple[list[dict[str, Any]], StateUnreadable | None]:
