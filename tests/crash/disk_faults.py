@@ -32,6 +32,11 @@ ERRORS = ("EIO", "ENOSPC", "EDQUOT", "EROFS")
 KILLED = ("switch", "previous")  # what `recover` finds
 
 
+def of_any_release(text: str) -> str:
+    """The same text for what differs in the name of a release alone."""
+    return re.sub(r"20[0-9-]{17}", "RELEASE", text)
+
+
 @dataclass(frozen=True)
 class Call:
     """The `number`-th call of this name in the agent's own process, and the path below the root that it is about."""
@@ -41,7 +46,7 @@ class Call:
     path: str
 
     def __str__(self) -> str:
-        return f"{self.name} {self.number} {re.sub(r'20[0-9-]{17}', 'RELEASE', self.path)}"
+        return f"{self.name} {self.number} {of_any_release(self.path)}"
 
 
 @dataclass
@@ -54,6 +59,11 @@ class Failed:
     hit: str  # strace's line of the first call that failed; "" when it never came so far
     first: Answer
     repair: Answer
+
+    @property
+    def is_meant(self) -> bool:
+        """Was it the call that was chosen? Another run may open a file more, and the number is that of a mere look."""
+        return of_any_release(self.call.path) in of_any_release(self.hit)
 
     def __str__(self) -> str:
         return f"{self.call} says {self.error}{' from then on' if self.for_ever else ''}"

@@ -67,7 +67,7 @@ def wrong(scenario: Scenario, one: Failed) -> list[str]:
         or (removing and left == (" cannot be removed (" in one.first.output))
         or (one.error in FULL and not one.for_ever)
     )
-    if one.first.code == 0 and not forgiven:
+    if one.first.code == 0 and one.is_meant and not forgiven:
         found.append(f"silent success:\n{one.first.output}")
     if one.first.code == 0 and one.first.live != scenario.after:
         found.append(f"success, but {one.first.live} is live")
