@@ -34,7 +34,7 @@ ROOMS = FOLDERS | {
     "terminal",
 }
 
-# What each room may use, besides itself; `tools.process` is that file alone.
+# What each room may use, besides itself; `tools.process` and `tools.signals` are those files alone.
 MAY_USE = {
     "errors": set(),
     "inside": set(),
@@ -46,8 +46,8 @@ MAY_USE = {
     "schema": {"model", "config_rules"},
     "envfile": {"errors", "model"},
     "log": {"errors", "model", "tools.process", "progress", "terminal"},
-    "progress": {"terminal"},
-    "terminal": set(),
+    "progress": {"terminal", "tools.signals"},
+    "terminal": {"tools.signals"},
     "console": ROOMS - {"cli", "commands"},
     "actions": ROOMS - {"cli", "commands", "console"},
     "commands": ROOMS - {"cli"},

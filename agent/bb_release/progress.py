@@ -11,6 +11,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from bb_release.tools.signals import undisturbed
+
 if TYPE_CHECKING:
     from bb_release.terminal import Terminal
 
@@ -33,7 +35,8 @@ class Progress:
             get_renderable=self._render, console=self._console, transient=True, refresh_per_second=8,
             redirect_stdout=False, redirect_stderr=False,
         )  # fmt: skip
-        self._live.start()
+        with undisturbed():
+            self._live.start()
 
     def line(self, text: str) -> None:
         """What its program said last."""

@@ -8,12 +8,13 @@ is left of them is written when the lock is free again.
 from __future__ import annotations
 
 import io
-import signal
 import sys
 import threading
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import TextIO
+
+from bb_release.tools.signals import undisturbed
 
 MOST_FRAMES = 50  # of the progress, which another thread paints; lines always wait until the terminal moves
 
@@ -29,7 +30,8 @@ class Terminal:
         self._written: SimpleQueue[bool] = SimpleQueue()  # its put may come from a signal, in the middle of the get
         self._is_gone = self._is_waited_for = False
         self._thread = threading.Thread(target=self._write_all, name="terminal", daemon=True)
-        self._thread.start()
+        with undisturbed():
+            self._thread.start()
 
     def write(self, text: str) -> int:
         """Hand over; dropped where the terminal is gone, and a frame where it stands still."""
@@ -66,9 +68,6 @@ class Terminal:
             self._written.put(False)
 
     def _write_all(self) -> None:
-        # a process that was stopped may have this thread take a signal; the main thread, which acts on it, would not be
-        # woken and would come upon it later, in another step (signal(7): any thread that does not block it)
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             while (text := self._waiting.get()) is not None:
                 self._stream.write(text)

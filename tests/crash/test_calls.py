@@ -33,7 +33,7 @@ ALL_FORMS = f"/^({'|'.join(CALLS)})(at|at2)?$"
 MOST_OF_A_KIND = (
     40  # with --all, of the thousands of links that make one environment or one mirror: each is like the other
 )
-BULK = ("/venv/", "/objects/", "/sets/", "/cache/", "/static-ahead/")
+BULK = ("/venv/", "/objects/", "/sets/", "/cache/", "/.static-ahead")
 
 
 def strace(log: Path, *options: str) -> tuple[str, ...]:

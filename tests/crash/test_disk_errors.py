@@ -27,7 +27,7 @@ RECOVER = Scenario("recover", ("recover",), "second", "second")
 # nothing is decided from these: a line of a run's log, and what the lock's holder writes of itself
 NOTES = ("logs/", "state/lock")
 # links that are made in advance for the next release: it makes its own where there are none
-AHEAD = re.compile(r"sets/\w+/spare\b|static-ahead\b")
+AHEAD = re.compile(r"sets/\w+/spare\b|releases/[^/]+/\.static-(ahead|links$)")
 
 
 def chosen(calls: list[Call], name: str) -> list[tuple[Call, str, bool]]:

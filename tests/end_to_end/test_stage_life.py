@@ -16,6 +16,7 @@ import pytest
 
 from bb_release.tools import django, process, stage
 from bb_release.tools.process import ProcessFailed
+from bb_release.tools.signals import undisturbed
 from stage_projects import PROJECT, Place, as_collectstatic, environment, in_settings
 
 # A command that starts a program of its own in its group, tells both numbers, and waits.
@@ -140,7 +141,7 @@ def test_signals_wait_while_a_child_is_made() -> None:
     got: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
     try:
-        with stage.undisturbed():
+        with undisturbed():
             signal.raise_signal(signal.SIGTERM)  # to this thread: whoever runs the tests may have others
             assert [] == got
         assert [signal.SIGTERM] == got

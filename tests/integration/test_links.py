@@ -137,6 +137,12 @@ def seen(top: Path) -> str:
     return found.whole
 
 
+def collected(root: Path) -> static_links.Before:
+    """As the live release has collected it."""
+    live = Release(root.parent / "2025-01-01-00-00-00", Manifest(name="2025-01-01-00-00-00", state=State.VERIFIED))
+    return static_links.Before(live, root, seen(root), static_links.Inputs("key", "way"))
+
+
 def test_where_nothing_can_be_linked_nothing_is_left_and_the_log_says_so(
     source: Path, elsewhere: Path, tmp_path: Path
 ) -> None:
@@ -145,7 +151,7 @@ def test_where_nothing_can_be_linked_nothing_is_left_and_the_log_says_so(
     release = Release(tmp_path / "2026-01-01-00-00-00", Manifest(name="2026-01-01-00-00-00", state=State.BUILDING))
     release.folder.mkdir()
     deployment = Deployment(App("shop", "", tmp_path), release, None, Notes(), -1, {}, {})  # type: ignore[arg-type]
-    before = static_links.Before("live", there, seen(there), static_links.Inputs("key", "way"))
+    before = collected(there)
 
     assert not static_links.link_unchanged(deployment, release.folder / "static", before)
     static_links.share_unchanged(deployment, there, before)
@@ -163,7 +169,7 @@ def test_a_static_root_with_dot_files_alone_is_empty_and_they_stay_what_they_are
     (source / ".gitkeep").write_text("of the old one")
     assert [".gitkeep"] == list(static_links.read_before(root) or {})
     deployment = Deployment(App("shop", "", tmp_path), release, None, Notes(), -1, {}, {})  # type: ignore[arg-type]
-    before = static_links.Before("live", source, seen(source), static_links.Inputs("key", "way"))
+    before = collected(source)
 
     assert static_links.link_unchanged(deployment, root, before)
 
@@ -177,7 +183,7 @@ def test_what_was_linked_of_a_tree_that_is_not_what_was_collected_is_thrown_away
     release = Release(tmp_path / "2026-01-01-00-00-00", Manifest(name="2026-01-01-00-00-00", state=State.BUILDING))
     release.folder.mkdir()
     deployment = Deployment(App("shop", "", tmp_path), release, None, Notes(), -1, {}, {})  # type: ignore[arg-type]
-    before = static_links.Before("live", source, seen(source), static_links.Inputs("key", "way"))
+    before = collected(source)
     (source / "shop" / "b.js").write_text("written into")
 
     assert None is static_links.link_unchanged(deployment, release.folder / "static", before)
@@ -185,7 +191,9 @@ def test_what_was_linked_of_a_tree_that_is_not_what_was_collected_is_thrown_away
 
     assert [] == list(release.folder.iterdir())
     assert isinstance(deployment.reporter, Notes)
-    assert ["the static files of live are not what was collected: collect anew"] == deployment.reporter.lines
+    assert [
+        "the static files of 2025-01-01-00-00-00 are not what was collected: collect anew"
+    ] == deployment.reporter.lines
 
 
 def test_what_is_noted_of_linked_files_is_what_a_look_at_them_says(source: Path, tmp_path: Path) -> None:
@@ -194,11 +202,11 @@ def test_what_is_noted_of_linked_files_is_what_a_look_at_them_says(source: Path,
     root.mkdir(parents=True)
     (source / ".gitkeep").write_text("of both")
     (root / ".gitkeep").write_text("of both")
-    inputs = static_links.Inputs("key", "way")
+    before = collected(source)
     deployment = Deployment(App("shop", "", tmp_path), release, None, Notes(), -1, {}, {})  # type: ignore[arg-type]
-    linked = static_links.link_unchanged(deployment, root, static_links.Before("live", source, seen(source), inputs))
+    linked = static_links.link_unchanged(deployment, root, before)
     assert linked
 
-    static_links.note_collected(deployment, root, inputs, linked)
+    static_links.note_collected(deployment, root, before.inputs, linked)
 
     assert seen(root) == deployment.release.manifest.facts["static_tree"] != linked.whole

@@ -76,7 +76,7 @@ HOSTS: dict[str, tuple[Damage, int, str, str]] = {
        for name in ("releases", "state", "logs")},
     **{f"{name} is a link": (
         lambda s, name=name: become_link(s.root / name, canary(s)), 1, "preflight-failed", "not a folder of our own")
-       for name in ("releases", "state", "logs", "shared", "reserve", "sets", "slots", "static-pool", "static-ahead")},
+       for name in ("releases", "state", "logs", "shared", "reserve", "sets", "slots", "static-pool")},
     "the lock is a link": (
         lambda s: become_link(s.root / "state/lock", canary(s) / "file"), 1, "storage-failed", "lock"),
     "the journal is a link": (

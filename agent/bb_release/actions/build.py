@@ -22,6 +22,7 @@ from bb_release.model.release import Release, State
 from bb_release.model.step import Deployment
 from bb_release.tools import django, environment, filesystem, host
 from bb_release.tools.process import ProcessFailed
+from bb_release.tools.signals import undisturbed
 
 WARNING = re.compile(r"\((\w+\.)+W\d+\)")  # (security.W004), as django.core.checks prints it
 
@@ -141,7 +142,8 @@ def finish_build(deployment: Deployment) -> None:
     """Make the whole tree durable, then let the manifest say so: in this order, it is the only proof there is."""
     folder = deployment.release.folder
     with ThreadPoolExecutor(1) as beside:  # the disk works meanwhile
-        size = beside.submit(filesystem.tree_size, folder)
+        with undisturbed():
+            size = beside.submit(filesystem.tree_size, folder)
         host.sync_tree(folder, deployment.app.cache_folder)
     installer_cache.close_cache(deployment.app)
     deployment.release = deployment.release.mark(State.READY, size=[*size.result()])

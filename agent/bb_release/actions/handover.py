@@ -26,6 +26,7 @@ from bb_release.model.app import App, Health, Unit
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment, Scope, Step
 from bb_release.tools import host
+from bb_release.tools.signals import undisturbed
 from bb_release.tools.units.systemd import SystemdUnit
 
 DRAIN_SECONDS = 1.0  # longer than it takes nginx to connect by the link as it was
@@ -91,9 +92,12 @@ def ask_every_worker(deployment: Deployment, unit: Unit, wanted: Health) -> None
     count = len(_manager(unit).processes())
     if not count:
         raise NotHealthy(f"{unit.name} has ended", remedy=f"see journalctl -u {unit.name}")
+    questions = ANSWERS_PER_PROCESS * count
     with ThreadPoolExecutor(count) as at_once:  # one after the other, a single idle worker might take them all
         for _ in range(ROUNDS):
-            list(at_once.map(lambda _: wait_well(once, deployment.release.name), range(ANSWERS_PER_PROCESS * count)))
+            with undisturbed():
+                answers = at_once.map(lambda _: wait_well(once, deployment.release.name), range(questions))
+            list(answers)
             time.sleep(BETWEEN_SECONDS)
 
 

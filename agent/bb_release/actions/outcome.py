@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
 from bb_release.actions import package_sets, prune, static_links, timer
 from bb_release.actions.run import Run, site_state
@@ -101,6 +102,7 @@ def after(run: Run, deployment: Deployment, wish: Wish) -> None:
     except (ReleaseError, OSError) as error:
         run.log.warn(f"{error}; the deploy itself has succeeded")
     run.log.say(f"live: {deployment.release.describe()}, verified")
-    os.nice(10)  # the next deploy's work
+    with suppress(OSError):  # a filter of system calls may refuse it
+        os.nice(10)  # the next deploy's work
     package_sets.link_ahead(run, deployment.release)
     static_links.link_ahead(run, deployment.release)

@@ -62,7 +62,7 @@ class Run:
 def make_folders(app: App) -> None:
     """The folders of an app, with explicit modes whatever the umask is."""
     layout = app.layout
-    for folder in (layout.reserve, layout.sets, layout.slots, layout.static_pool, layout.static_ahead):
+    for folder in (layout.reserve, layout.sets, layout.slots, layout.static_pool):
         if folder.is_symlink():  # what is in them is removed
             raise PreflightFailed(
                 f"{folder} is a link, and not a folder of our own", remedy=f"see where it leads, then: rm {folder}"

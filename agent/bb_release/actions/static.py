@@ -53,6 +53,8 @@ def collect_inside(deployment: Deployment, root: Path) -> None:
         if before:
             static_links.share_unchanged(deployment, root, before)
     static_links.note_collected(deployment, root, inputs, linked)
+    if deployment.previous:
+        static_links.drop_ahead(deployment.previous)  # it was used, or is of no use
 
 
 def collect_all(deployment: Deployment, root: Path, before: static_links.Before | None) -> None:

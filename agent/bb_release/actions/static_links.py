@@ -1,8 +1,9 @@
 """What the live release has already collected is linked into the new one, where nothing that decides it has changed.
 
 Two things have to be known: that collectstatic would make the same (the key, for which `inside/sources.py` hashes all
-that goes in), and that the live release still has what it made (the tree, as it was noted). The second is seen while
-it is linked: what turns out to be another tree is thrown away. Whatever is not known is collected anew.
+that goes in), and that what is linked is still what it made (the tree, as it was noted). The second is seen while it is
+linked, or of what was linked in advance: what turns out to be another tree is thrown away. Whatever is not known is
+collected anew.
 """
 
 from __future__ import annotations
@@ -20,13 +21,12 @@ from bb_release.actions.build import project_of
 from bb_release.actions.room import room
 from bb_release.actions.run import Run
 from bb_release.model.durable import FULL
-from bb_release.model.layout import Layout
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment
 from bb_release.tools import django, host, links
 from bb_release.tools.process import ProcessFailed
 
-NEW = "new"  # what is being linked in advance
+AHEAD = ".static-ahead-"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Inputs:
 class Before:
     """What the live release has collected, where, and how that looked."""
 
-    name: str
+    release: Release
     root: Path
     tree: str
     inputs: Inputs
@@ -109,7 +109,7 @@ def collected_before(previous: Release | None) -> Before | None:
     facts = previous.manifest.facts if previous else {}
     if previous is None or source is None or not all(facts.get(name) for name in ("static_tree", "static_key")):
         return None
-    return Before(previous.name, source, facts["static_tree"], Inputs(facts["static_key"], facts.get("static_way", "")))
+    return Before(previous, source, facts["static_tree"], Inputs(facts["static_key"], facts.get("static_way", "")))
 
 
 def is_untouched(deployment: Deployment, before: Before) -> bool:
@@ -117,7 +117,7 @@ def is_untouched(deployment: Deployment, before: Before) -> bool:
     seen = links.look(before.root)
     if seen and seen.whole == before.tree:
         return True
-    deployment.reporter.line(f"the static files of {before.name} are not what was collected: collect anew")
+    deployment.reporter.line(f"the static files of {before.release.name} are not what was collected: collect anew")
     return False
 
 
@@ -128,7 +128,7 @@ def link_unchanged(deployment: Deployment, root: Path, before: Before) -> links.
     """
     scratch = clear_scratch(deployment.release)
     try:
-        linked = take_ahead(deployment.layout, before, scratch) or links.link_tree(before.root, scratch)
+        linked = take_ahead(before, scratch) or links.link_tree(before.root, scratch)
         if linked.whole != before.tree:
             return None
         if not root.is_dir():
@@ -143,38 +143,42 @@ def link_unchanged(deployment: Deployment, root: Path, before: Before) -> links.
     except OSError as error:
         if error.errno in FULL:
             raise
-        deployment.reporter.line(f"the static files of {before.name} cannot be linked ({error}): collect anew")
+        deployment.reporter.line(f"the static files of {before.release.name} cannot be linked ({error}): collect anew")
         return None
     finally:
         clear_scratch(deployment.release)
-    deployment.reporter.line(f"all {linked.files} static files are unchanged: linked to those of {before.name}")
+    deployment.reporter.line(f"all {linked.files} static files are unchanged: linked to those of {before.release.name}")
     return linked
 
 
 def link_ahead(run: Run, live: Release) -> None:
     """Link the static files for the next release in advance, in case they are unchanged. What fails is only told.
 
-    They are named by this boot: another one may have lost some of it, since nothing is flushed.
+    They lie in the live release, whose access rules new folders inherit, and are removed with it at the latest.
     """
-    ahead, before = run.app.layout.static_ahead, collected_before(live)
-    shutil.rmtree(ahead, ignore_errors=True)
+    drop_ahead(live)
     try:
+        before = collected_before(live)
         if before and room(run.app).is_enough:
-            ahead.mkdir(mode=0o700)
-            linked = links.link_tree(before.root, ahead / NEW)
-            if linked.whole == before.tree:
-                (ahead / NEW).rename(ahead / host.boot_id())
+            linked = links.link_tree(before.root, live.folder / f"{AHEAD}new")
+            if linked.whole == before.tree and room(run.app).is_enough:  # some of it may be copies
+                (live.folder / f"{AHEAD}new").rename(ahead_of(live))
                 run.log.event("static_files_linked_ahead", files=linked.files)
                 return
     except (links.NotPlainError, OSError) as error:
         run.log.line(f"no static files are linked for the next release: {error}")
-    shutil.rmtree(ahead, ignore_errors=True)
+    drop_ahead(live)
 
 
-def take_ahead(layout: Layout, before: Before, scratch: Path) -> links.Seen | None:
+def ahead_of(release: Release) -> Path:
+    """Named by this boot: another one may have lost some of it, since nothing is flushed."""
+    return release.folder / f"{AHEAD}{host.boot_id()}"
+
+
+def take_ahead(before: Before, scratch: Path) -> links.Seen | None:
     """Move what was linked in advance to `scratch`; None where that is not what was collected."""
     try:
-        ahead = layout.static_ahead / host.boot_id()
+        ahead = ahead_of(before.release)
         seen = links.look(ahead)
         if seen and seen.whole == before.tree:
             ahead.rename(scratch)
@@ -182,6 +186,12 @@ def take_ahead(layout: Layout, before: Before, scratch: Path) -> links.Seen | No
     except OSError:
         pass
     return None
+
+
+def drop_ahead(release: Release) -> None:
+    """Remove what was linked in advance, whole or not."""
+    for path in release.folder.glob(f"{AHEAD}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def share_unchanged(deployment: Deployment, root: Path, before: Before) -> None:
@@ -194,7 +204,7 @@ def share_unchanged(deployment: Deployment, root: Path, before: Before) -> None:
         return
     finally:
         clear_scratch(deployment.release)
-    deployment.reporter.line(f"{shared} static files are unchanged: linked to those of {before.name}")
+    deployment.reporter.line(f"{shared} static files are unchanged: linked to those of {before.release.name}")
 
 
 def note_collected(deployment: Deployment, root: Path, inputs: Inputs | None, linked: links.Seen | None) -> None:

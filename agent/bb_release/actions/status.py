@@ -15,7 +15,7 @@ from bb_release.actions.run import command_to, environments, last_live, not_live
 from bb_release.errors import NoSuchRelease, ReleaseError, StateUnreadable
 from bb_release.model import activation, hold, journal, lock
 from bb_release.model import release as releases
-from bb_release.model.app import App
+from bb_release.model.app import App, Unit
 from bb_release.model.release import Manifest, Release, State
 from bb_release.tools import host
 
@@ -36,12 +36,12 @@ def status(app: App) -> dict[str, Any]:
             **facts, "release": None, "last": last.describe() if last else None, "state": None, "health": None,
             "units": [], "beside": [], "database": [], "well": False, "to_do": list(_to_do(app, None, [], "")),
         }  # fmt: skip
-    units = [{"name": unit.name, **unit_facts(app, unit.name, live)} for unit in seen.units(app)]
+    units = [{"name": unit.name, **unit_facts(app, unit, live)} for unit in seen.units(app)]
     health, beside = seen.health_page(app, live), seen.beside(app)
     well = live.state is State.VERIFIED and all(
         u["running"] and not (u["other_releases"] or u["unproven"]) for u in units
     )
-    well = well and (app.health is None or health == "healthy")
+    well = well and (app.health is None or health == "healthy") and not beside  # it takes tasks, with older code
     return {
         **facts, "release": live.name, "revision": live.manifest.revision, "ref": live.manifest.ref,
         "state": str(live.state) if live.state is not State.ACTIVATING else "activating, unverified",
@@ -92,9 +92,9 @@ def _to_do(
         }
 
 
-def unit_facts(app: App, name: str, live: Release | None = None) -> dict[str, Any]:
+def unit_facts(app: App, unit: Unit, live: Release | None = None) -> dict[str, Any]:
     """One unit, as far as its manager answers; with the live release, whether it runs from it, and what proves that."""
-    unit, mask = next(u for u in seen.units(app) if u.name == name), masking.mask_of(app)
+    mask = masking.mask_of(app)
     try:
         found = seen.unit(app, unit, live.name if live else "")
     except ReleaseError as error:
@@ -104,7 +104,8 @@ def unit_facts(app: App, name: str, live: Release | None = None) -> dict[str, An
     changed = environment_changed_at(app) - host.dated_early()
     outdated = bool(state.started and unit.runs_release and state.started < changed)
     return {"running": state.running, "pid": state.main_pid, "summary": mask(state.summary), "outdated": outdated,
-            "other_releases": list(found.foreign), "proof": _proof(live, name, found), "unproven": mask(found.unproven),
+            "other_releases": list(found.foreign), "proof": _proof(live, unit.name, found),
+            "unproven": mask(found.unproven),
             "remedy": f"bb-release restart {instances.configured_name(app, unit)}"}  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def environment_changed_at(app: App) -> float:
 
 def started_before_environment(app: App) -> list[str]:
     """Units that still run with what the environment file said before: a new value is no new release."""
-    return [unit.name for unit in seen.units(app) if unit_facts(app, unit.name)["outdated"]]
+    return [unit.name for unit in seen.units(app) if unit_facts(app, unit)["outdated"]]
 
 
 def listed(app: App) -> tuple[list[dict[str, Any]], StateUnreadable | None]:

@@ -49,11 +49,6 @@ class Layout:
         return self.root / "static-pool"
 
     @property
-    def static_ahead(self) -> Path:
-        """Links to the live release's static files, made in advance for the next release."""
-        return self.root / "static-ahead"
-
-    @property
     def sets(self) -> Path:
         """Installed packages, each choice of them once; releases have links to them."""
         return self.root / "sets"

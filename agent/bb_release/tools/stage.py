@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from bb_release.tools import host, process
 from bb_release.tools.process import Completed, TimeLimit, Watch
+from bb_release.tools.signals import undisturbed
 
 PROGRAM = Path(__file__).parents[1] / "inside" / "stage.py"
 
@@ -243,13 +244,3 @@ def end() -> None:
 def _tell(on_line: Callable[[str], None] | None, line: str) -> None:
     if on_line is not None:
         on_line(line)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Signals that would interrupt the run wait until the block is done."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
