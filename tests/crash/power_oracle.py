@@ -27,6 +27,7 @@ UNFINISHED = {"building", "failed"}
 LIVE = {"activating", "verified", "returning", "bad"}
 IN_BETWEEN = {"building", "activating", "returning"}
 OURS = {"release.json", ".release.json.new", ".answer.json"}
+AHEAD = ".static-ahead-"  # links for the next release, which come and go; what becomes of them is looked at there
 # they tell when they were made, or hold the hash of a script that has the release's own path in it
 DATED = {"uv_cache.json"}
 TORN = "bytecode that cannot be loaded"
@@ -52,7 +53,7 @@ def fingerprint(release: Path, read: Read | None = None) -> Fingerprint:
     read = {} if read is None else read
     for path, facts in entries(str(release)):
         relative, name = path[len(str(release)) + 1 :], path.rpartition("/")[2]
-        if relative in OURS or name in DATED:
+        if relative in OURS or name in DATED or relative.startswith(AHEAD):
             continue
         if stat.S_ISLNK(facts.st_mode):
             found[relative] = f"link to {os.readlink(path)}".replace(release.name, "NAME")
