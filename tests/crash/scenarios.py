@@ -125,10 +125,10 @@ def prepare_mirror(site: TinySite) -> tuple[str, ...]:
 SCENARIOS = {
     "first deploy": Scenario(prepare_first, old_or_nothing, 5),
     "good deploy": Scenario(prepare_deploy, old_or_new, 6),
-    "deploy of what is built": Scenario(prepare_resume, old_or_new, 8, service=True),
-    "deploy that is switched back": Scenario(prepare_bad, went_back, 10, service=True, exit_code=20),
-    "switch": Scenario(prepare_switch, switched_or_not, 8, service=True),
-    "rollback": Scenario(prepare_rollback, rolled_back_or_not, 10, service=True),
+    "deploy of what is built": Scenario(prepare_resume, old_or_new, 6, service=True),
+    "deploy that is switched back": Scenario(prepare_bad, went_back, 8, service=True, exit_code=20),
+    "switch": Scenario(prepare_switch, switched_or_not, 6, service=True),
+    "rollback": Scenario(prepare_rollback, rolled_back_or_not, 8, service=True),
     "prune": Scenario(prepare_prune, unchanged, 6),
     "mirror repair": Scenario(prepare_mirror, unchanged, 5, next_deploy=require_sound),
 }
