@@ -198,11 +198,11 @@ def as_it_was_made(ahead: Path) -> None:
 
 
 def of_another_boot(ahead: Path) -> None:
-    ahead.rename(ahead.with_name("00000000-0000-0000-0000-000000000000"))
+    ahead.rename(ahead.with_name(".static-ahead-00000000-0000-0000-0000-000000000000"))
 
 
 def cut_short(ahead: Path) -> None:
-    ahead.rename(ahead.with_name("new"))
+    ahead.rename(ahead.with_name(".static-ahead-new"))
 
 
 def file_gone(ahead: Path) -> None:
@@ -246,6 +246,7 @@ def test_what_was_linked_in_advance_is_taken_as_it_was_made_or_not_at_all(collec
         assert (harm is as_it_was_made) == (folder == (collected.root / "brackets").stat().st_ino), harm.__name__
         assert was == tree(collected.root) == tree(before)
         assert times(before) == times(collected.root)
+        assert not list(ahead.parent.glob(f"{ahead.name[:14]}*")), "used or not, it is gone"
 
     # what the live release has not any more is not handed on
     (collected.root / "brackets/one.css").write_text("edited by hand")

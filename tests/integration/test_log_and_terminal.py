@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bb_release.progress import Progress
 from bb_release.terminal import MOST_FRAMES, Terminal
 
 SIGNALS = """
@@ -53,6 +56,28 @@ class Still(io.StringIO):
     def write(self, text: str) -> int:
         self.moves.wait(30)
         return super().write(text)
+
+
+def test_only_the_main_thread_takes_the_signals_that_interrupt_a_run() -> None:
+    """After a stop the kernel may give one to any thread that does not block it, and the run goes on into another step."""
+    before = {thread.native_id for thread in threading.enumerate()}
+    terminal = Terminal(io.StringIO())
+    progress = Progress(terminal)
+    progress.show("migrate")
+    try:
+        masks = {
+            thread.name: int(
+                re.findall(r"SigBlk:\s*(\w+)", Path(f"/proc/self/task/{thread.native_id}/status").read_text())[0], 16
+            )
+            for thread in threading.enumerate()
+            if thread.native_id not in before
+        }
+    finally:
+        progress.clear()
+        terminal.close()
+    interrupting = 1 << (signal.SIGINT - 1) | 1 << (signal.SIGTERM - 1)
+    assert len(masks) == 2, masks
+    assert all(mask & interrupting == interrupting for mask in masks.values()), masks
 
 
 def test_a_terminal_that_stood_still_for_long_has_lost_frames_and_no_line() -> None:
