@@ -133,6 +133,23 @@ def test_an_instance_is_told_by_the_name_that_can_be_typed_and_one_beside_it_wit
             SUDOERS.write_text(by_hand)
 
 
+def test_an_instance_that_recover_starts_and_nothing_proves_is_told() -> None:
+    by_hand, blue, slot = SUDOERS.read_text(), CRON.replace("@", "@blue"), ROOT / "slots/blue"
+    with template("/bin/sleep 600"):
+        try:
+            sh("mkdir", "-p", slot.parent, user="deploy")
+            sh("ln", "-s", f"../releases/{current()}", slot, user="deploy")
+            SUDOERS.write_text(f"{by_hand}deploy ALL=(root) NOPASSWD: /usr/bin/systemctl start {blue}\n")
+            done = bb("recover")
+            assert f"{blue}: did not run, started" in done.stdout
+            assert f"warning: nothing proves which release {blue} runs" in done.stdout + done.stderr
+            assert f"start {blue} through {slot}/venv/bin/" in done.stdout + done.stderr
+        finally:
+            slot.unlink()
+            sh("systemctl", "stop", blue)
+            SUDOERS.write_text(by_hand)
+
+
 def test_a_service_that_listens_by_itself_while_its_socket_does_not_is_told() -> None:
     ours = (SYSTEM / WEB).read_text()
     alone = ours.replace(f"Requires={SOCKET}\n", "").replace("/gunicorn ", f"/gunicorn --bind 127.0.0.1:{free_port()} ")

@@ -533,6 +533,20 @@ def test_blue_green_a_bad_live_release_that_does_not_start_anew_serves_on() -> N
     bb("colours", "switch", first, "--force")
 
 
+def test_blue_green_an_older_instance_that_runs_beside_the_live_one_is_not_well() -> None:
+    live, idle = current(COLOURS), other(serving())
+    (older,) = {*two_releases("colours")} - {live}
+    (COLOURS / "slots" / idle).symlink_to(f"../releases/{older}")
+    sh("systemctl", "start", f"colours@{idle}.service")
+    seen = bb("colours", "status", "--json", check=False)
+    told = json.loads(seen.stdout)
+    assert [f"colours@{idle}.service"] == [unit["name"] for unit in told["beside"]]
+    assert (False, "healthy", "verified") == (told["well"], told["health"], told["state"])
+    assert seen.returncode != 0
+    bb("colours", "recover")
+    require_one_colour(live)
+
+
 def test_blue_green_a_moved_link_is_no_reason_to_stop_what_serves() -> None:
     first, second = two_releases("colours")
     with load() as counts:

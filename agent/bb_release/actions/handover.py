@@ -18,8 +18,9 @@ from typing import cast
 
 from bb_release.actions import instances, workers
 from bb_release.actions.build import request_of
+from bb_release.actions.proof import prove
 from bb_release.actions.run import wait_well
-from bb_release.actions.verify import prove_units
+from bb_release.actions.verify import prove_units, require_running
 from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Health, Unit
@@ -203,16 +204,21 @@ def idle_colour(app: App) -> str:
 def repair(app: App, warn: Callable[[str], None]) -> list[str]:
     """After a killed run and after a boot: the links, the slots and the instances as `current` wants them.
 
-    Returns what was done, in words. What cannot be done is a warning: it must not stop the deploy that mends it.
+    Returns what was done, in words. What cannot be done, and what was started and is not proven to run from the live
+    release, is a warning: it must not stop the deploy that mends it.
     """
     done: list[str] = []
+    started: list[tuple[Unit, float]] = []
     if not instances.templates(app):
         return done
     try:
         colour = instances.active(app)
         if colour:
-            ours = [instances.instance(unit, colour) for unit in instances.templates(app)]
-            done += [f"{unit.name}: did not run, started" for unit in ours if start_if_down(unit)]
+            for unit in (instances.instance(unit, colour) for unit in instances.templates(app)):
+                at = host.boot_clock()
+                if start_if_down(unit):
+                    started.append((unit, at))
+                    done.append(f"{unit.name}: did not run, started")
             lead_requests(app)
             idle = slots.other(colour)
             if slots.release_in(app.layout, idle) == slots.release_in(app.layout, colour):
@@ -226,6 +232,11 @@ def repair(app: App, warn: Callable[[str], None]) -> list[str]:
                 if not manager.is_down():
                     manager.stop()
                     done.append(f"{unit.name}: ran beside the live release, stopped")
+        live = activation.current(app.layout)
+        if live is not None:  # last: what is not proven serves all the same
+            for unit, at in started:
+                manager = _manager(unit)
+                prove(app, unit, manager, live, require_running(unit, manager).main_pid, at)
     except ReleaseError as error:
         warn(f"{error.message}; {error.remedy}")
     return done
