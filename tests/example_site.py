@@ -71,7 +71,8 @@ class Site:
         self.program = agent()
         self.supervisord: subprocess.Popen[bytes] | None = None
         self.cache = cache or folder / "cache"
-        for path in (self.root, self.cache):
+        self.scratch = folder / "tmp"  # what a killed run leaves there goes with the test
+        for path in (self.root, self.cache, self.scratch):
             path.mkdir(exist_ok=True)
         shutil.copytree(self.project, self.repository, ignore=shutil.ignore_patterns("__pycache__"))
         (self.root / "shared").mkdir()
@@ -211,6 +212,7 @@ class Site:
         return {
             "PATH": "/usr/bin:/bin",
             "LANG": "C.UTF-8",
+            "TMPDIR": str(self.scratch),
             **{name: os.environ[name] for name in passed if name in os.environ},
         }
 

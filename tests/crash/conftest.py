@@ -17,8 +17,13 @@ from tiny_site import TinySite, in_memory, tiny_site
 from example_site import NOBODY
 
 
-def pytest_runtest_teardown() -> None:
-    """The numbers so far go into RESULTS.md, when BB_CRASH_RESULTS=1 says so: a session that is ended keeps them."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """The numbers so far go into RESULTS.md, when BB_CRASH_RESULTS=1 says so: a session that is ended keeps them.
+
+    After the fixtures have ended: those of the tests of the table itself have numbers of their own until then.
+    """
+    yield
     if results.is_wanted():
         results.write()
 

@@ -144,3 +144,7 @@ def test_a_session_that_counted_nothing_leaves_the_table_alone(table: Path) -> N
     results.write(table)
 
     assert not table.exists()
+
+
+def test_no_row_of_these_tests_is_in_the_table() -> None:
+    assert not {"power loss", "random kills", "per call", "switch"} & set(results.read(results.TABLE))

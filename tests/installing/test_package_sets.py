@@ -327,7 +327,10 @@ def test_an_installer_killed_in_the_middle_changes_no_other_environment(place: P
         modules = environment.sites(victim)[0] / "two"
         running = subprocess.Popen(
             command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-            env={"PATH": "/usr/bin:/bin", "HOME": str(place.folder), "UV_CACHE_DIR": str(place.cache / "uv")},
+            env={
+                "PATH": "/usr/bin:/bin", "HOME": str(place.folder), "TMPDIR": str(place.folder),
+                "UV_CACHE_DIR": str(place.cache / "uv"),
+            },
             **unprivileged(),
         )  # fmt: skip
         folder, time_of = modules.stat(), time.monotonic()
