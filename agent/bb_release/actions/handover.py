@@ -20,7 +20,7 @@ from bb_release.actions import instances, workers
 from bb_release.actions.build import request_of
 from bb_release.actions.proof import prove
 from bb_release.actions.run import wait_well
-from bb_release.actions.verify import prove_units, require_running
+from bb_release.actions.verify import prove_units, remember, require_running
 from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Health, Unit
@@ -53,9 +53,7 @@ def start_beside(deployment: Deployment) -> None:
     units = [instances.instance(unit, idle) for unit in instances.templates(app) if unit.socket]
     try:
         for unit in units:
-            deployment.reporter.line(f"start {unit.name}")
-            deployment.ordered[unit.name] = host.boot_clock()
-            _manager(unit).restart()  # not start: what a killed run left there is no proof of anything
+            _start(deployment, unit)
         for unit in units:
             own = own_health(app.health, unit, idle) if app.health else None
             prove_units(deployment, [unit], own)
@@ -72,9 +70,16 @@ def start_workers(deployment: Deployment) -> None:
     """Start what takes work by itself, now that the release is live; what it follows goes on until it is stopped."""
     for unit in instances.serving(deployment.app):
         if unit.handover == instances.BLUE_GREEN and not unit.socket:
-            deployment.reporter.line(f"start {unit.name}")
-            deployment.ordered[unit.name] = host.boot_clock()
-            _manager(unit).restart()
+            _start(deployment, unit)
+
+
+def _start(deployment: Deployment, unit: Unit) -> None:
+    """Not systemd's start: what a killed run left there is no proof of anything."""
+    manager = _manager(unit)
+    deployment.reporter.line(f"start {unit.name}")
+    remember(deployment, unit, manager)
+    deployment.ordered[unit.name] = host.boot_clock()
+    manager.restart()
 
 
 def own_health(wanted: Health, unit: Unit, colour: str) -> Health:

@@ -124,9 +124,7 @@ def restart_units(deployment: Deployment, only: str = "") -> None:
         manager = manager_for(unit)
         deployment.reporter.line(f"{'restart' if unit.runs_release else 'reload'} {unit.name}")
         if unit.runs_release:
-            before = manager.state()
-            if before.running and before.main_pid:
-                deployment.left[unit.name] = (before.main_pid, before.started, before.invocation)
+            before = remember(deployment, unit, manager)
             tasks = workers.tasks_before(deployment, unit, manager) if unit.celery and before.running else []
             deployment.ordered[unit.name] = host.boot_clock()
             manager.restart()
@@ -134,6 +132,14 @@ def restart_units(deployment: Deployment, only: str = "") -> None:
                 workers.tell_what_was_left(deployment, unit, manager, tasks)
         else:
             manager.reload()
+
+
+def remember(deployment: Deployment, unit: Unit, manager: UnitManager) -> UnitState:
+    """Keep what runs before the order to start: `proof.require_new` finds it where it still runs after it."""
+    before = manager.state()
+    if before.running and before.main_pid:
+        deployment.left[unit.name] = (before.main_pid, before.started, before.invocation)
+    return before
 
 
 def verify(deployment: Deployment) -> None:
