@@ -156,6 +156,23 @@ def test_a_worker_that_ends_while_it_still_imports_is_found_out_and_one_with_a_p
     live_site.ok("restart")
 
 
+def test_a_worker_that_is_up_and_answers_nobody_is_not_well(live_site: Site) -> None:
+    """Its broker is its own memory, where no other process can ask."""
+    own = (
+        f"set -a; . {live_site.root}/shared/site.env; cd $(readlink -f {live_site.root}/current)/app; . ../release.env;"
+        " exec ../venv/bin/celery -A broken_brackets worker --concurrency 1"
+    )
+    with one_more_unit(live_site, started_by(live_site, own) + 'celery = "broken_brackets"\n'):
+        try:
+            done = live_site.run("restart")
+        finally:
+            os.kill(int((live_site.folder / "more.pid").read_text()), signal.SIGTERM)
+    assert done.returncode == 21, done.stdout + done.stderr
+    assert "error: not-healthy\n  the worker of more does not answer within 60 s" in done.stderr
+    assert "no worker answers" in done.stderr
+    live_site.ok("restart")
+
+
 def test_a_process_that_still_runs_from_the_release_before_is_switched_back(live_site: Site) -> None:
     old = live_site.current()
     # what a reload, or a chdir in gunicorn's own configuration, leads to: the folder of another release
