@@ -63,6 +63,15 @@ def end_more(site: Site) -> None:
     os.kill(int((site.folder / "more.pid").read_text()), 9)
 
 
+def end_worker(site: Site) -> None:
+    """Its pool ends with it."""
+    pid = int((site.folder / "more.pid").read_text())
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 20
+    while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
 def units(site: Site) -> dict[str, str]:
     return {row["name"]: row["proof"] for row in json.loads(site.ok("status", "--json"))["units"]}
 
@@ -148,11 +157,7 @@ def test_a_worker_that_ends_while_it_still_imports_is_found_out_and_one_with_a_p
             live_site.ok("restart")
             assert {"web": "its processes", "more": "its processes"} == units(live_site)
         finally:
-            pid = int((live_site.folder / "more.pid").read_text())
-            os.kill(pid, signal.SIGTERM)  # its pool ends with it
-            deadline = time.monotonic() + 20
-            while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
-                time.sleep(0.1)
+            end_worker(live_site)
     live_site.ok("restart")
 
 
@@ -166,7 +171,7 @@ def test_a_worker_that_is_up_and_answers_nobody_is_not_well(live_site: Site) -> 
         try:
             done = live_site.run("restart")
         finally:
-            os.kill(int((live_site.folder / "more.pid").read_text()), signal.SIGTERM)
+            end_worker(live_site)
     assert done.returncode == 21, done.stdout + done.stderr
     assert "error: not-healthy\n  the worker of more does not answer within 60 s" in done.stderr
     assert "no worker answers" in done.stderr
