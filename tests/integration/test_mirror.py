@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,20 @@ def test_attributes_change_nothing_in_the_export(place: Place) -> None:
     assert (tree / "kept.txt").exists()
     assert (tree / "id.txt").read_bytes() == b"$Format:%H$ $Id$\n"
     assert (tree / "line.txt").read_bytes() == b"a\nb\n"
+
+
+def test_of_a_tree_that_two_write_at_once_a_file_that_cannot_be_written_is_an_error(place: Place) -> None:
+    many = {f"many/{number}": f"{number}\n" for number in range(300)}  # of fewer than 100 one writes all
+    revision = place.commit("many", {**many, "large": "large\n" * 500_000})
+    place.fetch()
+    tree = place.export(revision)
+    assert many == {name: (tree / name).read_text() for name in many}
+    assert 3_000_000 == (tree / "large").stat().st_size
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))  # programs that are started have it too
+    try:
+        with pytest.raises(errors.TreeNotExported, match="could not be written"):
+            place.export(revision)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
