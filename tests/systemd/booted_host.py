@@ -9,6 +9,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -40,6 +41,16 @@ def make_host() -> None:
     sh("chown", "-R", "deploy:", REPOSITORY)
     sh("git", "init", "-q", "-b", "main", REPOSITORY, user="deploy")
     commit("the first revision")
+
+
+def linger() -> None:
+    """The deploy user's own systemd runs and answers: its socket is there some moments before it can be connected to."""
+    runtime = f"XDG_RUNTIME_DIR=/run/user/{pwd.getpwnam('deploy').pw_uid}"
+    sh("loginctl", "enable-linger", "deploy")
+    deadline = time.monotonic() + 20
+    while sh("env", runtime, "systemctl", "--user", "show", "-p", "Version", user="deploy", check=False).returncode:
+        assert time.monotonic() < deadline, "the user's own systemd did not start"
+        time.sleep(0.05)
 
 
 def make_root(root: Path) -> None:

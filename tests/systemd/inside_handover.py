@@ -30,7 +30,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import booted_host
-from booted_host import AGENT, CACHE, TESTS, current, health, make_root, sh
+from booted_host import AGENT, CACHE, TESTS, current, health, linger, make_root, sh
 
 REPOSITORY = Path("/srv/handover-repository")
 NGINX = "/run/handover-nginx.sock"
@@ -841,11 +841,7 @@ def test_blue_green_with_units_of_the_user_s_own() -> None:
     active = runtime / "own/active.sock"
     configure("own", f"http+unix://{active}:/health/",
               table("own@.service", f'user = true\nhandover = "blue-green"\nsocket = "{active}"'))  # fmt: skip
-    sh("loginctl", "enable-linger", "deploy")
-    deadline = time.monotonic() + 20
-    while not (runtime / "systemd/private").exists():
-        assert time.monotonic() < deadline, "the user's own systemd did not start"
-        time.sleep(0.05)
+    linger()
     said = bb("own", "units", "--install").stdout
     for line in re.findall(r"^  (XDG_RUNTIME_DIR=\S+ systemctl --user enable .*)$", said, re.MULTILINE):
         if "timer" not in line:

@@ -130,11 +130,7 @@ def require_ran_at_boot(app: str, unit: str) -> None:
 def test_the_first_boot_sets_up_three_sites() -> None:
     booted_host.make_host()
     Path("/etc/bb-release").mkdir()
-    sh("loginctl", "enable-linger", "deploy")
-    deadline = time.monotonic() + 20
-    while not (runtime() / "systemd/private").exists():
-        assert time.monotonic() < deadline, "the user's own systemd did not start"
-        time.sleep(0.05)
+    booted_host.linger()
     told = {}
     for app in APPS:
         configure(app)

@@ -16,7 +16,20 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from booted_host import AGENT, CACHE, PROJECT, REPOSITORY, commit, current, health, make_host, make_root, note, sh
+from booted_host import (
+    AGENT,
+    CACHE,
+    PROJECT,
+    REPOSITORY,
+    commit,
+    current,
+    health,
+    linger,
+    make_host,
+    make_root,
+    note,
+    sh,
+)
 
 from example_site import free_port
 
@@ -95,11 +108,7 @@ def test_a_user_who_does_not_linger_is_told_so_before_anything_is_built() -> Non
 
 
 def test_two_revisions_go_live_without_any_right_and_a_switch_takes_the_site_back() -> None:
-    sh("loginctl", "enable-linger", "deploy")
-    deadline = time.monotonic() + 20
-    while not Path(f"/run/user/{pwd.getpwnam('deploy').pw_uid}/systemd/private").exists():
-        assert time.monotonic() < deadline, "the user's own systemd did not start"
-        time.sleep(0.05)
+    linger()
     in_session("systemctl", "--user", "daemon-reload")
     for line in re.findall(r"^  \S+ (systemctl --user .*)$", bb("units", "--install").stdout, re.MULTILINE):
         if "timer" not in line:

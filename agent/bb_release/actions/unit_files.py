@@ -55,7 +55,7 @@ def install(files: list[File]) -> list[Path]:
     if any(path.suffix in (".service", ".socket", ".timer") or path.name == OWNER for path in written):
         own = mine[0].owner != "root"
         # a user's systemd that does not run yet reads them when it starts
-        if not own or (runtime_folder(mine[0].owner) / "systemd/private").exists():
+        if not own or os.access(runtime_folder(mine[0].owner) / "systemd/private", os.W_OK):
             systemctl.daemon_reload(user=own)
     return written
 
