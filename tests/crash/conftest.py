@@ -23,9 +23,11 @@ def pytest_runtest_teardown() -> Iterator[None]:
 
     After the fixtures have ended: those of the tests of the table itself have numbers of their own until then.
     """
-    yield
-    if results.is_wanted():
-        results.write()
+    try:
+        yield
+    finally:
+        if results.is_wanted():
+            results.write()
 
 
 @pytest.fixture(scope="session")

@@ -188,7 +188,8 @@ def test_of_a_tree_that_two_write_at_once_a_file_that_cannot_be_written_is_an_er
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))  # programs that are started have it too
     try:
-        with pytest.raises(errors.TreeNotExported, match="could not be written"):
+        with pytest.raises(errors.TreeNotExported, match="could not be written") as caught:
             place.export(revision)
+        assert "checkout worker" in caught.value.details
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -145,9 +145,21 @@ def test_an_instance_that_recover_starts_and_nothing_proves_is_told() -> None:
             assert f"warning: nothing proves which release {blue} runs" in done.stdout + done.stderr
             assert f"start {blue} through {slot}/venv/bin/" in done.stdout + done.stderr
         finally:
-            slot.unlink()
-            sh("systemctl", "stop", blue)
             SUDOERS.write_text(by_hand)
+            sh("systemctl", "stop", blue)
+            slot.unlink(missing_ok=True)
+
+
+def test_a_start_beside_that_nobody_asks_anything_is_told() -> None:
+    told = f"{CRON} is started beside itself"
+    with template("/bin/sleep 600"):
+        text = FILE.read_text()
+        asked = text.replace('handover = "blue-green"', f'handover = "blue-green", socket = "{ROOT}/shared/cron.sock"')
+        assert text != asked
+        FILE.write_text(asked)
+        assert f"{told}: no request waits or fails" in bb("check", check=False).stdout
+        FILE.write_text(asked.partition("[health]")[0])
+        assert f"{told}, and serves before anybody has asked it anything" in bb("check", check=False).stdout
 
 
 def test_a_service_that_listens_by_itself_while_its_socket_does_not_is_told() -> None:

@@ -114,7 +114,7 @@ def handovers(app: App) -> Iterator[Fact]:
     for unit in app.units:
         if not unit.runs_release or role(app, unit) != "web":
             continue
-        if unit.handover == instances.BLUE_GREEN and app.health is None:
+        if unit.handover == instances.BLUE_GREEN and unit.socket and app.health is None:
             yield warn(f"{unit.name} is started beside itself, and serves before anybody has asked it anything: there"
                        " is no health address", "add health = to the configuration")  # fmt: skip
         elif unit.handover == instances.BLUE_GREEN:

@@ -9,7 +9,7 @@ verified; and only then the instance before is stopped. Elsewhere nothing of thi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -20,7 +20,7 @@ from bb_release.actions import instances, workers
 from bb_release.actions.build import request_of
 from bb_release.actions.proof import prove
 from bb_release.actions.run import wait_well
-from bb_release.actions.verify import prove_units, remember, require_running
+from bb_release.actions.verify import prove_units, remember
 from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Health, Unit
@@ -153,19 +153,11 @@ def bring_back(app: App, release: Release) -> None:
     if not leading:
         durable.with_reserve(app.layout.reserve, lambda: slots.point(app.layout, colour, release))
     for unit in (instances.instance(unit, colour) for unit in instances.templates(app)):
-        if leading:
-            start_if_down(unit)
-        else:
-            _manager(unit).restart()
-
-
-def start_if_down(unit: Unit) -> bool:
-    """Start an instance that does not run; True when it had to be. Raises UnitsNotRestarted."""
-    manager = _manager(unit)
-    if manager.state().running:
-        return False
-    manager.start()
-    return True
+        manager = _manager(unit)
+        if not leading:
+            manager.restart()
+        elif not manager.state().running:
+            manager.start()
 
 
 def stop_before(deployment: Deployment) -> None:
@@ -213,18 +205,21 @@ def repair(app: App, warn: Callable[[str], None]) -> list[str]:
     release, is a warning: it must not stop the deploy that mends it.
     """
     done: list[str] = []
-    started: list[tuple[Unit, float]] = []
     if not instances.templates(app):
         return done
     try:
         colour = instances.active(app)
         if colour:
+            started: list[tuple[Unit, float | None]] = []
             for unit in (instances.instance(unit, colour) for unit in instances.templates(app)):
-                at = host.boot_clock()
-                if start_if_down(unit):
-                    started.append((unit, at))
+                manager = _manager(unit)
+                if not manager.state().running:
+                    # one that is being started, as at boot, was told to before
+                    started.append((unit, host.boot_clock() if manager.is_down() else None))
+                    manager.start()
                     done.append(f"{unit.name}: did not run, started")
             lead_requests(app)
+            _prove_started(app, started, warn)
             idle = slots.other(colour)
             if slots.release_in(app.layout, idle) == slots.release_in(app.layout, colour):
                 durable.with_reserve(app.layout.reserve, lambda: slots.forget(app.layout, idle))
@@ -237,14 +232,25 @@ def repair(app: App, warn: Callable[[str], None]) -> list[str]:
                 if not manager.is_down():
                     manager.stop()
                     done.append(f"{unit.name}: ran beside the live release, stopped")
-        live = activation.current(app.layout)
-        if live is not None:  # last: what is not proven serves all the same
-            for unit, at in started:
-                manager = _manager(unit)
-                prove(app, unit, manager, live, require_running(unit, manager).main_pid, at)
     except ReleaseError as error:
         warn(f"{error.message}; {error.remedy}")
     return done
+
+
+def _prove_started(app: App, started: Sequence[tuple[Unit, float | None]], warn: Callable[[str], None]) -> None:
+    """Tell of each that does not run from the live release for all that is seen: it serves all the same."""
+    live = activation.current(app.layout)
+    for unit, told in started if live else ():
+        manager = _manager(unit)
+        try:
+            state = manager.state()
+            if not state.running:
+                said = "".join(f": {line}" for line in manager.log_lines()[-1:])
+                warn(f"{unit.name} was started and does not run ({state.summary}){said}")
+                continue
+            prove(app, unit, manager, cast("Release", live), state.main_pid, told)
+        except ReleaseError as error:
+            warn(f"{error.message}; {error.remedy}")
 
 
 def _manager(unit: Unit) -> SystemdUnit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,9 +56,19 @@ def install(files: list[File]) -> list[Path]:
     if any(path.suffix in (".service", ".socket", ".timer") or path.name == OWNER for path in written):
         own = mine[0].owner != "root"
         # a user's systemd that does not run yet reads them when it starts
-        if not own or os.access(runtime_folder(mine[0].owner) / "systemd/private", os.W_OK):
+        if not own or _answers(runtime_folder(mine[0].owner) / "systemd/private"):
             systemctl.daemon_reload(user=own)
     return written
+
+
+def _answers(path: Path) -> bool:
+    """Does anybody listen on this socket? It is there some moments before, and may be after."""
+    with socket.socket(socket.AF_UNIX) as asked:
+        try:
+            asked.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def is_mine(file: File) -> bool:
