@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from example_site import Site, unprivileged
@@ -72,6 +72,15 @@ def end_worker(site: Site) -> None:
         time.sleep(0.1)
 
 
+def restarted_with(site: Site, text: str, end: Callable[[Site], None]) -> subprocess.CompletedProcess[str]:
+    """What `restart` says with one more unit, which is ended afterwards."""
+    with one_more_unit(site, text):
+        try:
+            return site.run("restart")
+        finally:
+            end(site)
+
+
 def units(site: Site) -> dict[str, str]:
     return {row["name"]: row["proof"] for row in json.loads(site.ok("status", "--json"))["units"]}
 
@@ -95,11 +104,7 @@ def test_the_processes_of_the_release_prove_it_and_status_says_so(live_site: Sit
 
 
 def test_a_main_process_outside_of_the_release_is_no_proof(live_site: Site) -> None:
-    with one_more_unit(live_site, started_by(live_site, "cd /; exec sleep 300")):
-        try:
-            done = live_site.run("restart")
-        finally:
-            end_more(live_site)
+    done = restarted_with(live_site, started_by(live_site, "cd /; exec sleep 300"), end_more)
     assert done.returncode == 21, done.stdout + done.stderr
     assert "does not have its working folder in release" in done.stderr
     assert f"{live_site.root}/current/release.env" in done.stderr
@@ -107,11 +112,7 @@ def test_a_main_process_outside_of_the_release_is_no_proof(live_site: Site) -> N
 
 def test_a_main_process_in_the_folder_of_the_release_that_names_it_nowhere_is_no_proof(live_site: Site) -> None:
     command = f"cd {live_site.root}/current/app; exec sleep 300"
-    with one_more_unit(live_site, started_by(live_site, command)):
-        try:
-            done = live_site.run("restart")
-        finally:
-            end_more(live_site)
+    done = restarted_with(live_site, started_by(live_site, command), end_more)
     assert done.returncode == 21, done.stdout + done.stderr
     assert re.search(r"the main process of more \(\d+\) names no release", done.stderr)
 
@@ -167,11 +168,7 @@ def test_a_worker_that_is_up_and_answers_nobody_is_not_well(live_site: Site) -> 
         f"set -a; . {live_site.root}/shared/site.env; cd $(readlink -f {live_site.root}/current)/app; . ../release.env;"
         " exec ../venv/bin/celery -A broken_brackets worker --concurrency 1"
     )
-    with one_more_unit(live_site, started_by(live_site, own) + 'celery = "broken_brackets"\n'):
-        try:
-            done = live_site.run("restart")
-        finally:
-            end_worker(live_site)
+    done = restarted_with(live_site, started_by(live_site, own) + 'celery = "broken_brackets"\n', end_worker)
     assert done.returncode == 21, done.stdout + done.stderr
     assert "error: not-healthy\n  the worker of more does not answer within 60 s" in done.stderr
     assert "no worker answers" in done.stderr

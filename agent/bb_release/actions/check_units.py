@@ -136,9 +136,10 @@ def handovers(app: App) -> Iterator[Fact]:
 def _waiting(unit: Unit) -> Fact:
     try:
         cast("SystemdUnit", manager_for(unit)).require_listening()
+        starts = systemctl.properties(unit.name, ["ExecStart"], user=unit.user).get("ExecStart", "")
     except ReleaseError as error:
         return warn(f"{error.message}: {COST.format(unit.name)}", error.remedy)
-    if "uvicorn" in systemctl.properties(unit.name, ["ExecStart"], user=unit.user).get("ExecStart", "").lower():
+    if "uvicorn" in starts.lower():
         # as measured: uvicorn closes at its stop what it has accepted and not read yet
         return Fact(f"{unit.name} has a socket: requests wait in it while the service restarts, but uvicorn may lose"
                     ' one or two when it stops; none with handover = "blue-green"')  # fmt: skip

@@ -240,7 +240,9 @@ def repair(app: App, warn: Callable[[str], None]) -> list[str]:
 def _prove_started(app: App, started: Sequence[tuple[Unit, float | None]], warn: Callable[[str], None]) -> None:
     """Tell of each that does not run from the live release for all that is seen: it serves all the same."""
     live = activation.current(app.layout)
-    for unit, told in started if live else ():
+    if live is None:
+        return
+    for unit, told in started:
         manager = _manager(unit)
         try:
             state = manager.state()
@@ -248,7 +250,7 @@ def _prove_started(app: App, started: Sequence[tuple[Unit, float | None]], warn:
                 said = "".join(f": {line}" for line in manager.log_lines()[-1:])
                 warn(f"{unit.name} was started and does not run ({state.summary}){said}")
                 continue
-            prove(app, unit, manager, cast("Release", live), state.main_pid, told)
+            prove(app, unit, manager, live, state.main_pid, told)
         except ReleaseError as error:
             warn(f"{error.message}; {error.remedy}")
 
