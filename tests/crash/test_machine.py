@@ -388,13 +388,17 @@ def test_any_order_of_commands_kills_and_tampering_keeps_the_site_whole(walked: 
     print(f"SEED={SEED}")
     with results.counted("any order of commands (Hypothesis)", seed=SEED) as count:
         try:
-            run_state_machine_as_test(
-                seed(SEED)(Machine),
-                settings=settings(
-                    max_examples=examples, stateful_step_count=steps, deadline=None, database=None, print_blob=True,
-                    suppress_health_check=list(HealthCheck), phases=(Phase.generate, *((Phase.shrink,) if ALL else ())),
-                ),
-            )  # fmt: skip
+            for more in range(4):  # few examples may have drawn few kills
+                run_state_machine_as_test(
+                    seed(SEED + more)(Machine),
+                    settings=settings(
+                        max_examples=examples, stateful_step_count=steps, deadline=None, database=None, print_blob=True,
+                        suppress_health_check=list(HealthCheck),
+                        phases=(Phase.generate, *((Phase.shrink,) if ALL else ())),
+                    ),
+                )  # fmt: skip
+                if Machine.kills.total() >= Machine.runs.total() / 15:
+                    break
         finally:
             count.injected, count.hit, count.by_step = Machine.faults.total(), Machine.kills.total(), Machine.kills
             print(f"runs: {dict(Machine.runs)}, cut: {dict(Machine.kills)}, {dict(Machine.resumed)}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,19 @@ with app_lock(Layout(Path(sys.argv[1])), action="deploy", who="ann") as descript
         child = subprocess.Popen(["sleep", "60"], pass_fds=[descriptor], stdout=subprocess.DEVNULL).pid
     print(child, flush=True)
     sys.stdin.read()
+"""
+
+HOLD_AGAIN_AND_AGAIN = """
+import sys
+from contextlib import suppress
+from pathlib import Path
+from bb_release.errors import LockHeld
+from bb_release.model import lock
+from bb_release.model.layout import Layout
+lock.LOOK_SECONDS = lock.NAMELESS_SECONDS = 0.0
+while True:
+    with suppress(LockHeld), lock.app_lock(Layout(Path(sys.argv[1])), action="deploy", who="ann"):
+        pass
 """
 
 
@@ -123,6 +138,28 @@ def test_somebody_who_only_looks_refuses_nobody(layout: Layout) -> None:
         looker.kill()
         looker.wait()
         looker.stdout.close()
+
+
+def test_who_is_refused_hears_of_one_holder_even_as_that_one_ends(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a holder wrote is gone between two reads."""
+    monkeypatch.setattr(lock, "LOOK_SECONDS", 0.0)
+    holds = subprocess.Popen([sys.executable, "-c", HOLD_AGAIN_AND_AGAIN, str(layout.root)])
+    said = []
+    try:
+        deadline = time.monotonic() + 20
+        while len(said) < 30 and time.monotonic() < deadline:
+            try:
+                take(layout)
+            except LockHeld as held:
+                said.append(held.message)
+            time.sleep(0)
+    finally:
+        holds.kill()
+        holds.wait()
+    assert len(said) >= 10, "hardly anybody was refused: nothing was tried"
+    assert [] == [words for words in said if not re.search(rf"way: deploy by ann since .* {holds.pid}\)", words)]
 
 
 def test_the_lock_is_free_after_a_run_that_raised(layout: Layout) -> None:

@@ -16,7 +16,7 @@ from bb_release.model.durable import open_own, read_plain
 from bb_release.model.layout import Layout
 
 LOOK_SECONDS = 0.1
-NAMELESS_SECONDS = 1.0  # how much longer for a holder that says nothing of itself: it begins or ends right now
+NAMELESS_SECONDS = 1.0  # how much longer where no living holder is named: it begins or ends right now
 
 
 @contextmanager
@@ -48,8 +48,10 @@ def _take(descriptor: int, layout: Layout, wait_seconds: float) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= deadline + (0 if holder(layout) else NAMELESS_SECONDS):
-                raise _held(layout) from None
+            facts = holder(layout)  # read once: it may be gone at the next look
+            alive = _is_alive(facts)
+            if time.monotonic() >= deadline + (0 if alive else NAMELESS_SECONDS):
+                raise _held(layout, facts, alive=alive) from None
             time.sleep(0.02 if wait_seconds == 0 else 0.2)
         else:
             return
@@ -79,8 +81,12 @@ def holder(layout: Layout) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _held(layout: Layout) -> LockHeld:
-    facts = holder(layout)
+def _is_alive(facts: dict[str, Any]) -> bool:
+    pid = facts.get("pid")
+    return isinstance(pid, int) and os.path.exists(f"/proc/{pid}")  # noqa: PTH110 - a look at the process table
+
+
+def _held(layout: Layout, facts: dict[str, Any], *, alive: bool) -> LockHeld:
     pid = facts.get("pid")
     who = (
         f"{facts.get('action', 'a run')} by {facts.get('who', 'someone')}"
@@ -88,7 +94,7 @@ def _held(layout: Layout) -> LockHeld:
         if facts
         else "it has not written who it is"
     )
-    if isinstance(pid, int) and not os.path.exists(f"/proc/{pid}"):  # noqa: PTH110 - a look at the process table
+    if isinstance(pid, int) and not alive:
         return LockHeld(
             f"a program that a killed run left behind still writes; the run was: {who}",
             remedy=f"wait for it to end (fuser {layout.lock} names it); the lock frees itself",
