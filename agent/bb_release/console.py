@@ -116,7 +116,7 @@ def print_status(facts: dict[str, Any]) -> None:
         _print(f"  hold:     by {held['who']} since {held['since']}: {held['reason']} ({spoken('bb-release unhold')})")
     if facts["run"]:
         run = facts["run"]
-        who = f"{run.get('action')} by {run.get('who')} since {run.get('since')}"
+        who = f"{run.get('action', 'a run')} by {run.get('who', 'someone')} since {run.get('since', '?')}"
         killed = "a program that a killed run left still writes; the run was: " if run["killed"] else ""
         _print(f"  running:  {killed}{who}")
     for each in facts["to_do"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from bb_release.actions import build, interruption, migrations, requirements, signed, source, static
 from bb_release.actions.outcome import after, explain, nothing_to_do
 from bb_release.actions.preflight import preflight, preflight_units
@@ -59,9 +61,7 @@ def deploy(run: Run, wish: Wish) -> Release:
         interruption.let_come()
         run_steps(interruption.heeded(BUILD), deployment)
         if wish.build_only:
-            name, pending = deployment.release.name, deployment.release.manifest.facts.get("pending")
-            way = f"deploy --resume {name}" if pending else f"switch {name}"
-            run.log.say(f"built: bb-release {way} makes it live")
+            run.log.say(f"built: {way_to_live(deployment.release, wish)} makes it live")
             return deployment.release
         interruption.heed()
         deployment.scope = Scope.DATABASE
@@ -75,6 +75,16 @@ def deploy(run: Run, wish: Wish) -> Release:
         raise
     after(run, deployment, wish)
     return deployment.release
+
+
+def way_to_live(release: Release, wish: Wish) -> str:
+    """What a person types to make live what was only built."""
+    if not release.manifest.facts.get("pending"):
+        return f"bb-release switch {release.name}"
+    if wish.archive:
+        return f"bb-release deploy --archive {shlex.quote(str(wish.archive))}"
+    ref = f" {shlex.quote(wish.ref)}" if wish.ref else ""
+    return f"bb-release deploy{ref} --resume {release.name}"
 
 
 def require_not_held(app: App, wish: Wish) -> None:

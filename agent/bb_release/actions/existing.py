@@ -43,8 +43,10 @@ def rollback(run: Run, *, force: bool = False) -> Release:
 
 def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, makes_bad: str) -> Release:
     if live and target.name == live.name and live.state is State.VERIFIED:
-        run.log.say(f"{target.describe()} is live already")
-        return target
+        from bb_release.actions.outcome import nothing_to_do
+        from bb_release.actions.wish import Wish
+
+        return nothing_to_do(run, live, Wish(ref=target.name))
     usable = (State.READY, State.VERIFIED, State.ADOPTED)
     if target.state not in usable and not (force and target.state is State.BAD):
         raise ReleaseNotUsable(
@@ -97,7 +99,8 @@ def restart(run: Run, name: str = "") -> Release:
             record_verified(deployment, run)
     except Explained as error:  # a signal too: units may have been stopped
         error.exit_code = 21
-        error.site = f"live on {live.describe()}, {health_now(run.app)}"
+        error.site = f"live on {live.describe()}, {health_now(run.app, live)}"
         raise
+    run.done = "the restart itself is done"
     durable.with_reserve(run.app.layout.reserve, lambda: note_proof(deployment))
     return deployment.release

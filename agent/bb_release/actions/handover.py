@@ -36,6 +36,9 @@ DRAIN_SECONDS = 1.0  # longer than it takes nginx to connect by the link as it w
 ANSWERS_PER_PROCESS = 4
 ROUNDS = 5
 BETWEEN_SECONDS = 0.05
+# A worker that still imports the site takes no question, and would not be missed: each is waited for until it rests.
+REST_SECONDS = 0.2
+RESTLESS_SECONDS = 10.0  # a site may have work of its own
 
 
 def start_beside(deployment: Deployment) -> None:
@@ -95,7 +98,7 @@ def own_health(wanted: Health, unit: Unit, colour: str) -> Health:
 def ask_every_worker(deployment: Deployment, unit: Unit, wanted: Health) -> None:
     """Each worker has imported the site before the first visitor comes. Raises NotHealthy at the first bad answer."""
     once = replace(wanted, interval_seconds=wanted.timeout_seconds)  # asked again, a good worker would answer for it
-    count = len(_manager(unit).processes())
+    count = len(_at_rest(_manager(unit)))
     if not count:
         raise NotHealthy(f"{unit.name} has ended", remedy=f"see journalctl -u {unit.name}")
     questions = ANSWERS_PER_PROCESS * count
@@ -105,6 +108,18 @@ def ask_every_worker(deployment: Deployment, unit: Unit, wanted: Health) -> None
                 answers = at_once.map(lambda _: wait_well(once, deployment.release.name), range(questions))
             list(answers)
             time.sleep(BETWEEN_SECONDS)
+
+
+def _at_rest(manager: SystemdUnit) -> dict[int, float]:
+    """The unit's processes, and the seconds of CPU that each has used, once none uses a tenth of a core any more."""
+    deadline = time.monotonic() + RESTLESS_SECONDS
+    used = {pid: host.cpu_seconds(pid) for pid in manager.processes()}
+    while time.monotonic() < deadline:
+        time.sleep(REST_SECONDS)
+        before, used = used, {pid: host.cpu_seconds(pid) for pid in manager.processes()}
+        if all(seconds - before.get(pid, -1.0) <= REST_SECONDS / 10 for pid, seconds in used.items()):
+            break
+    return used
 
 
 def lead_requests(app: App) -> None:

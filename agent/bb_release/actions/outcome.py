@@ -12,7 +12,7 @@ from bb_release.actions.site_commands import tell
 from bb_release.actions.status import started_before_environment, status
 from bb_release.actions.switch import hold_timers
 from bb_release.actions.wish import Wish
-from bb_release.errors import BugFound, Explained, NotHealthy, NotNow, ReleaseError, StorageFailed
+from bb_release.errors import BugFound, Explained, NotHealthy, NotNow, ReleaseError, StateUnreadable, StorageFailed
 from bb_release.model import durable, hold
 from bb_release.model import release as releases
 from bb_release.model.release import Release, State
@@ -27,7 +27,7 @@ def nothing_to_do(run: Run, live: Release, wish: Wish) -> Release:
         stopped = [f"{unit['name']}: {unit['unproven'] or unit['summary']}" for unit in facts["units"]
                    if not unit["running"] or unit["unproven"]]  # fmt: skip
         error = NotHealthy(
-            f"there is nothing to deploy, {live.describe()} is live, but the site is not well",
+            f"there is nothing to do, {live.describe()} is live, but the site is not well",
             details="\n".join([*stopped, f"health: {facts['health']}"]),
             remedy="bb-release restart; where that does not help: bb-release check",
         )
@@ -64,7 +64,7 @@ def explain(run: Run, wish: Wish, deployment: Deployment, error: Explained) -> N
     if deployment.scope is Scope.RELEASE:
         error.site = f"{site_state(run.app)}; nothing live was changed"
     else:
-        error.exit_code = error.exit_code if isinstance(error, NotNow | BugFound) else 4
+        error.exit_code = error.exit_code if isinstance(error, NotNow | BugFound | StateUnreadable) else 4
         applied = release.manifest.migrations
         database = f"applied to the database: {', '.join(applied)}" if applied else "no migration was applied"
         if isinstance(error, StorageFailed) and step == "migrate":

@@ -15,7 +15,7 @@ from bb_release.actions.run import last_live, make_folders
 from bb_release.actions.verify import require_units
 from bb_release.actions.wanted import access_of, python_changed
 from bb_release.errors import ReleaseError
-from bb_release.model import hold
+from bb_release.model import durable, hold
 from bb_release.model.app import App
 from bb_release.model.lock import app_lock
 from bb_release.model.release import Release
@@ -30,12 +30,15 @@ def plan(app: App, ref: str) -> dict[str, Any]:
     Raises ReleaseError: LockHeld, MirrorNotUpdated, RefNotFound, StateUnreadable, NotTheOwner.
     """
     require_owner(app)
-    make_folders(app)
-    with app_lock(app.layout, action="deploy --plan", who=who_runs()) as lock:
-        mirror.fetch(
-            app.repository, app.layout.mirror, access_of(app), timeout_seconds=app.timeouts.fetch or inf,
-            on_line=lambda _: None, pass_fds=(lock,),
-        )  # fmt: skip
+    try:
+        make_folders(app)
+        with app_lock(app.layout, action="deploy --plan", who=who_runs()) as lock:
+            mirror.fetch(
+                app.repository, app.layout.mirror, access_of(app), timeout_seconds=app.timeouts.fetch or inf,
+                on_line=lambda _: None, pass_fds=(lock,),
+            )  # fmt: skip
+    except OSError as error:
+        raise durable.storage_failed(error) from error
     wanted = ref or app.branch
     revision = mirror.resolve(app.layout.mirror, wanted)
     live = seen.live_release(app)

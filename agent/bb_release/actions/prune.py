@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bb_release.actions import package_sets
+from bb_release.actions import instances, package_sets
 from bb_release.actions.instances import manager_for
 from bb_release.actions.run import Run
 from bb_release.actions.static_pool import prune_pool
@@ -45,7 +45,7 @@ def verdicts(app: App, keep: int | None = None) -> list[Verdict]:
 
 def site_is_hidden(app: App) -> bool:
     """May processes of the site run that we cannot read? Not when all of its units' processes can be."""
-    pids = {pid for unit in app.units if unit.runs_release for pid in processes_of(manager_for(unit))}
+    pids = {pid for unit in instances.every(app) if unit.runs_release for pid in processes_of(manager_for(unit))}
     return not pids or any(host.release_of(pid, app.layout.releases)[1] for pid in pids)
 
 

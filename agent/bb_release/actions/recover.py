@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from bb_release.actions import handover, interruption, package_sets, prune
 from bb_release.actions.run import Run, environments, site_state
 from bb_release.actions.static import publish_static
-from bb_release.actions.switch import condemn_what_was_left, go_back, record_verified, undo_announcement
+from bb_release.actions.switch import condemn_what_was_left, go_back, record_proven, undo_announcement
 from bb_release.actions.verify import restart_units, verify
 from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation, durable
@@ -43,8 +44,7 @@ def _put_in_order(run: Run) -> list[str]:
     done = prune.remove_leftovers(layout, run.log.warn)
     everything, broken = releases.readable(layout)
     for name, reason in broken.items():
-        folder = layout.releases / name
-        if {entry.name for entry in folder.iterdir()} <= {f".{MANIFEST}{STAGING}"} and name != live:
+        if _is_empty(layout.releases / name) and name != live:
             # the run ended between the folder and its manifest: there is nothing in it
             prune.remove(layout, [name], run.log.warn)
             done.append(f"{name}: had just been begun, removed")
@@ -65,6 +65,14 @@ def _put_in_order(run: Run) -> list[str]:
     for text in done:
         run.log.say(f"recovered: {text}")
     return done
+
+
+def _is_empty(folder: Path) -> bool:
+    """Nothing but a manifest that was being written; not what is closed to us, or no folder."""
+    try:
+        return {entry.name for entry in folder.iterdir()} <= {f".{MANIFEST}{STAGING}"}
+    except OSError:
+        return False
 
 
 def _fail(release: Release, failure: dict[str, str]) -> None:
@@ -96,7 +104,7 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
         handover.stop_before(deployment)
     except Exception as error:  # noqa: BLE001 - as in a deploy: the site is not left on what nobody has proven
         return go_on_back(run, deployment, as_failure(error))
-    record_verified(deployment, run)
+    record_proven(deployment, run)
     return f"{release.name}: the switch to it was finished, it is live and verified"
 
 

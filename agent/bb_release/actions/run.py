@@ -226,7 +226,7 @@ def site_state(app: App) -> str:
     if live is None:
         last = last_live(app)
         return f"{not_live(app).message}: {command_to(last)}; {health_now(app)}" if last else "nothing is live yet"
-    return f"still on {live.describe()}, {health_now(app)}"
+    return f"still on {live.describe()}, {health_now(app, live)}"
 
 
 def last_live(app: App) -> Release | None:
@@ -250,17 +250,20 @@ def not_live(app: App) -> NoSuchRelease:
     )
 
 
-def health_now(app: App) -> str:
-    """One question to the site, two seconds at the most."""
-    if app.health is None:
+def health_now(app: App, live: Release | None = None) -> str:
+    """One question to the site, five seconds at the most: its status, its text, and the live release, where named."""
+    wanted = app.health
+    if wanted is None:
         return "health not asked (none is configured)"
     try:
-        answer = health.ask(app.health.url, headers=dict(app.health.headers), timeout_seconds=2.0)
+        answer = health.ask(wanted.url, headers=dict(wanted.headers), timeout_seconds=5.0)
     except health.NoAnswer as error:
         return f"not healthy: {error}"
-    if answer.status != app.health.expect:
+    if answer.status != wanted.expect:
         return f"not healthy: it answers {answer.status}"
-    return "healthy"
+    where, name = (wanted.release, live.name) if live else ("", "")
+    problem = health.problem_of(answer, wanted.url, wanted.expect, wanted.body, where, name)
+    return f"not healthy: {problem.message}" if problem else "healthy"
 
 
 def wait_well(wanted: Health, release: str) -> str:

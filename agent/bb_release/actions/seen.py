@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass
 from typing import Any
 
 from bb_release.actions import instances, masking, proof
 from bb_release.actions.instances import manager_for
 from bb_release.actions.owner import as_owner
-from bb_release.actions.run import command_to, health_now, last_live, wait_well
-from bb_release.errors import NotHealthy, NotTheOwner, ReleaseError, StateUnreadable, UnitsNotRestarted
+from bb_release.actions.run import command_to, health_now, last_live
+from bb_release.errors import NotTheOwner, ReleaseError, StateUnreadable, UnitsNotRestarted
 from bb_release.model import activation, lock
 from bb_release.model import release as releases
 from bb_release.model.app import App, Unit
@@ -23,7 +24,7 @@ from bb_release.tools import filesystem, host
 from bb_release.tools.units import UnitState
 
 UNFINISHED = (State.BUILDING, State.ACTIVATING, State.RETURNING)
-ASK_SECONDS = 2.0
+LOOK_SECONDS = 0.05
 
 
 def require_sight(app: App) -> None:
@@ -79,8 +80,17 @@ def under_way(app: App) -> dict[str, Any] | None:
     if not lock.is_held(app.layout):
         return None
     facts = lock.holder(app.layout)
+    if not _lives(facts):  # a run begins or ends right now, or was killed: that is seen once more
+        time.sleep(LOOK_SECONDS)
+        if not lock.is_held(app.layout):
+            return None
+        facts = lock.holder(app.layout)
+    return {**facts, "killed": "pid" in facts and not _lives(facts)}
+
+
+def _lives(facts: dict[str, Any]) -> bool:
     pid = facts.get("pid")
-    return {**facts, "killed": isinstance(pid, int) and not host.alive(pid)}
+    return isinstance(pid, int) and host.alive(pid)
 
 
 @dataclass(frozen=True)
@@ -141,11 +151,4 @@ def beside(app: App) -> list[dict[str, Any]]:
 
 def health_page(app: App, live: Release) -> str:
     """ "healthy", or what is wrong with the answer: its status, its text, or the release that it names."""
-    said, wanted = health_now(app), app.health
-    if said != "healthy" or wanted is None or not (wanted.body or wanted.release):
-        return said
-    try:
-        wait_well(replace(wanted, timeout_seconds=ASK_SECONDS, interval_seconds=ASK_SECONDS), live.name)
-    except NotHealthy as error:
-        return f"not healthy: {masking.mask_of(app)(error.message)}"
-    return said
+    return masking.mask_of(app)(health_now(app, live))

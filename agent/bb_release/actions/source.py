@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from math import inf
 from pathlib import Path, PurePosixPath
@@ -55,4 +56,5 @@ def checkout(deployment: Deployment) -> None:
         )  # fmt: skip
     # flushed with the whole release, before anyone counts on them
     (release.folder / "REVISION").write_text(f"{revision}\n")
-    (release.folder / "release.env").write_text(f"BB_RELEASE={release.name}\nBB_REVISION={revision}\n")
+    facts = {"BB_RELEASE": release.name, "BB_REVISION": revision, "BB_ROOT": shlex.quote(str(app.root))}
+    (release.folder / "release.env").write_text("".join(f"{name}={value}\n" for name, value in facts.items()))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from bb_release.actions import static_links
 from bb_release.actions.build import project_of
 from bb_release.actions.site_commands import last_lines, run_commands
+from bb_release.actions.site_user import site_users
 from bb_release.errors import StaticNotCollected
 from bb_release.model.step import Deployment
-from bb_release.tools import django, host, stage
+from bb_release.tools import django, filesystem, host, stage
 from bb_release.tools.process import ProcessFailed
 
 
@@ -30,6 +32,8 @@ def collect_static(deployment: Deployment) -> None:
             f"STATIC_ROOT is no folder that can be written: {root}",
             remedy=f"as root: install -d -o {os.geteuid()} -m 755 {root}",
         )
+    else:
+        refuse_alien_files(deployment, root)
     # current/static always leads to the live set, wherever the settings put it
     if root.resolve() != release.static.resolve():
         release.static.unlink(missing_ok=True)
@@ -87,10 +91,11 @@ def make_old(root: Path, since: int = 0) -> None:
     for folder, _, files in os.walk(root):
         for name in files:
             path = Path(folder) / name
-            facts = path.lstat()
-            linked = since and facts.st_nlink > 1  # by collected.py: it is whole, and the live release's too
-            if facts.st_mtime_ns >= since and not linked:
-                os.utime(path, (0, 0), follow_symlinks=False)
+            with suppress(FileNotFoundError):  # in a folder that the site writes to as well
+                facts = path.lstat()
+                linked = since and facts.st_nlink > 1  # by collected.py: it is whole, and the live release's too
+                if facts.st_mtime_ns >= since and not linked and os.geteuid() in (0, facts.st_uid):
+                    os.utime(path, (0, 0), follow_symlinks=False)
 
 
 def collects(deployment: Deployment) -> bool:
@@ -113,6 +118,23 @@ def run_collectstatic(deployment: Deployment, collected: str = "") -> None:
             details=last_lines(error.output),
             remedy="correct it and push, then run: bb-release deploy",
         ) from error
+
+
+def refuse_alien_files(deployment: Deployment, root: Path) -> None:
+    """A file of another user's (an earlier `sudo manage.py collectstatic`) cannot be made old, nor be replaced.
+
+    What the site's own users write there is the site's business. Raises StaticNotCollected.
+    """
+    aliens = {}
+    for path in (Path(folder, name) for folder, _, files in os.walk(root) for name in files):
+        with suppress(FileNotFoundError):
+            aliens[path.lstat().st_uid] = path
+    for user, path in aliens.items():
+        if os.geteuid() not in (0, user) and filesystem.name_of(user) not in site_users(deployment.app):
+            raise StaticNotCollected(
+                f"{path} belongs to {filesystem.name_of(user)}, so a later collectstatic could not replace it",
+                remedy=f"as root: chown -R {os.geteuid()} {root}",
+            )
 
 
 def refuse_foreign_static_root(deployment: Deployment, root: Path) -> None:

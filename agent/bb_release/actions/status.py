@@ -19,6 +19,8 @@ from bb_release.model.app import App, Unit
 from bb_release.model.release import Manifest, Release, State
 from bb_release.tools import host
 
+BEGINS_SECONDS = 2.0  # within which a run that has the lock has a log, too
+
 
 def status(app: App) -> dict[str, Any]:
     """One screen of truth. `well` is true when the live release is verified, answers, and is proven of each unit.
@@ -164,7 +166,11 @@ def shown(app: App, word: str) -> dict[str, Any]:
     release = releases.find(app.layout, word, live) if word else live
     if release is None:
         raise not_live(app)
-    facts: dict[str, Any] = masking.mask_of(app).all_of(json.loads((release.folder / releases.MANIFEST).read_bytes()))
+    try:
+        manifest = json.loads((release.folder / releases.MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise NoSuchRelease(f"release {release.name} has just been pruned", remedy="bb-release list") from None
+    facts: dict[str, Any] = masking.mask_of(app).all_of(manifest)
     return facts
 
 
@@ -206,11 +212,22 @@ def log_file(app: App, word: str) -> Path:
     return found[0]
 
 
+def _is_end(path: Path, line: str) -> bool:
+    action = path.stem[20:]  # after the moment and a dash
+    return any(f'"event": "{action}_{end}"' in line for end in ("finished", "failed"))
+
+
+def _has_ended(path: Path) -> bool:
+    return any(_is_end(path, line) for line in path.read_text("utf-8", "replace").splitlines())
+
+
 def log_lines(app: App, word: str, *, follow: bool = False) -> Iterator[str]:
     """The JSON lines of a run's log; with `follow`, also those to come, until that run has ended or was killed."""
     path = log_file(app, word)
-    action = path.stem[20:]  # after the moment and a dash
-    ends = (f"{action}_finished", f"{action}_failed")
+    deadline = time.monotonic() + BEGINS_SECONDS
+    while follow and not word and _has_ended(path) and lock.is_held(app.layout) and time.monotonic() < deadline:
+        time.sleep(0.05)  # the run that has the lock has no log yet
+        path = log_file(app, word)
     with path.open(encoding="utf-8") as file:
         part = ""
         while True:
@@ -219,7 +236,7 @@ def log_lines(app: App, word: str, *, follow: bool = False) -> Iterator[str]:
                 part += text
                 if part.endswith("\n"):
                     yield part.rstrip("\n")
-                    over = over or any(f'"event": "{end}"' in part for end in ends)
+                    over = over or _is_end(path, part)
                     part = ""
             if over or not follow:
                 return

@@ -82,12 +82,7 @@ def make_live(deployment: Deployment, run: Run) -> None:
             undo_announcement(deployment)
             raise
         go_back(deployment, run, error)
-    try:
-        record_verified(deployment, run)
-    except ReleaseError as error:
-        error.exit_code = 21
-        error.site = f"live on {deployment.release.describe()}, verified, but that could not be recorded"
-        raise
+    record_proven(deployment, run)
     run.done = f"the {run.action} itself is done"
     warn_of_stragglers(deployment)
 
@@ -108,6 +103,16 @@ def undo_announcement(deployment: Deployment) -> None:
             deployment.release = release.mark(back, before="", previous="", makes_bad="")
 
         durable.with_reserve(deployment.layout.reserve, write)
+
+
+def record_proven(deployment: Deployment, run: Run) -> None:
+    """Record what is verified. Raises ReleaseError with what is so all the same."""
+    try:
+        record_verified(deployment, run)
+    except ReleaseError as error:
+        error.exit_code = 21
+        error.site = f"live on {deployment.release.describe()}, verified, but that could not be recorded"
+        raise
 
 
 def record_verified(deployment: Deployment, run: Run) -> None:
@@ -164,7 +169,7 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
     if previous is None or not deployment.switch_back:
         error.exit_code = 21
         why = "there is nothing to go back to" if previous is None else "told not to switch back"
-        error.site = f"live on {bad.describe()}, {health_now(deployment.app)}; {why}"
+        error.site = f"live on {bad.describe()}, {health_now(deployment.app, bad)}; {why}"
         with _recording(error, layout):
             durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
         raise error
@@ -192,7 +197,8 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
             condemn(bad, run, failure)  # a person's turn: no later run, and no timer, tries the same again by itself
         raise error from second
     error.exit_code = 20
-    error.site = f"switched back to {previous.describe()}, {health_now(deployment.app)}{database_ahead(bad)}"
+    now = health_now(deployment.app, previous)
+    error.site = f"switched back to {previous.describe()}, {now}{database_ahead(bad)}"
     with _recording(error, layout):
         condemn(bad, run, failure)
     run.facts.update(switched_back_to=previous.name)

@@ -22,7 +22,7 @@ from bb_release.model.step import Deployment
 from bb_release.tools import host, systemctl
 from bb_release.tools.units import UnitManager, UnitState
 
-LINES_OF_EACH = 10  # of each unit's own last lines, when the site is not well and any of them may say why
+LINES_OF_EACH = 20  # of each unit's own last lines, when the site is not well and any may say why: a crash loop's round
 REMEMBERED = ("name", "kind", "socket", "user", "status")
 
 

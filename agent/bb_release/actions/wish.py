@@ -8,7 +8,7 @@ from pathlib import Path
 from bb_release import __version__
 from bb_release.actions import build
 from bb_release.actions.run import Run, environments
-from bb_release.errors import ReleaseNotUsable
+from bb_release.errors import ReleaseError, ReleaseNotUsable
 from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.release import Release, State
@@ -60,7 +60,12 @@ def begin(run: Run, wish: Wish, ref: str, revision: str, live: Release | None, r
             app.layout, ref=run.log.mask(ref), revision=revision, shape=app.shape, agent=__version__, reason=run.reason,
             boot=host.boot_id(),
         )  # fmt: skip
-    site, build_env, secrets = environments(app, release)
+    try:
+        site, build_env, secrets = environments(app, release)
+    except ReleaseError as error:  # preflight has read the same files: they have changed since
+        if release.state is State.BUILDING:
+            release.mark(State.FAILED, failure={"code": error.code, "step": "", "message": run.log.mask(error.message)})
+        raise
     run.log.add_secrets(secrets)
     previous = live if live is None or live.is_good else releases.last_good(everything)
     return Deployment(

@@ -64,7 +64,8 @@ RELEASE_OR_NONE = click.argument("release", default="", shell_complete=completio
 FORCE = click.option(
     "--force",
     is_flag=True,
-    help="Also when held, already live, or marked bad; deploy: with newer packages where the requirements allow.",
+    help="Also when held or marked bad; deploy: also when it is live already, and with newer packages where the"
+    " requirements allow.",
 )
 
 

@@ -11,7 +11,7 @@ import click
 
 from bb_release import console
 from bb_release.commands import FORCE, JSON, QUIET, REASON, RELEASE, Context, command, completion
-from bb_release.errors import Held, LockHeld, NotNow, UsageInvalid
+from bb_release.errors import Held, LockHeld, NotNow, StorageFailed, UsageInvalid
 
 if TYPE_CHECKING:
     from bb_release.model.release import Release
@@ -161,14 +161,23 @@ def prune(context: Context, keep: int | None, dry_run: bool, quiet: bool, as_jso
     """Remove what retention lets go, with the reason for each release."""
     from bb_release.actions import prune as action
     from bb_release.actions import recover, run
+    from bb_release.model import durable
 
     app = context.app()
     if dry_run:
         verdicts = action.verdicts(app, keep)
     else:
         with run.changing(app, "prune", quiet=True) as under_way:
-            recover.recover(under_way)
-            verdicts = action.prune(under_way, keep)
+            try:
+                recover.recover(under_way)
+            except StorageFailed as error:
+                if error.remedy != durable.MAKE_ROOM:
+                    raise
+                under_way.log.warn(f"{error.message}: room is made first")
+                verdicts = action.prune(under_way, keep)
+                recover.recover(under_way)
+            else:
+                verdicts = action.prune(under_way, keep)
     if as_json:
         tell(console.print_json, [{"release": v.name, "keep": v.keep, "reason": v.reason} for v in verdicts])
     elif not quiet:

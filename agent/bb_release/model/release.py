@@ -200,7 +200,7 @@ def readable(layout: Layout) -> tuple[list[Release], dict[str, StateUnreadable]]
         try:
             good.append(read(layout.releases / name))
         except StateUnreadable as error:
-            broken[name] = error
+            broken |= {name: error} if (layout.releases / name).exists() else {}  # no: a prune has just taken it
     return good, broken
 
 

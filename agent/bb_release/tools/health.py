@@ -105,7 +105,7 @@ def wait_healthy(
             )
         else:
             took = time.monotonic() - began
-            problem = _problem(answer, url, expect, body, release_where, release)
+            problem = problem_of(answer, url, expect, body, release_where, release)
             if problem is None:
                 return f"{answer.status} in {took * 1000:.0f} ms"
             failure = problem
@@ -114,8 +114,8 @@ def wait_healthy(
         time.sleep(interval_seconds)
 
 
-def _problem(answer: Answer, url: str, expect: int, body: str, release_where: str, release: str) -> NotHealthy | None:
-    """What is wrong with an answer, or None."""
+def problem_of(answer: Answer, url: str, expect: int, body: str, release_where: str, release: str) -> NotHealthy | None:
+    """What is wrong with an answer, or None. The parameters are those of `wait_healthy`."""
     shown = "\n".join(shortened(line, SHOWN_COLUMNS) for line in answer.body.splitlines()[:SHOWN_LINES])
     if answer.status != expect:
         message = f"the site answered {answer.status} at {url} (wanted {expect})"

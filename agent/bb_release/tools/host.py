@@ -71,6 +71,15 @@ def parent_of(pid: int) -> int:
         return 0
 
 
+def cpu_seconds(pid: int) -> float:
+    """How much of a CPU's time the process has used; 0.0 where that is not shown (hidepid), or it has ended."""
+    try:
+        fields = _fields(pid)
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5), fields 14 and 15
+
+
 def boot_clock() -> float:
     """Seconds since this host booted: the clock in which the kernel tells when a process was started.
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bb_release.errors import RefNotFound
+from bb_release.errors import MirrorNotUpdated, RefNotFound
 from bb_release.tools import process
 from bb_release.tools.bare import (
     FULL_HASH,
@@ -152,13 +152,18 @@ def resolve(mirror: Path, ref: str) -> str:
         names.insert(0 if FULL_HASH.match(ref.lower()) else 2, ref)
     for name in names:
         words = ("rev-parse", "--verify", "--quiet", "--end-of-options", name + "^{commit}")
-        done = process.run(
-            argv(mirror, *words),
-            env=git_environment(Access()),
-            timeout_seconds=LOCAL_SECONDS,
-            capture=True,
-            check=False,
-        )
+        try:
+            done = process.run(
+                argv(mirror, *words),
+                env=git_environment(Access()),
+                timeout_seconds=LOCAL_SECONDS,
+                capture=True,
+                check=False,
+            )
+        except process.ProcessFailed as error:
+            raise MirrorNotUpdated(
+                f"git could not be asked for {ref}: it {error.reason}", remedy="Run the command again."
+            ) from error
         found = done.output.strip()
         # a file in the mirror named like a prefix would be read as a ref: so the hash must start with it
         if done.returncode == 0 and FULL_HASH.match(found) and (name != ref or found.startswith(ref.lower())):

@@ -283,10 +283,10 @@ def never_left_running() -> Iterator[None]:
 
 def replace_self(argv: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str]) -> None:
     """Become another program (exec): terminal, signals and exit code are then its own."""
-    os.chdir(cwd)
     words = [str(word) for word in argv]
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and a program would inherit that
     try:
+        os.chdir(cwd)
         os.execvpe(words[0], words, dict(env))  # noqa: S606 - a list of arguments, no shell
     except OSError as error:
         raise ProcessFailed(words, f"could not be started: {error.strerror}", "", None) from error

@@ -223,8 +223,10 @@ class SystemdUnit:
         A socket of the unit that failed with it is started again, and one that never was; a socket that listens is
         never touched.
         """
-        states = self._states(self._show(self._name))
-        for name in (name for name, state in states.items() if state == "failed"):
+        facts = self._show(self._name)
+        states = self._states(facts)
+        flaps = number(facts.get("NRestarts", ""))  # systemd's own starts count for the limit as well
+        for name in (each for each, state in states.items() if state == "failed" or (flaps and each == self._name)):
             try:
                 self._change("reset-failed", name)
             except UnitsNotRestarted:
