@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -14,7 +16,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
@@ -45,10 +47,20 @@ def agent() -> Path:
     return folder / "bin" / "bb-release"
 
 
+# Bound later by what is started, and again at each restart: so none that the kernel gives to anybody (ip(7),
+# ip_local_port_range), and of a part that is this process's own.
+_PART = 3_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4)
+_PORTS = itertools.chain.from_iterable(
+    itertools.repeat([20_000 + _PART + number for number in random.sample(range(3_000), 3_000)])
+)
+
+
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    for port in itertools.islice(_PORTS, 3_000):
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port")
 
 
 class Site:

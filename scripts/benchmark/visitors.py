@@ -1,6 +1,7 @@
 """Visitors on a fixed schedule, until its input is closed; then what became of each, as JSON on its output.
 
-Run as a program of its own: `visitors.py SOCKET REQUESTS-A-SECOND`, for a unix socket's path or HOST:PORT.
+Run as a program of its own: `visitors.py SOCKET REQUESTS-A-SECOND [SECONDS]`, for a unix socket's path or HOST:PORT,
+and the seconds in which an answer has to come.
 Nobody waits for an answer before the next one asks (an open loop), and each is counted from the moment at which it was
 due: a site that hangs is not asked less often.
 """
@@ -43,12 +44,12 @@ def read_answer(answer: bytes) -> tuple[str, str, str]:
     return first.split()[1], headers.get("x-code", ""), headers.get("x-packages", "")
 
 
-async def visit(path: str, due: float) -> Visit:
+async def visit(path: str, due: float, most: float) -> Visit:
     late = time.monotonic() - due
     what = code = packages = ""
     writer = None
     try:
-        async with asyncio.timeout_at(due + MOST_SECONDS):  # the loop's clock is the monotonic one
+        async with asyncio.timeout_at(due + most):  # the loop's clock is the monotonic one
             if path.startswith("/"):
                 reader, writer = await asyncio.open_unix_connection(path)
             else:
@@ -63,14 +64,14 @@ async def visit(path: str, due: float) -> Visit:
     return Visit(due, time.monotonic() - due, late, what, code, packages)
 
 
-async def visit_all(path: str, rate: float) -> list[Visit]:
+async def visit_all(path: str, rate: float, most: float) -> list[Visit]:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)  # readable: it was closed
     began, visits = time.monotonic(), []
     while not ended.is_set():
         due = began + len(visits) / rate
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-        visits.append(asyncio.create_task(visit(path, due)))
+        visits.append(asyncio.create_task(visit(path, due, most)))
     return await asyncio.gather(*visits)
 
 
@@ -80,8 +81,8 @@ def main() -> None:
     with suppress(PermissionError):  # root's visitors are in time while all cores are busy, as if from elsewhere
         os.setpriority(os.PRIO_PROCESS, 0, -10)
     gc.disable()  # its pauses would look like the site's
-    path, rate = sys.argv[1:]
-    json.dump(asyncio.run(visit_all(path, float(rate))), sys.stdout)
+    path, rate, *seconds = sys.argv[1:]
+    json.dump(asyncio.run(visit_all(path, float(rate), float(seconds[0]) if seconds else MOST_SECONDS)), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ def scene(ground: Ground, scenario: Scenario, kind: str) -> Iterator[tuple[Site,
         if not scenario.healthy:
             site.settings["rehearse"] = "false"
             site.settings["[health]"] = (
-                f'\n[health]\nurl = "http://127.0.0.1:{port}/"\ntimeout_seconds = 1\ninterval_seconds = 0.05\n'
+                f'\n[health]\nurl = "http://127.0.0.1:{port}/"\ntimeout_seconds = 2\ninterval_seconds = 0.05\n'
             )
         site.write_config()
         host.copy_image(ground.image(kind, scenario.base), image)

@@ -131,4 +131,4 @@ def test_killed_before_any_call_that_changes_something(site: TinySite, name: str
             run.repair()
             run.go_on()
         print(f"SEED={SEED}: {len(points)} calls, {len(chosen)} tried, killed before: {dict(count.by_step)}")
-        assert count.hit >= 0.8 * len(chosen)
+        assert count.hit >= len(chosen) - max(1, len(chosen) // 5)

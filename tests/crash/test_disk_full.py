@@ -59,6 +59,20 @@ def test_recover_works_on_a_full_disk(
     assert not any("activating" in one.output for one in answers[1::2])
 
 
+@results.one_of("full disk: prune makes the room for a recovery", of=1)
+def test_prune_makes_the_room_that_a_recovery_needs(
+    ground: Ground, workers: ProcessPoolExecutor, usual: dict[str, Usual]
+) -> None:
+    points = usual["switch"].points
+    answers = workers.submit(
+        disk_room.on_a_bad_disk, ground, SCENARIOS["switch"], "no bytes",
+        [("recover",), ("prune", "--keep", "1"), ("recover",)], stop=points[len(points) // 2], reserve=False,
+    ).result()  # fmt: skip
+    assert [] == told(answers)
+    assert ["storage-failed", "", ""] == [one.error for one in answers]
+    assert [0, 0] == [one.code for one in answers[1:]]
+
+
 @results.one_of("full disk: a switch with little room", of=1)
 def test_a_switch_works_with_whatever_little_room_is_left(ground: Ground, workers: ProcessPoolExecutor) -> None:
     words = [("switch", "previous")]

@@ -52,7 +52,7 @@ def test_any_state_that_a_disk_can_be_in_holds_the_old_release_or_the_new_one(
             count.one(hit=not one.unmountable)  # those that the file system itself could not mount are no hit
             count.broken += bool(one.broken)
         assert [] == [str(one) for one in seen if one.broken]
-        assert count.hit >= 0.95 * len(seen), "too few states could be looked at"
+        assert count.hit >= len(seen) - max(1, len(seen) // 20), "too few states could be looked at"
     if name != "prune":
         lived = {one.live for one in seen if not one.unmountable}
         assert len(lived) == 2, "both the old and the new release should have been seen live"

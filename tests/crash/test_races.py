@@ -97,6 +97,8 @@ def kill_while_a_program_works(
     while time.monotonic() < deadline and run.poll() is None:
         left = [pid for pid, line in children_of(run.pid) if program in line]
         if left:
+            for pid in left:
+                os.kill(pid, signal.SIGSTOP)  # at once: it may be as fast as it likes to be
             run.send_signal(signal.SIGKILL)
             run.communicate()
             assert KILLED == run.returncode
@@ -115,8 +117,6 @@ def test_a_killed_runs_program_keeps_the_lock_until_it_has_ended(site: TinySite,
     oracle = Oracle(site.root, site.repository, site.database)
     words = "manage.py migrate" if program == "migrate" else "uv pip compile"
     _, left = kill_while_a_program_works(site, words)
-    for pid in left:
-        os.kill(pid, signal.SIGSTOP)  # as slow as it likes to be
     refused = site.deploy()
     for pid in left:
         os.kill(pid, signal.SIGCONT)
@@ -141,8 +141,6 @@ def test_control_without_the_inherited_lock_the_next_run_starts_beside_the_old_p
         site.ok("deploy")
         site.add_column(body=SLOW)
         _, left = kill_while_a_program_works(site, "manage.py migrate", sabotage="lock-for-nobody")
-        for pid in left:
-            os.kill(pid, signal.SIGSTOP)
         try:
             beside = site.run("recover")
             problems = Oracle(site.root, site.repository).problems(recovered=True)

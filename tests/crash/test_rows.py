@@ -69,7 +69,7 @@ def test_the_old_code_writes_through_a_whole_deploy_and_no_row_is_lost(live_tiny
         oracle = Oracle(live_tiny.root, live_tiny.repository, live_tiny.database)
         assert old != oracle.require_whole(recovered=True)
         promised = [f"row {number}" for number in range(told(live_tiny))]
-        with sqlite3.connect(f"file:{live_tiny.database}?mode=ro", uri=True) as connection:
+        with sqlite3.connect(live_tiny.database) as connection:  # may write: what a killed writer left is rolled back
             rows = connection.execute(f"SELECT text, c{live_tiny.columns + 1} FROM notes_note ORDER BY id").fetchall()
         written = [text for text, _ in rows if text.startswith("row ")]
         assert promised == written[: len(promised)]

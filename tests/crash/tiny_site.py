@@ -49,7 +49,7 @@ class TinySite(Site):
         }
         text += (
             f'\n[health]\nurl = "http://127.0.0.1:{self.port}/health/"\nrelease = "header:X-Release"\n'
-            'body = "well"\ntimeout_seconds = 3\ninterval_seconds = 0.05\n'
+            'body = "well"\ntimeout_seconds = 4\ninterval_seconds = 0.05\n'
             f'\n[[units]]\nname = "served"\nkind = "command"\nsettle_seconds = 0.05\n'
             f"restart = {words['restart']}\nstatus = {words['status']}\n"
         )

@@ -85,8 +85,61 @@ def test_nothing_to_deploy_on_a_site_that_is_down_is_no_success(live_site: Site)
     assert (21, "error: not-healthy") == (done.returncode, done.stderr.splitlines()[0])
     assert "web: STOPPED" in done.stderr
     assert f"remedy:  bb-release --config {live_site.config} restart" in done.stderr
+    asked = live_site.run("switch", live_site.current())
+    assert (21, "error: not-healthy") == (asked.returncode, asked.stderr.splitlines()[0])
     live_site.ok("restart")
-    assert "nothing to do" in live_site.ok("deploy")
+    for words in (["deploy"], ["switch", live_site.current()]):
+        assert "nothing to do" in live_site.ok(*words)
+
+
+def test_the_site_line_knows_all_that_the_health_check_wants(live_site: Site) -> None:
+    assert "), healthy; nothing live was changed" in live_site.run("deploy", "nowhere").stderr
+    with configured(live_site, **{"[health]": 'body = "a text that nobody sends"\n'}):
+        failed = live_site.run("deploy", "nowhere")
+    assert (1, "error: ref-not-found") == (failed.returncode, failed.stderr.splitlines()[0])
+    assert "), not healthy: the site answered 200 at" in failed.stderr
+    assert 'but without the text "a text that nobody sends"' in failed.stderr
+
+
+def test_what_is_closed_or_odd_below_releases_stops_nobody(live_site: Site) -> None:
+    closed = live_site.root / "releases/2020-01-01-00-00-00"
+    closed.mkdir(mode=0)
+    odd = live_site.root / "releases/2020-01-01-00-00-01"
+    odd.touch()
+    live_site.own(closed, odd)
+    try:
+        said = live_site.ok("recover")
+        live_site.ok("restart")
+    finally:
+        closed.chmod(0o755)
+        closed.rmdir()
+        odd.unlink()
+    for name in (closed.name, odd.name):
+        assert f"release {name} cannot be used" in said
+
+
+def test_who_finds_current_taken_away_in_the_middle_of_a_deploy_needs_a_person(live_site: Site) -> None:
+    link, away = live_site.root / "current", live_site.root / "away"
+    live_site.edit("NOTE", "taken away\n")
+    with configured(live_site, **{"[run]": run_at("after-collect-static", f"mv {link} {away}; mkdir {link}")}):
+        done = live_site.deploy()
+    link.rmdir()
+    away.rename(link)
+    assert (21, "error: state-unreadable") == (done.returncode, done.stderr.splitlines()[0])
+    live_site.ok("deploy")
+
+
+def test_what_the_disk_refuses_a_plan_and_a_command_is_no_bug_of_ours(live_site: Site) -> None:
+    lock = live_site.root / "state/lock"
+    lock.chmod(0)
+    try:
+        planned = live_site.deploy("--plan")
+    finally:
+        lock.chmod(0o600)
+    assert (1, "error: storage-failed") == (planned.returncode, planned.stderr.splitlines()[0])
+    with configured(live_site, subfolder='"not/yet"'):
+        done = live_site.run("exec", "--", "true")
+    assert (1, "error: command-failed") == (done.returncode, done.stderr.splitlines()[0])
 
 
 def test_a_database_that_was_lost_is_not_made_anew_from_nothing(live_site: Site) -> None:

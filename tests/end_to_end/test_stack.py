@@ -71,7 +71,7 @@ def wait_until(wanted: Callable[[], object], what: str, seconds: float = 20) -> 
         try:
             if wanted():
                 return
-        except OSError:
+        except (OSError, AssertionError):  # it listens, and is not ready yet
             pass
         assert time.monotonic() < deadline, f"{what} within {seconds} s"
         time.sleep(0.05)

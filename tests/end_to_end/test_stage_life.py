@@ -96,8 +96,8 @@ def is_free(lock: Path) -> bool:
 def test_a_time_limit_ends_a_command_and_what_it_started_and_the_stage_goes_on(place: Place) -> None:
     place.write(WAITS)
     place.manage(*django.CHECK)
-    with pytest.raises(ProcessFailed, match=r"did not end within 2 s"):
-        place.manage(*django.COLLECT_STATIC, timeout_seconds=2)
+    with pytest.raises(ProcessFailed, match=r"did not end within 10 s"):
+        place.manage(*django.COLLECT_STATIC, timeout_seconds=10)
     assert soon(lambda: not any(runs(int(pid)) for pid in place.lines[-1].split()))
     place.manage(*django.CHECK)
     assert 1 == place.starts()
@@ -105,8 +105,8 @@ def test_a_time_limit_ends_a_command_and_what_it_started_and_the_stage_goes_on(p
 
 def test_a_time_limit_holds_while_the_project_loads(place: Place) -> None:
     place.write(in_settings("import time\nprint('loading', os.getpid(), flush=True)\ntime.sleep(60)\n"))
-    with pytest.raises(ProcessFailed, match=r"did not end within 2 s") as caught:
-        place.manage(*django.CHECK, timeout_seconds=2)
+    with pytest.raises(ProcessFailed, match=r"did not end within 10 s") as caught:
+        place.manage(*django.CHECK, timeout_seconds=10)
     assert soon(lambda: not runs(int(caught.value.output.split()[1])))
 
 

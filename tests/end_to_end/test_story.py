@@ -80,7 +80,9 @@ def test_modes_and_links_are_what_the_web_server_needs(live_site: Site) -> None:
 
     assert os.readlink(root / "current") == f"releases/{release.name}"
     assert re.fullmatch(r"[0-9a-f]{40}\n", (release / "REVISION").read_text())
-    assert (release / "release.env").read_text().startswith(f"BB_RELEASE={release.name}\nBB_REVISION=")
+    told = (release / "release.env").read_text()
+    assert told.startswith(f"BB_RELEASE={release.name}\nBB_REVISION=")
+    assert told.endswith(f"\nBB_ROOT={root}\n")  # another app may have a release of the same second
     assert list((root / "current" / "static").glob("brackets/site.*.css"))
     for path, mode in (("releases", 0o755), ("state", 0o700), ("logs", 0o700), (f"releases/{release.name}", 0o755)):
         assert stat.S_IMODE((root / path).stat().st_mode) == mode, path

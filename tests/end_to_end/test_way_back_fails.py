@@ -37,7 +37,7 @@ def site_with_a_switch(live_site: Site) -> Iterator[Site]:
     site = live_site
     views, settings = (site.repository / "brackets/views.py").read_text(), dict(site.settings)
     site.edit("brackets/views.py", views + UNWELL.format(always=False))
-    site.config.write_text(site.config.read_text().replace("timeout_seconds = 15", "timeout_seconds = 4"))
+    site.config.write_text(site.config.read_text().replace("timeout_seconds = 15", "timeout_seconds = 8"))
     site.own()
     site.ok("unhold")
     site.ok("deploy")

@@ -100,7 +100,7 @@ def wait(url: str, **more: Any) -> str:
         "body": "",
         "release_where": "",
         "release": "r-12",
-        "timeout_seconds": 0.3,
+        "timeout_seconds": 10.0,
         "interval_seconds": 0.05,
     }
     return wait_healthy(url, **{**settings, **more})
@@ -128,7 +128,7 @@ def test_recovers(url: str, asked: list[dict[str, str]]) -> None:
 
 def test_broken(url: str, asked: list[dict[str, str]]) -> None:
     with pytest.raises(NotHealthy) as raised:
-        wait(f"{url}/broken")
+        wait(f"{url}/broken", timeout_seconds=1.0)
     assert raised.value.message == f"the site answered 500 at {url}/broken (wanted 200)"
     assert raised.value.details.startswith("Traceback\nImportError: x")
     assert len(raised.value.details.splitlines()) == 10
@@ -142,20 +142,20 @@ def test_expected_status(url: str) -> None:
 
 def test_redirect_is_not_followed(url: str) -> None:
     with pytest.raises(NotHealthy) as raised:
-        wait(f"{url}/moved")
+        wait(f"{url}/moved", timeout_seconds=1.0)
     assert "https://example.org/" in raised.value.message
     assert 'X-Forwarded-Proto = "https"' in raised.value.remedy
 
 
 def test_disallowed_host(url: str) -> None:
     with pytest.raises(NotHealthy) as raised:
-        wait(f"{url}/host")
+        wait(f"{url}/host", timeout_seconds=1.0)
     assert "ALLOWED_HOSTS" in raised.value.remedy
 
 
 def test_body_missing(url: str) -> None:
     with pytest.raises(NotHealthy, match='without the text "all is lost"'):
-        wait(url, body="all is lost")
+        wait(url, body="all is lost", timeout_seconds=1.0)
 
 
 @pytest.mark.parametrize("where", ["header:X-Release", "header:x-release", "body"])
@@ -163,12 +163,12 @@ def test_release(url: str, where: str) -> None:
     assert wait(url, release_where=where).startswith("200")
     for other in ("r-13", "r-1", "r-12-2"):  # also a name that begins like the one that answers
         with pytest.raises(NotHealthy, match=f"does not name the release {other}"):
-            wait(url, release_where=where, release=other)
+            wait(url, release_where=where, release=other, timeout_seconds=1.0)
 
 
 def test_release_header_missing(url: str) -> None:
     with pytest.raises(NotHealthy, match="X-None"):
-        wait(url, release_where="header:X-None")
+        wait(url, release_where="header:X-None", timeout_seconds=1.0)
 
 
 def test_refused() -> None:
@@ -176,7 +176,7 @@ def test_refused() -> None:
         closed.bind(("127.0.0.1", 0))  # bound but not listening: refused, and no one else gets the port
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
         with pytest.raises(NotHealthy, match="refused"):
-            wait(url)
+            wait(url, timeout_seconds=1.0)
 
 
 def test_socket_missing(tmp_path: Path) -> None:

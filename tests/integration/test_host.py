@@ -142,15 +142,15 @@ def test_release_by_program_and_maps(start: Start, releases: Path) -> None:
     assert host.release_of(process.pid, releases)[0] == {"b"}
     data = releases / "a" / "data"
     data.write_bytes(b"x" * 4096)
-    code = "import mmap,os,sys,time; f=open(0,'rb',closefd=False); m=mmap.mmap(0,4096,prot=1); time.sleep(60)"
+    code = "import mmap,time; m=mmap.mmap(0,4096,prot=1); print(flush=True); time.sleep(60)"
     with data.open("rb") as file:
-        mapped = subprocess.Popen([sys.executable, "-c", code], stdin=file, cwd="/")
+        mapped = subprocess.Popen([sys.executable, "-c", code], stdin=file, stdout=subprocess.PIPE, cwd="/")
     try:
-        time.sleep(0.3)
+        assert mapped.stdout.readline() == b"\n"  # it is mapped
         assert host.release_of(mapped.pid, releases)[0] == {"a"}
     finally:
         mapped.kill()
-        mapped.wait()
+        mapped.communicate()
 
 
 def test_release_by_environment(start: Start, releases: Path) -> None:

@@ -72,9 +72,9 @@ def test_the_given_environment_is_the_whole_one() -> None:
 def test_a_time_limit_ends_the_whole_tree(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     began = time.monotonic()
-    with pytest.raises(ProcessFailed, match=r"did not end within 0\.5 s") as caught:
-        run(shell('echo begun; sleep 60 & echo $! > "$1"; wait', note), timeout_seconds=0.5)
-    assert time.monotonic() - began < 5
+    with pytest.raises(ProcessFailed, match=r"did not end within 3 s") as caught:
+        run(shell('echo begun; sleep 60 & echo $! > "$1"; wait', note), timeout_seconds=3)
+    assert time.monotonic() - began < 30
     assert ("begun", None) == (caught.value.output, caught.value.returncode)
     assert ends(int(note.read_text()))
 
@@ -82,14 +82,14 @@ def test_a_time_limit_ends_the_whole_tree(tmp_path: Path) -> None:
 def test_a_time_limit_also_holds_for_a_program_that_closed_its_output(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     with pytest.raises(ProcessFailed, match="did not end within"):
-        run(shell('echo $$ > "$1"; exec sleep 60 >&- 2>&-', note), timeout_seconds=0.3)
+        run(shell('echo $$ > "$1"; exec sleep 60 >&- 2>&-', note), timeout_seconds=3)
     assert ends(int(note.read_text()))
 
 
 def test_a_grandchild_that_will_not_be_told_is_killed(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     with pytest.raises(ProcessFailed, match="did not end within"):
-        run(shell('sh -c \'trap "" TERM; echo $$ > "$1"; sleep 60\' sh "$1"; true', note), timeout_seconds=0.5)
+        run(shell('sh -c \'trap "" TERM; echo $$ > "$1"; sleep 60\' sh "$1"; true', note), timeout_seconds=3)
     assert ends(int(note.read_text()))
 
 
@@ -207,7 +207,7 @@ def test_a_program_that_does_not_read_what_it_is_given_has_only_its_exit_code() 
 def test_a_grandchild_that_keeps_the_pipe_open_does_not_hang_us(capture: bool) -> None:
     began = time.monotonic()
     done = run(shell("sleep 60 & echo $!"), capture=capture)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     pid = int(done.output)
     assert runs(pid)
     os.kill(pid, signal.SIGKILL)
@@ -217,7 +217,7 @@ def test_a_grandchild_that_never_stops_talking_does_not_hang_us() -> None:
     began = time.monotonic()
     lines: list[str] = []
     run(shell("(while :; do echo talk; sleep 0.02; done) & echo $!"), on_line=lines.append, timeout_seconds=30)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 29
     pid = next(int(line) for line in lines if line.isdigit())
     assert ends(pid) or os.kill(pid, signal.SIGKILL) is None
 

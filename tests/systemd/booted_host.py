@@ -47,7 +47,7 @@ def linger() -> None:
     """The deploy user's own systemd runs and answers: its socket is there some moments before it can be connected to."""
     runtime = f"XDG_RUNTIME_DIR=/run/user/{pwd.getpwnam('deploy').pw_uid}"
     sh("loginctl", "enable-linger", "deploy")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while sh("env", runtime, "systemctl", "--user", "show", "-p", "Version", user="deploy", check=False).returncode:
         assert time.monotonic() < deadline, "the user's own systemd did not start"
         time.sleep(0.05)
@@ -82,9 +82,9 @@ def current(root: Path) -> str:
 
 def health(address: str | tuple[str, int]) -> dict[str, str]:
     """What the health view says, at the path of a unix socket or at an address and port."""
-    connection = http.client.HTTPConnection("localhost", timeout=10)
+    connection = http.client.HTTPConnection("localhost", timeout=60)
     connection.sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
-    connection.sock.settimeout(10)
+    connection.sock.settimeout(60)
     connection.sock.connect(address)
     connection.request("GET", "/health/")
     facts: dict[str, str] = json.loads(connection.getresponse().read())

@@ -275,11 +275,12 @@ def test_a_release_that_takes_its_socket_down_with_it_is_switched_back_and_the_s
     (SYSTEM / WEB).write_text(ours.replace(f"Requires={SOCKET}\n", ""))  # else systemd itself would start the socket
     (REPOSITORY / "gunicorn.conf.py").write_text(
         "import os, threading, time\n"
-        "def when_ready(server):\n    threading.Timer(0.5, os._exit, (3,)).start()\n"
+        "def when_ready(server):\n    threading.Timer(2, os._exit, (3,)).start()\n"
         "def post_fork(server, worker):\n    time.sleep(60)\n"
     )
     commit("it says that it is ready, and dies before it has answered")
-    FILE.write_text(CONFIG.replace("[health]", "[health]\ntimeout_seconds = 20"))
+    last = CONFIG.replace(toml(UNITS), toml((*UNITS[1:], WEB)))  # it is up when all are, and dies while it is asked
+    FILE.write_text(last.replace("[health]", "[health]\ntimeout_seconds = 20"))
     over = threading.Event()
 
     def visit() -> None:

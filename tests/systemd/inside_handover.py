@@ -94,6 +94,7 @@ BAD_GUNICORN = """
 import os
 import sys
 import threading
+import time
 
 sys.path.insert(0, ".")
 from brackets.mode import mode
@@ -107,6 +108,12 @@ def end():
 def when_ready(server):
     if mode() == "crash-loop":
         threading.Timer(0.7, end).start()
+
+
+def post_fork(server, worker):
+    if mode() == "one-worker" and worker.age > 1:  # it imports the site long after the first has answered
+        while time.process_time() < 4:
+            pass
 """
 TASKS = """
 
@@ -159,7 +166,11 @@ def configure(app: str, health_url: str, units: str) -> None:
     Path(f"/etc/bb-release/{app}.toml").write_text(
         f'repository = "{REPOSITORY}"\nallow_file_url = true\nroot = "{root}"\ncache = "{CACHE}"\n'
         f'env_file = "{root}/shared/site.env"\napplication = "broken_brackets.wsgi:application"\n'
-        + (f'[health]\nurl = "{health_url}"\nrelease = "header:X-Release"\ntimeout_seconds = 8\n' if health_url else "")
+        + (
+            f'[health]\nurl = "{health_url}"\nrelease = "header:X-Release"\ntimeout_seconds = 15\n'
+            if health_url
+            else ""
+        )
         + units
     )
 
@@ -393,9 +404,9 @@ def require_one_colour(release: str) -> None:
 
 
 def ask(path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("localhost", timeout=20)
+    connection = http.client.HTTPConnection("localhost", timeout=60)
     connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(20)
+    connection.sock.settimeout(60)
     connection.sock.connect(path)
     connection.request("GET", "/health/", headers={"Connection": "close"})
     answer = connection.getresponse()

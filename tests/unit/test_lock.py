@@ -123,7 +123,8 @@ def test_waiting_gets_the_lock_when_the_other_run_ends(layout: Layout) -> None:
         take(layout, wait_seconds=10)
 
 
-def test_somebody_who_only_looks_refuses_nobody(layout: Layout) -> None:
+def test_somebody_who_only_looks_refuses_nobody(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "NAMELESS_SECONDS", 60.0)  # a host may stand still for a second
     take(layout)
     script = (
         "import sys; from pathlib import Path; from bb_release.model import lock; from bb_release.model.layout import"
@@ -145,6 +146,7 @@ def test_who_is_refused_hears_of_one_holder_even_as_that_one_ends(
 ) -> None:
     """What a holder wrote is gone between two reads."""
     monkeypatch.setattr(lock, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(lock, "NAMELESS_SECONDS", 60.0)
     holds = subprocess.Popen([sys.executable, "-c", HOLD_AGAIN_AND_AGAIN, str(layout.root)])
     said = []
     try:
