@@ -63,10 +63,9 @@ def test_recover_works_on_a_full_disk(
 def test_prune_makes_the_room_that_a_recovery_needs(
     ground: Ground, workers: ProcessPoolExecutor, usual: dict[str, Usual]
 ) -> None:
-    points = usual["switch"].points
     answers = workers.submit(
         disk_room.on_a_bad_disk, ground, SCENARIOS["switch"], "no bytes",
-        [("recover",), ("prune", "--keep", "1"), ("recover",)], stop=points[len(points) // 2], reserve=False,
+        [("recover",), ("prune", "--keep", "1"), ("recover",)], stop=usual["switch"].moved, reserve=False,
     ).result()  # fmt: skip
     assert [] == told(answers)
     assert ["storage-failed", "", ""] == [one.error for one in answers]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -98,7 +99,8 @@ def kill_while_a_program_works(
         left = [pid for pid, line in children_of(run.pid) if program in line]
         if left:
             for pid in left:
-                os.kill(pid, signal.SIGSTOP)  # at once: it may be as fast as it likes to be
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)  # at once: it may be as fast as it likes to be
             run.send_signal(signal.SIGKILL)
             run.communicate()
             assert KILLED == run.returncode

@@ -38,6 +38,7 @@ ROUNDS = 5
 BETWEEN_SECONDS = 0.05
 # A worker that still imports the site takes no question, and would not be missed: each is waited for until it rests.
 REST_SECONDS = 0.2
+RESTFUL = 2  # hundredths of a second of CPU within that time
 RESTLESS_SECONDS = 10.0  # a site may have work of its own
 
 
@@ -110,16 +111,16 @@ def ask_every_worker(deployment: Deployment, unit: Unit, wanted: Health) -> None
             time.sleep(BETWEEN_SECONDS)
 
 
-def _at_rest(manager: SystemdUnit) -> dict[int, float]:
-    """The unit's processes, and the seconds of CPU that each has used, once none uses a tenth of a core any more."""
+def _at_rest(manager: SystemdUnit) -> list[int]:
+    """The unit's processes, once none of them works any more: or next to nothing."""
     deadline = time.monotonic() + RESTLESS_SECONDS
-    used = {pid: host.cpu_seconds(pid) for pid in manager.processes()}
+    seen = {pid: host.work_of(pid) for pid in manager.processes()}
     while time.monotonic() < deadline:
         time.sleep(REST_SECONDS)
-        before, used = used, {pid: host.cpu_seconds(pid) for pid in manager.processes()}
-        if all(seconds - before.get(pid, -1.0) <= REST_SECONDS / 10 for pid, seconds in used.items()):
+        before, seen = seen, {pid: host.work_of(pid) for pid in manager.processes()}
+        if all(pid in before and not busy and used - before[pid][0] <= RESTFUL for pid, (used, busy) in seen.items()):
             break
-    return used
+    return list(seen)
 
 
 def lead_requests(app: App) -> None:

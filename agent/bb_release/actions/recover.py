@@ -59,7 +59,7 @@ def _put_in_order(run: Run) -> list[str]:
         elif release.state in (State.ACTIVATING, State.RETURNING):
             done.append(finish_switch(run, release, everything, live))
         elif release.manifest.makes_bad:
-            condemn_what_was_left(release, everything)
+            durable.with_reserve(layout.reserve, partial(_condemn, release, everything))
             done.append(f"{release.manifest.makes_bad}: a rollback had left it, now bad")
     done += handover.repair(run.app, run.log.warn)
     for text in done:
@@ -77,6 +77,10 @@ def _is_empty(folder: Path) -> bool:
 
 def _fail(release: Release, failure: dict[str, str]) -> None:
     release.mark(State.FAILED, failure=failure)
+
+
+def _condemn(release: Release, everything: list[Release]) -> None:
+    condemn_what_was_left(release, everything)
 
 
 def finish_switch(run: Run, release: Release, everything: list[Release], live: str) -> str:

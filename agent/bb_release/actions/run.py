@@ -263,7 +263,7 @@ def health_now(app: App, live: Release | None = None) -> str:
         return f"not healthy: it answers {answer.status}"
     where, name = (wanted.release, live.name) if live else ("", "")
     problem = health.problem_of(answer, wanted.url, wanted.expect, wanted.body, where, name)
-    return f"not healthy: {problem.message}" if problem else "healthy"
+    return masking.mask_of(app)(f"not healthy: {problem.message}") if problem else "healthy"
 
 
 def wait_well(wanted: Health, release: str) -> str:

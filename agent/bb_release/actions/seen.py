@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from bb_release.actions import instances, masking, proof
+from bb_release.actions import instances, proof
 from bb_release.actions.instances import manager_for
 from bb_release.actions.owner import as_owner
 from bb_release.actions.run import command_to, health_now, last_live
@@ -80,12 +80,14 @@ def under_way(app: App) -> dict[str, Any] | None:
     if not lock.is_held(app.layout):
         return None
     facts = lock.holder(app.layout)
-    if not _lives(facts):  # a run begins or ends right now, or was killed: that is seen once more
+    lives = _lives(facts)
+    if not lives:  # a run begins or ends right now, or was killed: that is seen once more
         time.sleep(LOOK_SECONDS)
         if not lock.is_held(app.layout):
             return None
         facts = lock.holder(app.layout)
-    return {**facts, "killed": "pid" in facts and not _lives(facts)}
+        lives = _lives(facts)
+    return {**facts, "killed": "pid" in facts and not lives}
 
 
 def _lives(facts: dict[str, Any]) -> bool:
@@ -151,4 +153,4 @@ def beside(app: App) -> list[dict[str, Any]]:
 
 def health_page(app: App, live: Release) -> str:
     """ "healthy", or what is wrong with the answer: its status, its text, or the release that it names."""
-    return masking.mask_of(app)(health_now(app, live))
+    return health_now(app, live)

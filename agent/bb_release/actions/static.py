@@ -15,6 +15,8 @@ from bb_release.model.step import Deployment
 from bb_release.tools import django, filesystem, host, stage
 from bb_release.tools.process import ProcessFailed
 
+UNSEEN = (FileNotFoundError, NotADirectoryError, PermissionError)
+
 
 def collect_static(deployment: Deployment) -> None:
     """Into the release. A STATIC_ROOT outside of it is shared with the live site: that is done by publish_static."""
@@ -32,8 +34,11 @@ def collect_static(deployment: Deployment) -> None:
             f"STATIC_ROOT is no folder that can be written: {root}",
             remedy=f"as root: install -d -o {os.geteuid()} -m 755 {root}",
         )
-    else:
-        refuse_alien_files(deployment, root)
+    elif alien := alien_file(deployment, root):
+        raise StaticNotCollected(
+            f"{alien} belongs to {filesystem.name_of(alien.lstat().st_uid)}: collectstatic could not replace it",
+            remedy=f"as root: chown -R {os.geteuid()} {root}",
+        )
     # current/static always leads to the live set, wherever the settings put it
     if root.resolve() != release.static.resolve():
         release.static.unlink(missing_ok=True)
@@ -75,6 +80,9 @@ def publish_static(deployment: Deployment) -> None:
     """Collect into a STATIC_ROOT outside of the release: it changes what the live site serves."""
     if collects(deployment) and is_outside(deployment):
         root = Path(str(deployment.release.manifest.facts["static_root"]))
+        alien = alien_file(deployment, root)
+        if alien:  # not seen when this was built
+            deployment.reporter.warn(f"{alien} is another user's: where it is newer than its source, it stays")
         make_old(root)
         run_collectstatic(deployment)
         stage.end()  # only the site's own may run from the release now
@@ -91,7 +99,7 @@ def make_old(root: Path, since: int = 0) -> None:
     for folder, _, files in os.walk(root):
         for name in files:
             path = Path(folder) / name
-            with suppress(FileNotFoundError):  # in a folder that the site writes to as well
+            with suppress(*UNSEEN):  # in a folder that the site writes to as well
                 facts = path.lstat()
                 linked = since and facts.st_nlink > 1  # by collected.py: it is whole, and the live release's too
                 if facts.st_mtime_ns >= since and not linked and os.geteuid() in (0, facts.st_uid):
@@ -120,21 +128,18 @@ def run_collectstatic(deployment: Deployment, collected: str = "") -> None:
         ) from error
 
 
-def refuse_alien_files(deployment: Deployment, root: Path) -> None:
-    """A file of another user's (an earlier `sudo manage.py collectstatic`) cannot be made old, nor be replaced.
+def alien_file(deployment: Deployment, root: Path) -> Path | None:
+    """One that is neither ours nor of the site's own users, as an earlier `sudo manage.py collectstatic` leaves it.
 
-    What the site's own users write there is the site's business. Raises StaticNotCollected.
+    It cannot be made old, nor be replaced in a folder of that user's. What the site writes there is its own business.
     """
-    aliens = {}
+    found: dict[int, Path] = {}
     for path in (Path(folder, name) for folder, _, files in os.walk(root) for name in files):
-        with suppress(FileNotFoundError):
-            aliens[path.lstat().st_uid] = path
-    for user, path in aliens.items():
-        if os.geteuid() not in (0, user) and filesystem.name_of(user) not in site_users(deployment.app):
-            raise StaticNotCollected(
-                f"{path} belongs to {filesystem.name_of(user)}, so a later collectstatic could not replace it",
-                remedy=f"as root: chown -R {os.geteuid()} {root}",
-            )
+        with suppress(*UNSEEN):
+            found[path.lstat().st_uid] = path
+    aliens = {user: path for user, path in found.items() if os.geteuid() not in (0, user)}
+    ours = site_users(deployment.app) if aliens else set()
+    return next((path for user, path in aliens.items() if filesystem.name_of(user) not in ours), None)
 
 
 def refuse_foreign_static_root(deployment: Deployment, root: Path) -> None:

@@ -223,11 +223,12 @@ def _has_ended(path: Path) -> bool:
 
 def log_lines(app: App, word: str, *, follow: bool = False) -> Iterator[str]:
     """The JSON lines of a run's log; with `follow`, also those to come, until that run has ended or was killed."""
-    path = log_file(app, word)
     deadline = time.monotonic() + BEGINS_SECONDS
-    while follow and not word and _has_ended(path) and lock.is_held(app.layout) and time.monotonic() < deadline:
+    while follow and not word and lock.is_held(app.layout) and time.monotonic() < deadline:
+        if any(app.layout.logs.glob("*.log")) and not _has_ended(log_file(app, word)):
+            break
         time.sleep(0.05)  # the run that has the lock has no log yet
-        path = log_file(app, word)
+    path = log_file(app, word)
     with path.open(encoding="utf-8") as file:
         part = ""
         while True:

@@ -220,7 +220,7 @@ def _recording(error: ReleaseError, layout: Layout) -> Iterator[None]:
         who = "the next run" if held else "the next run, a timer's too,"
         error.site += f"; but that could not be recorded: {who} begins with it again"
         # prune, which the usual remedy for a full disk names, would begin with it as well
-        remedy = "free some space" if second.remedy == durable.MAKE_ROOM else second.remedy
+        remedy = durable.FREE if second.remedy == durable.MAKE_ROOM else second.remedy
         error.remedy = remedy if durable.RECOVER in remedy else f"{remedy}, then run: {durable.RECOVER}"
 
 

@@ -11,7 +11,7 @@ import click
 
 from bb_release import console
 from bb_release.commands import FORCE, JSON, QUIET, REASON, RELEASE, Context, command, completion
-from bb_release.errors import Held, LockHeld, NotNow, StorageFailed, UsageInvalid
+from bb_release.errors import Held, LockHeld, NotNow, ReleaseError, UsageInvalid
 
 if TYPE_CHECKING:
     from bb_release.model.release import Release
@@ -170,12 +170,13 @@ def prune(context: Context, keep: int | None, dry_run: bool, quiet: bool, as_jso
         with run.changing(app, "prune", quiet=True) as under_way:
             try:
                 recover.recover(under_way)
-            except StorageFailed as error:
-                if error.remedy != durable.MAKE_ROOM:
+            except ReleaseError as error:
+                if not error.remedy.startswith(durable.FREE):
                     raise
                 under_way.log.warn(f"{error.message}: room is made first")
                 verdicts = action.prune(under_way, keep)
-                recover.recover(under_way)
+                if not recover.recover(under_way):
+                    raise  # it had come to its end: how it ended is news
             else:
                 verdicts = action.prune(under_way, keep)
     if as_json:

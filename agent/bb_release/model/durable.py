@@ -19,7 +19,8 @@ REFUSALS = (*FULL, errno.EROFS, errno.EIO)
 # how programs of all kinds repeat the system's words, and what SQLite says instead
 SAID_FULL = re.compile("No space left on device|Disk quota exceeded|disk is full")
 SAID_BROKEN = re.compile("Read-only file system|Input/output error|disk I/O error|readonly database")
-MAKE_ROOM = "free some space (bb-release prune works on a full disk), then run the command again"
+FREE = "free some space"
+MAKE_ROOM = f"{FREE} (bb-release prune works on a full disk), then run the command again"
 RECOVER = "bb-release recover"
 MEND = f"see the system log for the disk and the file system, mend it, then run: {RECOVER}"
 STAGING = ".new"

@@ -71,13 +71,16 @@ def parent_of(pid: int) -> int:
         return 0
 
 
-def cpu_seconds(pid: int) -> float:
-    """How much of a CPU's time the process has used; 0.0 where that is not shown (hidepid), or it has ended."""
+def work_of(pid: int) -> tuple[int, bool]:
+    """How many hundredths of a second of CPU the process has used, and whether it wants more, or its disk, now.
+
+    Nothing where that is not shown (hidepid), or it has ended.
+    """
     try:
         fields = _fields(pid)
     except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5), fields 14 and 15
+        return 0, False
+    return int(fields[11]) + int(fields[12]), fields[0] in ("R", "D")  # proc(5), fields 14, 15 and 3
 
 
 def boot_clock() -> float:
@@ -209,9 +212,9 @@ def _parts(pid: int, releases: Path) -> tuple[dict[str, set[str]] | None, bool]:
             words = dict(
                 word.split(b"=", 1) for word in text.split(b"\0") if word.startswith((b"BB_RELEASE=", b"BB_ROOT="))
             )
-            value = words.get(b"BB_RELEASE", b"")
+            value, given, root = words.get(b"BB_RELEASE", b""), words.get(b"BB_ROOT"), os.fsencode(releases.parent)
             # another app may have a release of the same second
-            ours = words.get(b"BB_ROOT") in (None, os.fsencode(releases.parent))
+            ours = given in (None, root) or os.path.realpath(given) == os.path.realpath(root)
             named[part] = {os.fsdecode(value.rstrip(b"/").rpartition(b"/")[2])} if ours else set()
         else:
             named[part] = set(_named(pattern, text))
