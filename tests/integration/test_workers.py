@@ -59,8 +59,9 @@ def test_a_pool_of_threads_is_known_by_the_last_word_of_the_title_too(monkeypatc
 
 def test_a_worker_with_a_forked_pool_is_waited_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     with running("-A shop worker", with_pool=True) as manager:
-        _, warnings = waited(manager, monkeypatch)
+        looks, warnings = waited(manager, monkeypatch)
     assert [] == warnings
+    assert looks < 100  # of the 300 that a minute has
 
 
 def test_a_worker_without_a_pool_that_anybody_can_see_is_a_warning_and_no_failure(

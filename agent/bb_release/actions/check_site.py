@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bb_release.actions import seen
-from bb_release.actions.run import command_to, last_live
+from bb_release.actions.run import command_to, health_now, last_live
 from bb_release.model import hold
 from bb_release.model import release as releases
 from bb_release.model.app import App
@@ -47,7 +47,7 @@ def site_health(app: App) -> Iterator[Fact]:
     if found is None:
         yield Fact(f"{app.health.url} is asked from the first deploy on")
         return
-    said = seen.health_page(app, found)
+    said = health_now(app, found)
     if said == "healthy":
         yield Fact(
             f"{app.health.url} answers {app.health.expect}" + (f" and names {found.name}" * bool(app.health.release))

@@ -43,10 +43,10 @@ def rollback(run: Run, *, force: bool = False) -> Release:
 
 def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, makes_bad: str) -> Release:
     if live and target.name == live.name and live.state is State.VERIFIED:
-        from bb_release.actions.outcome import nothing_to_do
-        from bb_release.actions.wish import Wish
+        from bb_release.actions.outcome import require_well
 
-        return nothing_to_do(run, live, Wish(ref=target.name))
+        require_well(run, live)
+        return live
     usable = (State.READY, State.VERIFIED, State.ADOPTED)
     if target.state not in usable and not (force and target.state is State.BAD):
         raise ReleaseNotUsable(

@@ -112,7 +112,7 @@ def ask_every_worker(deployment: Deployment, unit: Unit, wanted: Health) -> None
 
 
 def _at_rest(manager: SystemdUnit) -> list[int]:
-    """The unit's processes, once none of them works any more: or next to nothing."""
+    """The unit's processes, once none of them works any more, or all too long."""
     deadline = time.monotonic() + RESTLESS_SECONDS
     seen = {pid: host.work_of(pid) for pid in manager.processes()}
     while time.monotonic() < deadline:

@@ -20,7 +20,15 @@ from bb_release.model.step import Deployment, Scope
 
 
 def nothing_to_do(run: Run, live: Release, wish: Wish) -> Release:
-    """It is live and verified; whether it is well at this moment is asked again. Raises NotHealthy."""
+    """It is live and verified, and well. Raises NotHealthy."""
+    require_well(run, live)
+    if not wish.ref and not wish.if_changed:
+        hold.lift(run.app.layout, by_hand=False)
+    return live
+
+
+def require_well(run: Run, live: Release) -> None:
+    """Of what is live and verified it is asked again whether it is well at this moment. Raises NotHealthy."""
     app = run.app
     facts = status(app)
     if not facts["well"]:
@@ -38,9 +46,6 @@ def nothing_to_do(run: Run, live: Release, wish: Wish) -> Release:
         run.log.warn(
             f"{name} was started before {app.env_file or 'its environment'} changed: bb-release restart takes it up"
         )
-    if not wish.ref and not wish.if_changed:
-        hold.lift(app.layout, by_hand=False)
-    return live
 
 
 def explain(run: Run, wish: Wish, deployment: Deployment, error: Explained) -> None:
@@ -73,14 +78,10 @@ def explain(run: Run, wish: Wish, deployment: Deployment, error: Explained) -> N
     failure = {"code": error.code, "step": step, "message": run.log.mask(error.message)}
     state = State.FAILED if release.state is State.BUILDING else None
     try:
-        durable.with_reserve(run.app.layout.reserve, lambda: _note(release, state, failure))
+        durable.with_reserve(run.app.layout.reserve, lambda: release.mark(state, failure=failure))
     except ReleaseError as second:
         run.log.warn(second.message)
     tell(deployment, "after-failure")
-
-
-def _note(release: Release, state: State | None, failure: dict[str, str]) -> None:
-    release.mark(state, failure=failure)
 
 
 def after(run: Run, deployment: Deployment, wish: Wish) -> None:

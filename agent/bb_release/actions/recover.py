@@ -8,13 +8,14 @@ from pathlib import Path
 from bb_release.actions import handover, interruption, package_sets, prune
 from bb_release.actions.run import Run, environments, site_state
 from bb_release.actions.static import publish_static
-from bb_release.actions.switch import condemn_what_was_left, go_back, record_proven, undo_announcement
+from bb_release.actions.switch import condemn_what_was_left, go_back, record_verified, undo_announcement
 from bb_release.actions.verify import restart_units, verify
 from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation, durable
 from bb_release.model import release as releases
 from bb_release.model.durable import STAGING
 from bb_release.model.release import MANIFEST, Release, State
+from bb_release.model.retention import Verdict
 from bb_release.model.step import Deployment, as_failure
 
 
@@ -31,6 +32,21 @@ def recover(run: Run) -> list[str]:
         asked.site = f"{site_state(run.app)}; {was_done}"
         raise asked
     return done
+
+
+def recover_and_prune(run: Run, keep: int | None = None) -> list[Verdict]:
+    """What is left is put in order, then old releases go; the other way round where that needs the room of theirs."""
+    try:
+        recover(run)
+    except ReleaseError as error:
+        if not error.remedy.startswith(durable.FREE):
+            raise
+        run.log.warn(f"{error.message}: room is made first")
+        verdicts = prune.prune(run, keep)
+        if not recover(run):
+            raise  # it had come to its end: how it ended is news
+        return verdicts
+    return prune.prune(run, keep)
 
 
 def _put_in_order(run: Run) -> list[str]:
@@ -54,12 +70,12 @@ def _put_in_order(run: Run) -> list[str]:
         durable.remove_staged(release.folder)
         if release.state is State.BUILDING:
             failure = {"code": "interrupted", "message": "the run that built it ended before it was done"}
-            durable.with_reserve(layout.reserve, partial(_fail, release, failure))
+            durable.with_reserve(layout.reserve, partial(release.mark, State.FAILED, failure=failure))
             done.append(f"{release.name}: was being built, now failed")
         elif release.state in (State.ACTIVATING, State.RETURNING):
             done.append(finish_switch(run, release, everything, live))
         elif release.manifest.makes_bad:
-            durable.with_reserve(layout.reserve, partial(_condemn, release, everything))
+            durable.with_reserve(layout.reserve, partial(condemn_what_was_left, release, everything))
             done.append(f"{release.manifest.makes_bad}: a rollback had left it, now bad")
     done += handover.repair(run.app, run.log.warn)
     for text in done:
@@ -73,14 +89,6 @@ def _is_empty(folder: Path) -> bool:
         return {entry.name for entry in folder.iterdir()} <= {f".{MANIFEST}{STAGING}"}
     except OSError:
         return False
-
-
-def _fail(release: Release, failure: dict[str, str]) -> None:
-    release.mark(State.FAILED, failure=failure)
-
-
-def _condemn(release: Release, everything: list[Release]) -> None:
-    condemn_what_was_left(release, everything)
 
 
 def finish_switch(run: Run, release: Release, everything: list[Release], live: str) -> str:
@@ -108,7 +116,7 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
         handover.stop_before(deployment)
     except Exception as error:  # noqa: BLE001 - as in a deploy: the site is not left on what nobody has proven
         return go_on_back(run, deployment, as_failure(error))
-    record_proven(deployment, run)
+    record_verified(deployment, run)
     return f"{release.name}: the switch to it was finished, it is live and verified"
 
 

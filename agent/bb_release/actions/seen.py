@@ -14,7 +14,7 @@ from typing import Any
 from bb_release.actions import instances, proof
 from bb_release.actions.instances import manager_for
 from bb_release.actions.owner import as_owner
-from bb_release.actions.run import command_to, health_now, last_live
+from bb_release.actions.run import command_to, last_live
 from bb_release.errors import NotTheOwner, ReleaseError, StateUnreadable, UnitsNotRestarted
 from bb_release.model import activation, lock
 from bb_release.model import release as releases
@@ -149,8 +149,3 @@ def beside(app: App) -> list[dict[str, Any]]:
         if state.running:
             found.append({"name": which.name, "summary": state.summary, "pid": state.main_pid})
     return found
-
-
-def health_page(app: App, live: Release) -> str:
-    """ "healthy", or what is wrong with the answer: its status, its text, or the release that it names."""
-    return health_now(app, live)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def collect_static(deployment: Deployment) -> None:
             f"STATIC_ROOT is no folder that can be written: {root}",
             remedy=f"as root: install -d -o {os.geteuid()} -m 755 {root}",
         )
-    elif alien := alien_file(deployment, root):
+    elif alien := alien_file(deployment, by_owner(root)):
         raise StaticNotCollected(
             f"{alien} belongs to {filesystem.name_of(alien.lstat().st_uid)}: collectstatic could not replace it",
             remedy=f"as root: chown -R {os.geteuid()} {root}",
@@ -80,30 +81,31 @@ def publish_static(deployment: Deployment) -> None:
     """Collect into a STATIC_ROOT outside of the release: it changes what the live site serves."""
     if collects(deployment) and is_outside(deployment):
         root = Path(str(deployment.release.manifest.facts["static_root"]))
-        alien = alien_file(deployment, root)
+        alien = alien_file(deployment, make_old(root))
         if alien:  # not seen when this was built
             deployment.reporter.warn(f"{alien} is another user's: where it is newer than its source, it stays")
-        make_old(root)
         run_collectstatic(deployment)
         stage.end()  # only the site's own may run from the release now
         run_commands(deployment, "after-collect-static")
         host.sync_tree(root)  # before the release counts as live and well
 
 
-def make_old(root: Path, since: int = 0) -> None:
+def make_old(root: Path, since: int = 0) -> dict[int, Path]:
     """Give every file there, or those that were written since a time in nanoseconds, a time before all others.
 
     collectstatic leaves a file that is newer than its source, and the source may well be older than what another
     release left: always on the way back, and with packages whose files keep the time at which they were packed.
+    Returns one file of each other user, by that user: those keep their times.
     """
-    for folder, _, files in os.walk(root):
-        for name in files:
-            path = Path(folder) / name
-            with suppress(*UNSEEN):  # in a folder that the site writes to as well
-                facts = path.lstat()
-                linked = since and facts.st_nlink > 1  # by collected.py: it is whole, and the live release's too
-                if facts.st_mtime_ns >= since and not linked and os.geteuid() in (0, facts.st_uid):
-                    os.utime(path, (0, 0), follow_symlinks=False)
+    others: dict[int, Path] = {}
+    for path, facts in files_of(root):
+        linked = since and facts.st_nlink > 1  # by collected.py: it is whole, and the live release's too
+        if os.geteuid() not in (0, facts.st_uid):
+            others[facts.st_uid] = path
+        elif facts.st_mtime_ns >= since and not linked:
+            with suppress(*UNSEEN):
+                os.utime(path, (0, 0), follow_symlinks=False)
+    return others
 
 
 def collects(deployment: Deployment) -> bool:
@@ -128,15 +130,25 @@ def run_collectstatic(deployment: Deployment, collected: str = "") -> None:
         ) from error
 
 
-def alien_file(deployment: Deployment, root: Path) -> Path | None:
+def files_of(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Every file below a folder that the site writes to as well: one may be gone, or closed to us."""
+    for folder, _, files in os.walk(root):
+        for name in files:
+            path = Path(folder, name)
+            with suppress(*UNSEEN):
+                yield path, path.lstat()
+
+
+def by_owner(root: Path) -> dict[int, Path]:
+    """One file of each user's."""
+    return {facts.st_uid: path for path, facts in files_of(root)}
+
+
+def alien_file(deployment: Deployment, found: Mapping[int, Path]) -> Path | None:
     """One that is neither ours nor of the site's own users, as an earlier `sudo manage.py collectstatic` leaves it.
 
     It cannot be made old, nor be replaced in a folder of that user's. What the site writes there is its own business.
     """
-    found: dict[int, Path] = {}
-    for path in (Path(folder, name) for folder, _, files in os.walk(root) for name in files):
-        with suppress(*UNSEEN):
-            found[path.lstat().st_uid] = path
     aliens = {user: path for user, path in found.items() if os.geteuid() not in (0, user)}
     ours = site_users(deployment.app) if aliens else set()
     return next((path for user, path in aliens.items() if filesystem.name_of(user) not in ours), None)

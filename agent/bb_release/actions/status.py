@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bb_release.actions import instances, masking, proof, seen, site_environment
-from bb_release.actions.run import command_to, environments, last_live, not_live
+from bb_release.actions.run import command_to, environments, health_now, last_live, not_live
 from bb_release.errors import NoSuchRelease, ReleaseError, StateUnreadable
 from bb_release.model import activation, hold, journal, lock
 from bb_release.model import release as releases
@@ -39,7 +39,7 @@ def status(app: App) -> dict[str, Any]:
             "units": [], "beside": [], "database": [], "well": False, "to_do": list(_to_do(app, None, [], "")),
         }  # fmt: skip
     units = [{"name": unit.name, **unit_facts(app, unit, live)} for unit in seen.units(app)]
-    health, beside = seen.health_page(app, live), seen.beside(app)
+    health, beside = health_now(app, live), seen.beside(app)
     well = live.state is State.VERIFIED and all(
         u["running"] and not (u["other_releases"] or u["unproven"]) for u in units
     )

@@ -82,7 +82,7 @@ def make_live(deployment: Deployment, run: Run) -> None:
             undo_announcement(deployment)
             raise
         go_back(deployment, run, error)
-    record_proven(deployment, run)
+    record_verified(deployment, run)
     run.done = f"the {run.action} itself is done"
     warn_of_stragglers(deployment)
 
@@ -105,17 +105,17 @@ def undo_announcement(deployment: Deployment) -> None:
         durable.with_reserve(deployment.layout.reserve, write)
 
 
-def record_proven(deployment: Deployment, run: Run) -> None:
-    """Record what is verified. Raises ReleaseError with what is so all the same."""
+def record_verified(deployment: Deployment, run: Run) -> None:
+    """The release is live and good. Raises ReleaseError, which says that it is so all the same."""
     try:
-        record_verified(deployment, run)
+        _record(deployment, run)
     except ReleaseError as error:
         error.exit_code = 21
         error.site = f"live on {deployment.release.describe()}, verified, but that could not be recorded"
         raise
 
 
-def record_verified(deployment: Deployment, run: Run) -> None:
+def _record(deployment: Deployment, run: Run) -> None:
     """The release is live and good; a rollback's left release becomes bad; a way back holds the timers.
 
     The hold comes first and what was left last: a run that ends in between is recovered from, and does both again.

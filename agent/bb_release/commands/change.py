@@ -11,7 +11,7 @@ import click
 
 from bb_release import console
 from bb_release.commands import FORCE, JSON, QUIET, REASON, RELEASE, Context, command, completion
-from bb_release.errors import Held, LockHeld, NotNow, ReleaseError, UsageInvalid
+from bb_release.errors import Held, LockHeld, NotNow, UsageInvalid
 
 if TYPE_CHECKING:
     from bb_release.model.release import Release
@@ -161,24 +161,13 @@ def prune(context: Context, keep: int | None, dry_run: bool, quiet: bool, as_jso
     """Remove what retention lets go, with the reason for each release."""
     from bb_release.actions import prune as action
     from bb_release.actions import recover, run
-    from bb_release.model import durable
 
     app = context.app()
     if dry_run:
         verdicts = action.verdicts(app, keep)
     else:
         with run.changing(app, "prune", quiet=True) as under_way:
-            try:
-                recover.recover(under_way)
-            except ReleaseError as error:
-                if not error.remedy.startswith(durable.FREE):
-                    raise
-                under_way.log.warn(f"{error.message}: room is made first")
-                verdicts = action.prune(under_way, keep)
-                if not recover.recover(under_way):
-                    raise  # it had come to its end: how it ended is news
-            else:
-                verdicts = action.prune(under_way, keep)
+            verdicts = recover.recover_and_prune(under_way, keep)
     if as_json:
         tell(console.print_json, [{"release": v.name, "keep": v.keep, "reason": v.reason} for v in verdicts])
     elif not quiet:

@@ -139,7 +139,7 @@ def give_up_reserve(folder: Path) -> bool:
     return freed
 
 
-def with_reserve(folder: Path, write: Callable[[], None]) -> None:
+def with_reserve(folder: Path, write: Callable[[], object]) -> None:
     """Do one durable write; on a full disk give up the reserve and try once more. Raises StorageFailed."""
     try:
         try:

@@ -200,7 +200,8 @@ def readable(layout: Layout) -> tuple[list[Release], dict[str, StateUnreadable]]
         try:
             good.append(read(layout.releases / name))
         except StateUnreadable as error:
-            broken |= {name: error} if (layout.releases / name).exists() else {}  # no: a prune has just taken it
+            if (layout.releases / name).exists():  # else a prune has just taken it
+                broken[name] = error
     return good, broken
 
 
@@ -265,8 +266,7 @@ def find(layout: Layout, word: str, current: Release | None) -> Release:
         found = good[-1:] if good and len({r.manifest.revision for r in found}) == 1 else found
     else:
         found = []
-    exact = [r for r in found if r.name == word]
-    found = exact or found
+    found = [r for r in found if r.name == word] or found
     if not found:
         raise NoSuchRelease(f"there is no release {word!r}", remedy="bb-release list shows what there is")
     if len(found) > 1:
