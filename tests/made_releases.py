@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bb_release.model.layout import Layout
-from bb_release.model.release import Manifest, Release, State
+from bb_release.model.manifest import Manifest, State
+from bb_release.model.release import Release
 
 FIRST, SECOND = "2026-03-01-12-00-00", "2026-03-01-12-00-01"
 

@@ -38,7 +38,7 @@ facts = {
     "terminal": [sys.stdin.isatty(), sys.stdout.isatty()], "input": sys.stdin.read(),
     "term": str(signal.getsignal(signal.SIGTERM)), "type": type(sys.argv).__name__,
     "garbage": [gc.isenabled(), gc.get_threshold()],
-    "modules": sorted({"collected", "probe", "sources", "traps", "stage"} & set(sys.modules)),
+    "modules": sorted({"changed", "collected", "probe", "sources", "traps", "stage"} & set(sys.modules)),
 }
 for item in sorted(facts.items()):
     self.stdout.write("%s: %s" % item)

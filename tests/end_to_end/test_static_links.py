@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -158,6 +159,8 @@ def test_what_is_collected_is_what_a_full_collectstatic_makes_whatever_has_chang
         log = collected.deploy()
 
         assert (change is nothing_changed) == (f"all {number_of_files(collected.root)} {ALL}" in log), log
+        if change in (one_changed, one_added):  # Django has seen that file, and the style sheets that lead to it
+            assert re.search(r"\b[1-3] static files? copied", log), log
         assert collected.collected_in_full() == tree(collected.root), change.__name__
         assert was == tree(before)
         assert "not shared" not in log

@@ -10,7 +10,8 @@ import pytest
 
 from bb_release.actions.wanted import python_changed
 from bb_release.model.app import App
-from bb_release.model.release import Manifest, Release, State
+from bb_release.model.manifest import Manifest, State
+from bb_release.model.release import Release
 from bb_release.tools import environment
 
 NAME = "2026-01-01-00-00-00"

@@ -12,7 +12,8 @@ import pytest
 
 from bb_release.actions import static, static_links
 from bb_release.model.app import App
-from bb_release.model.release import Manifest, Release, State
+from bb_release.model.manifest import Manifest, State
+from bb_release.model.release import Release
 from bb_release.model.step import Deployment
 from bb_release.tools import links
 from notes import Notes

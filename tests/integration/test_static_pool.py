@@ -17,7 +17,8 @@ import pytest
 from bb_release.actions import static_pool as subject
 from bb_release.model.app import App
 from bb_release.model.layout import Layout
-from bb_release.model.release import Manifest, Release, State
+from bb_release.model.manifest import Manifest, State
+from bb_release.model.release import Release
 from bb_release.model.step import Deployment
 from notes import Notes
 

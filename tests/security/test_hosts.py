@@ -19,9 +19,8 @@ from pathlib import Path
 import pytest
 
 from bb_release.actions import prune
-from bb_release.model import release as releases
 from bb_release.model.layout import Layout
-from bb_release.model.release import State
+from bb_release.model.manifest import MANIFEST, State
 from example_site import NOBODY, Site, unprivileged
 from small_shop import small_shop
 
@@ -370,7 +369,7 @@ def test_a_release_that_becomes_a_link_while_it_is_pruned_takes_nothing_else_wit
 def test_a_manifest_that_was_tampered_with_is_never_a_target(shop: Site) -> None:
     shop.ok("deploy", "--build-only")
     (name,) = shop.states()
-    path = shop.root / "releases" / name / releases.MANIFEST
+    path = shop.root / "releases" / name / MANIFEST
     facts = json.loads(path.read_text())
     for key, value in (
         ("activations", [{"sequence": "1"}]),

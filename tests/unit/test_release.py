@@ -14,7 +14,8 @@ from bb_release.actions import proof
 from bb_release.errors import NoSuchRelease, ReleaseNotUsable, StateUnreadable
 from bb_release.model import release as releases
 from bb_release.model.layout import Layout
-from bb_release.model.release import MANIFEST, Manifest, Release, State
+from bb_release.model.manifest import MANIFEST, Manifest, State
+from bb_release.model.release import Release
 from bb_release.model.shape import MANIFEST as MANIFEST_KINDS
 from bb_release.tools.units import UnitState
 

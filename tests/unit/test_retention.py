@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bb_release.model.release import Manifest, Release, State
+from bb_release.model.manifest import Manifest, State
+from bb_release.model.release import Release
 from bb_release.model.retention import judge
 
 

@@ -10,7 +10,8 @@ import pytest
 from bb_release.errors import BugFound, NotHealthy, StorageFailed
 from bb_release.model import release as releases
 from bb_release.model.app import App
-from bb_release.model.release import Manifest, Release, State
+from bb_release.model.manifest import MANIFEST, Manifest, State
+from bb_release.model.release import Release
 from bb_release.model.step import Deployment, Scope, Step, run_steps
 
 
@@ -116,7 +117,7 @@ def test_an_error_of_the_operating_system_becomes_a_storage_failure(deployment: 
 
 def test_a_step_that_cannot_be_recorded_has_failed(deployment: Deployment) -> None:
     def remove(deployment: Deployment) -> None:
-        (deployment.release.folder / releases.MANIFEST).unlink()
+        (deployment.release.folder / MANIFEST).unlink()
         deployment.release.folder.rmdir()
 
     with pytest.raises(StorageFailed):

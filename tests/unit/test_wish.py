@@ -9,7 +9,8 @@ import pytest
 
 from bb_release.actions.deploy import way_to_live
 from bb_release.actions.wish import Wish
-from bb_release.model.release import Manifest, Release, State
+from bb_release.model.manifest import Manifest, State
+from bb_release.model.release import Release
 
 PENDING = {"pending": ["shop.0002_more"]}
 

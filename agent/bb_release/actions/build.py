@@ -18,7 +18,8 @@ from bb_release.errors import (
     SharedMissing,
 )
 from bb_release.model.app import App
-from bb_release.model.release import Release, State
+from bb_release.model.manifest import State
+from bb_release.model.release import Release
 from bb_release.model.step import Deployment
 from bb_release.tools import django, environment, filesystem, host
 from bb_release.tools.process import ProcessFailed

@@ -10,7 +10,8 @@ from bb_release.actions.verify import require_units, restart_units, verify
 from bb_release.errors import Explained, NoSuchRelease, ReleaseNotUsable
 from bb_release.model import activation, durable
 from bb_release.model import release as releases
-from bb_release.model.release import Release, State
+from bb_release.model.manifest import State
+from bb_release.model.release import Release
 from bb_release.model.step import Deployment, Scope, Step, run_steps
 
 REHEARSE_TARGET = (

@@ -12,7 +12,7 @@ from bb_release.actions.site_commands import last_lines, run_commands
 from bb_release.errors import Explained, Interrupted, MigrateFailed, MigrationsNotPlanned, ReleaseNotUsable
 from bb_release.model import durable
 from bb_release.model.app import App
-from bb_release.model.release import State
+from bb_release.model.manifest import State
 from bb_release.model.step import Deployment
 from bb_release.tools import django, stage
 from bb_release.tools.process import ProcessFailed

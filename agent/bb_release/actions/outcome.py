@@ -15,7 +15,8 @@ from bb_release.actions.wish import Wish
 from bb_release.errors import BugFound, Explained, NotHealthy, NotNow, ReleaseError, StateUnreadable, StorageFailed
 from bb_release.model import durable, hold
 from bb_release.model import release as releases
-from bb_release.model.release import Release, State
+from bb_release.model.manifest import State
+from bb_release.model.release import Release
 from bb_release.model.step import Deployment, Scope
 
 

@@ -13,7 +13,8 @@ from bb_release.errors import PreflightFailed
 from bb_release.model import durable, hold
 from bb_release.model import release as releases
 from bb_release.model.app import App
-from bb_release.model.release import Release, State
+from bb_release.model.manifest import State
+from bb_release.model.release import Release
 from bb_release.tools import filesystem
 
 

@@ -14,7 +14,8 @@ from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation, durable
 from bb_release.model import release as releases
 from bb_release.model.durable import STAGING
-from bb_release.model.release import MANIFEST, Release, State
+from bb_release.model.manifest import MANIFEST, State
+from bb_release.model.release import Release
 from bb_release.model.retention import Verdict
 from bb_release.model.step import Deployment, as_failure
 

@@ -19,7 +19,8 @@ from bb_release.errors import NotTheOwner, ReleaseError, StateUnreadable, UnitsN
 from bb_release.model import activation, lock
 from bb_release.model import release as releases
 from bb_release.model.app import App, Unit
-from bb_release.model.release import Release, State
+from bb_release.model.manifest import State
+from bb_release.model.release import Release
 from bb_release.tools import filesystem, host
 from bb_release.tools.units import UnitState
 

@@ -59,7 +59,9 @@ def collect_inside(deployment: Deployment, root: Path) -> None:
     if linked is None:
         if before and not static_links.is_untouched(deployment, before):
             before = None
-        collect_all(deployment, root, before if inputs and before and inputs.way == before.inputs.way else None)
+        same_way = inputs and before and inputs.way == before.inputs.way != ""
+        with static_links.copied(deployment, before if same_way else None) as copy:
+            collect_all(deployment, root, copy)
         if before:
             static_links.share_unchanged(deployment, root, before)
     static_links.note_collected(deployment, root, inputs, linked)
@@ -67,13 +69,13 @@ def collect_inside(deployment: Deployment, root: Path) -> None:
         static_links.drop_ahead(deployment.previous)  # it was used, or is of no use
 
 
-def collect_all(deployment: Deployment, root: Path, before: static_links.Before | None) -> None:
-    """collectstatic into the release; what was collected `before` in the same way is not made once more."""
+def collect_all(deployment: Deployment, root: Path, before: Path | None) -> None:
+    """collectstatic into the release; it takes what it can from `before`, a copy of what was made in the same way."""
     begun = deployment.release.folder / ".collecting"
     if begun.exists():  # a run before was cut short, perhaps in the middle of a file
         make_old(root, since=begun.stat().st_mtime_ns)
     begun.touch()
-    run_collectstatic(deployment, collected=str(before.root) if before and before.inputs.way else "")
+    run_collectstatic(deployment, collected=str(before or ""))
     begun.unlink()
 
 

@@ -12,6 +12,8 @@ import hashlib
 import json
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,24 @@ def link_unchanged(deployment: Deployment, root: Path, before: Before) -> links.
         clear_scratch(deployment.release)
     deployment.reporter.line(f"all {linked.files} static files are unchanged: linked to those of {before.release.name}")
     return linked
+
+
+@contextmanager
+def copied(deployment: Deployment, before: Before | None) -> Iterator[Path | None]:
+    """Links to what the live release has collected, for collectstatic to take what it can from; then they are gone."""
+    scratch = clear_scratch(deployment.release)
+    copy = None
+    try:
+        if before and (take_ahead(before, scratch) or links.link_tree(before.root, scratch)).whole == before.tree:
+            copy = scratch
+    except (links.NotPlainError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        deployment.reporter.line(f"all static files are collected anew, links to those before: {error}")
+    try:
+        yield copy
+    finally:
+        clear_scratch(deployment.release)
 
 
 def link_ahead(run: Run, live: Release) -> None:

@@ -16,7 +16,8 @@ from bb_release.errors import NoSuchRelease, ReleaseError, StateUnreadable
 from bb_release.model import activation, hold, journal, lock
 from bb_release.model import release as releases
 from bb_release.model.app import App, Unit
-from bb_release.model.release import Manifest, Release, State
+from bb_release.model.manifest import MANIFEST, Manifest, State
+from bb_release.model.release import Release
 from bb_release.tools import host
 
 BEGINS_SECONDS = 2.0  # within which a run that has the lock has a log, too
@@ -167,7 +168,7 @@ def shown(app: App, word: str) -> dict[str, Any]:
     if release is None:
         raise not_live(app)
     try:
-        manifest = json.loads((release.folder / releases.MANIFEST).read_bytes())
+        manifest = json.loads((release.folder / MANIFEST).read_bytes())
     except FileNotFoundError:
         raise NoSuchRelease(f"release {release.name} has just been pruned", remedy="bb-release list") from None
     facts: dict[str, Any] = masking.mask_of(app).all_of(manifest)

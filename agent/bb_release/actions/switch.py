@@ -16,7 +16,8 @@ from bb_release.model import activation, durable, hold
 from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.layout import Layout
-from bb_release.model.release import Release, State
+from bb_release.model.manifest import State
+from bb_release.model.release import Release
 from bb_release.model.step import Deployment, Scope, Step, as_failure, run_steps
 from bb_release.tools import stage
 

@@ -13,7 +13,7 @@ from bb_release.errors import ReleaseError
 from bb_release.model import activation, durable, hold, lock
 from bb_release.model import release as releases
 from bb_release.model.app import App
-from bb_release.model.release import State
+from bb_release.model.manifest import State
 from bb_release.model.shape import is_number, is_text, is_whole, record
 from bb_release.tools import mirror
 

@@ -11,7 +11,8 @@ from bb_release.actions.run import Run, environments
 from bb_release.errors import ReleaseError, ReleaseNotUsable
 from bb_release.model import release as releases
 from bb_release.model.app import App
-from bb_release.model.release import Release, State
+from bb_release.model.manifest import State
+from bb_release.model.release import Release
 from bb_release.model.step import Deployment
 from bb_release.tools import host
 

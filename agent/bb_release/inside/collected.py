@@ -1,7 +1,8 @@
 """Runs in the app's own Python, in collectstatic: what the live release has collected is not made once more.
 
-What Django saves is linked where the live release has the same bytes by that name, and WhiteNoise's two compressions,
-which make bytes of bytes, are looked up by what goes in. All else is done by Django and WhiteNoise.
+What is known to stay as it is Django does not get to see (changed.py). Where that is not known, what Django saves is
+linked where the live release has the same bytes by that name, and WhiteNoise's two compressions, which make bytes of
+bytes, are looked up by what goes in. All else is done by Django and WhiteNoise.
 The agent says where only if the same versions with the same settings made what is there.
 Standard library and Django only, Python 3.8 and later.
 """
@@ -9,11 +10,15 @@ Standard library and Django only, Python 3.8 and later.
 import hashlib
 import os
 
+import changed
+
 SUFFIXES = {"compress_brotli": ".br", "compress_gzip": ".gz"}  # whitenoise/compress.py, Compressor
 
 
 def remember(folder):
-    """Have collectstatic take from this folder what it made before."""
+    """Have collectstatic take from this folder what it made before. It may be taken apart."""
+    if changed.begin_with(folder):
+        return
     link_what_is_saved(folder)
     try:
         from whitenoise.compress import Compressor

@@ -37,10 +37,10 @@ def look():
     Or neither, and why. Whatever the project raises here, collectstatic tells better.
     """
     try:
-        way, found = [versions(), settings_that_decide(), classes()], files()
+        way, sources = [versions(), settings_that_decide(), classes()], files()
         # a compressed copy that the project brings itself is not what WhiteNoise would have made
-        brought = any(os.path.splitext(name)[0] in found for name in found if name.endswith((".br", ".gz")))
-        return {"static_sources": key([way, found]), "static_way": "" if brought else key(way), "static_unknown": ""}
+        brought = any(os.path.splitext(name)[0] in sources for name in sources if name.endswith((".br", ".gz")))
+        return {"static_sources": key([way, sources]), "static_way": "" if brought else key(way), "static_unknown": ""}
     except Unknown as error:
         unknown = str(error)
     except Exception as error:
@@ -138,16 +138,23 @@ def plain(value, strict=True):
 
 
 def files():
-    """The files that would be collected, by the names that they would get; as collectstatic finds them."""
+    """The files that would be collected, by the names that they would get, with a hash each."""
+    found_files = {}
+    for name, (_, storage, path) in found().items():
+        with open(storage.path(path), "rb") as file:
+            found_files[name] = hashlib.blake2b(file.read(), digest_size=16).hexdigest()
+    return found_files
+
+
+def found():
+    """The finder, the storage and the path there of each file that would be collected, as collectstatic finds them."""
     from django.apps import apps
     from django.contrib.staticfiles.finders import get_finders
 
     ignored = list({os.path.normpath(pattern) for pattern in apps.get_app_config("staticfiles").ignore_patterns})
-    found = {}
+    places = {}
     for finder in get_finders():
         for path, storage in finder.list(ignored):
             name = os.path.join(storage.prefix, path) if getattr(storage, "prefix", None) else path
-            if name not in found:
-                with open(storage.path(path), "rb") as file:
-                    found[name] = hashlib.blake2b(file.read(), digest_size=16).hexdigest()
-    return found
+            places.setdefault(name, (finder, storage, path))
+    return places

@@ -37,7 +37,7 @@ def neighbours():
 
     sys.dont_write_bytecode = kept
     del sys.path[0]
-    for name in ("collected", "probe", "sources", "traps"):
+    for name in ("changed", "collected", "probe", "sources", "traps"):
         del sys.modules[name]
     return collected, probe, traps
 

@@ -137,12 +137,22 @@ def share(top: Path, source: Path, scratch: Path) -> int:
     for place, mine in walk(top):
         for name, facts in mine.items():
             here, there = f"{top}/{place}{name}", f"{source}/{place}{name}"
-            if stat.S_ISREG(facts.mode) and plain_of(name) not in mine and _is_same(here, facts, there):
+            if not stat.S_ISREG(facts.mode) or plain_of(name) in mine:
+                continue
+            if _is_one_file(here, there):  # it was linked when it was made
                 shared += 1
-                if not os.path.samefile(here, there):  # noqa: PTH121 - else it was linked when it was made
-                    os.link(there, scratch)
-                    os.replace(scratch, here)  # noqa: PTH105
+            elif _is_same(here, facts, there):
+                shared += 1
+                os.link(there, scratch)
+                os.replace(scratch, here)  # noqa: PTH105
     return shared
+
+
+def _is_one_file(path: str, other: str) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.lstat(other))
+    except FileNotFoundError:
+        return False
 
 
 def _is_same(path: str, facts: Facts, other: str) -> bool:

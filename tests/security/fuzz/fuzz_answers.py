@@ -20,6 +20,7 @@ from bb_release.errors import ReleaseError
 from bb_release.log import RunLog
 from bb_release.model import release as releases
 from bb_release.model.app import App, Health
+from bb_release.model.manifest import Manifest, State
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment
 from bb_release.tools import (
@@ -117,7 +118,7 @@ def deployment_in(folder: Path, answer: bytes) -> Deployment:
         health=Health("http://127.0.0.1/health/", body="ok"),
     )  # fmt: skip
     (app.layout.releases / NAME).mkdir(parents=True)
-    release = Release(app.layout.releases / NAME, releases.Manifest(NAME, releases.State.BUILDING)).mark()
+    release = Release(app.layout.releases / NAME, Manifest(NAME, State.BUILDING)).mark()
     (release.venv / "bin").mkdir(parents=True)
     release.tree.mkdir()
     (folder / "answer").write_bytes(answer)

@@ -26,7 +26,7 @@ import fuzz_answers
 from bb_release import checked, config, console, envfile
 from bb_release.actions import audit, prune, static_pool, status, survey, timer
 from bb_release.errors import ReleaseError
-from bb_release.model import activation, hold, journal, lock, retention
+from bb_release.model import activation, hold, journal, lock, manifest, retention
 from bb_release.model import release as releases
 from bb_release.model.app import App, Unit
 from bb_release.model.layout import Layout
@@ -116,7 +116,7 @@ def check_url(data: bytes, folder: Path) -> None:
 def release_names(data: bytes, folder: Path) -> None:
     layout, name = Layout(folder), text_of(data)
     (layout.releases / NAME).mkdir(parents=True)
-    (layout.releases / NAME / releases.MANIFEST).write_text(json.dumps(MANIFEST))
+    (layout.releases / NAME / manifest.MANIFEST).write_text(json.dumps(MANIFEST))
     if name not in ("", ".", "..", NAME) and "/" not in name and "\0" not in name and len(data) < 256:
         (layout.releases / name).mkdir()  # a stranger among the releases
     assert all(known.replace("-", "").isdigit() for known in releases.names(layout))
@@ -142,7 +142,7 @@ def manifests(data: bytes, folder: Path) -> None:
     layout, (first, second) = app.layout, two(data)
     for name, content in ((NAME, first), ("2026-01-02-00-00-00", second)):
         (layout.releases / name).mkdir(parents=True)
-        (layout.releases / name / releases.MANIFEST).write_bytes(content)
+        (layout.releases / name / manifest.MANIFEST).write_bytes(content)
     everything, broken = releases.readable(layout)
     assert 2 == len(everything) + len(broken)
     for each in everything:
