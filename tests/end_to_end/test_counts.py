@@ -178,7 +178,7 @@ def seen(strace: str, cache: Path) -> Iterator[Counted]:
         found.written["agent"] -= sum(len(folders) + len(files) for p in packages for _, folders, files in os.walk(p))
         found.loaded = {
             verb: imported(site.run(verb, *words, PYTHONPROFILEIMPORTTIME="1"))
-            for verb, *words in (["rollback"], ["switch", "previous", "--force"])
+            for verb, *words in (["rollback"], ["switch", "previous", "--force"], ["status"])
         }
         yield found
 
@@ -189,9 +189,9 @@ def imported(done: subprocess.CompletedProcess[str]) -> set[str]:
     return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
 
 
-@pytest.mark.parametrize("verb", ["switch", "rollback"])
-def test_a_release_that_is_there_is_made_live_without_the_libraries_of_a_build(seen: Counted, verb: str) -> None:
-    assert "bb_release.actions.switch" in seen.loaded[verb]
+@pytest.mark.parametrize("verb", ["switch", "rollback", "status"])
+def test_what_builds_nothing_does_without_the_libraries_of_a_build(seen: Counted, verb: str) -> None:
+    assert f"bb_release.actions.{'status' if verb == 'status' else 'switch'}" in seen.loaded[verb]
     packages = {name.partition(".")[0] for name in seen.loaded[verb] if "." in name}  # one alone may have been blocked
     assert set() == packages & {"git", "virtualenv", "rich", "packaging", "pydantic"}
 

@@ -122,6 +122,16 @@ def test_a_manifest_comes_back_as_it_was_written(layout: Layout) -> None:
     assert written == releases.read(written.folder)
 
 
+def test_what_a_thousand_releases_say_alike_is_kept_once(layout: Layout) -> None:
+    for second in range(3):
+        a_release(layout, second, packages={"django": "5.2.19" if second < 2 else "6.0"}, facts={"static_root": "/s"})
+    first, second, third = (releases.read(layout.releases / name).manifest for name in releases.names(layout))
+    assert first.packages is second.packages
+    assert first.facts is third.facts
+    assert {"django": "6.0"} == third.packages
+    assert {"django": "5.2.19"} == releases.read(layout.releases / first.name).manifest.packages
+
+
 def test_mark_changes_the_file_and_leaves_the_value_it_was_called_on(layout: Layout) -> None:
     before = a_release(layout, 0, state=State.READY)
     after = before.mark(State.FAILED, failure={"code": "c"})

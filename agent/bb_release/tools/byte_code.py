@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bb_release.tools import process
@@ -15,7 +15,7 @@ import functools, os, sys
 from compileall import compile_file
 from concurrent.futures import ProcessPoolExecutor
 from py_compile import PycInvalidationMode
-paths = [os.fsdecode(path) for path in sys.stdin.buffer.read().split(b"\\0")]
+paths = [os.fsdecode(path) for path in sys.stdin.buffer.read().split(b"\\0")[:-1]]
 one = functools.partial(compile_file, quiet=2, invalidation_mode=PycInvalidationMode.TIMESTAMP)
 if len(paths) < 40:
     for path in paths:
@@ -29,16 +29,18 @@ else:
 
 def make(
     python: Path,
-    paths: Sequence[str],
+    paths: Iterable[str],
     *,
     env: Mapping[str, str],
     timeout_seconds: float | None,
     pass_fds: Sequence[int],
 ) -> None:
     """Compile these files, at low priority, with as many processes as there are cores. Raises ProcessFailed."""
-    if paths:
+    listed = bytearray()  # there may be 50,000: no list of them is kept
+    for path in paths:
+        listed += os.fsencode(path) + b"\0"
+    if listed:
         process.run(
             [python, "-I", "-W", "ignore", "-c", _COMPILE, str(os.cpu_count() or 1)],
-            env=env, timeout_seconds=timeout_seconds, pass_fds=pass_fds, low_priority=True,
-            stdin=b"\0".join(os.fsencode(path) for path in paths),
+            env=env, timeout_seconds=timeout_seconds, pass_fds=pass_fds, low_priority=True, stdin=bytes(listed),
         )  # fmt: skip

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from bb_release.errors import RequirementsNotInstalled
@@ -93,31 +94,32 @@ class Installer:
                 self.run([*argv, *self._options(batch), *more], plan)
 
         run([])
-        recorded = records.read_all(self.venv, but=but)
         odd: list[str] = []
-        if records.differing(self.venv, recorded, hashes=thorough):
+        if records.check_installed(self.venv, hashes=thorough, but=but):
             # a damaged cache is the usual reason, so that the second time goes without it
             self.say("installed files are incomplete: installing once more without the cache")
             run(again)
-            recorded, before = records.read_all(self.venv), set()
-            problems = records.differing(self.venv, recorded)
+            before, but = set(), ()
+            problems = records.check_installed(self.venv)
             if problems:
                 raise RequirementsNotInstalled(
                     f"files installed by {self.name} are missing or not as their packages recorded them",
                     remedy=f"check the disk, empty {self.cache / self.name}, {THEN_DEPLOY}",
                     details="\n".join(problems[:DETAIL_LINES]),
                 )
-            odd = records.differing(self.venv, recorded, hashes=thorough)
+            odd = records.check_installed(self.venv, hashes=True) if thorough else []
         if self.name == "uv":  # pip compiles by itself
-            self._compile({info: rows for info, rows in recorded.items() if info not in before})
+            installed = environment.by_name(self.venv)
+            self._compile(info for name, info in installed.items() if name not in but and info not in before)
         return odd
 
-    def _compile(self, recorded: Mapping[Path, records.Rows]) -> None:
+    def _compile(self, infos: Iterable[Path]) -> None:
         """Byte code of these packages, and of what lies beside all packages. Raises RequirementsNotInstalled."""
-        beside = [str(path) for site in environment.sites(self.venv) for path in site.glob("*.py")]
+        beside = {str(path) for site in environment.sites(self.venv) for path in site.glob("*.py")}
+        recorded = (path for path in records.modules(infos) if path not in beside)
         try:
             byte_code.make(
-                self.venv / "bin" / "python", list(dict.fromkeys([*records.modules(recorded), *beside])), env=self.env,
+                self.venv / "bin" / "python", chain(recorded, beside), env=self.env,
                 timeout_seconds=self.timeout_seconds, pass_fds=self.pass_fds,
             )  # fmt: skip
         except process.ProcessFailed as error:

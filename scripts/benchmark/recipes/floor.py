@@ -51,10 +51,9 @@ def main():
     tree, venv, static = release / "app", release / "venv", release / "app" / "staticfiles"
     tree.mkdir(parents=True)
     timed("fetch", "git", "-C", MIRROR, "fetch", "-q", "origin")
-    git = ["git", f"--git-dir={MIRROR}", f"--work-tree={tree}"]
+    git = ["git", "-c", "checkout.workers=2", f"--git-dir={MIRROR}", f"--work-tree={tree}"]
     index = {**os.environ, "GIT_INDEX_FILE": str(release / "index")}
-    timed("tree", *git, "read-tree", "main", env=index)
-    timed("tree", *git, "checkout-index", "-a", env=index, cwd=tree)
+    timed("tree", *git, "read-tree", "--reset", "-u", "main", env=index, cwd=tree)
     timed("environment", UV, "venv", "-q", "--python", PYTHON, venv)
     (installed,) = (ROOT / "set").glob("lib/python3*/site-packages")
     (target,) = venv.glob("lib/python3*/site-packages")
