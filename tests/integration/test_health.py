@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import socketserver
@@ -103,7 +104,7 @@ def wait(url: str, **more: Any) -> str:
         "timeout_seconds": 10.0,
         "interval_seconds": 0.05,
     }
-    return wait_healthy(url, **{**settings, **more})
+    return wait_healthy(url, **{**settings, **more}).line
 
 
 def test_healthy(url: str, asked: list[dict[str, str]]) -> None:
@@ -118,6 +119,7 @@ def test_unix_socket(unix_url: str) -> None:
     answer = ask(f"{unix_url}/health", headers={}, timeout_seconds=5)
     assert answer.status == 200
     assert answer.headers["x-release"] == "r-12"
+    assert os.getpid() == answer.by  # the server is a thread of ours
     assert wait(f"{unix_url}/health", release_where="header:X-Release").startswith("200")
 
 

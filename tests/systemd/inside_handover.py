@@ -878,7 +878,10 @@ def test_blue_green_with_units_of_the_user_s_own() -> None:
         time.sleep(0.2)
     assert ("green.sock", live) == (os.readlink(active), health(str(active))["release"])
     facts = json.loads(bb("own", "check", "--json", check=False).stdout)["facts"]
-    assert [] == [fact for fact in facts if fact["text"].startswith(("own@", "bb-rel")) and fact["level"] != "ok"]
+    told = [fact["text"] for fact in facts if fact["text"].startswith(("own@", "bb-rel")) and fact["level"] != "ok"]
+    assert [f"own@blue.service listens below {runtime}, which is closed to all other users"] == [
+        text.partition(":")[0] for text in told
+    ]
 
 
 def test_a_running_site_changes_to_blue_green_beside_the_unit_that_it_had() -> None:

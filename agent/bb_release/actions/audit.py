@@ -47,10 +47,13 @@ def audit(
     if not unit.runs_release or facts.get("LoadState") != "loaded":
         return
     written = Written(app, unit, facts)
-    for look in (stale, start, mixing, reload, folder, kill, stop, beat, hidden, own_folder, environment, secrets):
+    looks = (
+        stale, start, mixing, reload, folder, kill, stop, beat, hidden, own_folder, environment, secrets, shut_away,
+    )  # fmt: skip
+    for look in looks:
         yield from look(written)
     for name, socket in (sockets or {}).items():
-        for of_socket in (backlog, flush, taken):
+        for of_socket in (backlog, flush, taken, shut_away):
             yield from of_socket(written, name, socket)
         yield from stale(written, name, socket)
 
@@ -232,6 +235,17 @@ def taken(it: Written, name: str, _: Mapping[str, str]) -> Findings:
     if it.server in TAKES_SOCKET and not _TAKEN.search(" ".join(it.options)):
         yield it.wrong(f" does not listen on {name}, which starts it: nobody answers there",
                        f"{it.START}={it.base}/venv/bin/{it.server} {TAKES_SOCKET[it.server]} …")  # fmt: skip
+
+
+def shut_away(it: Written, name: str = "", socket: Mapping[str, str] | None = None) -> Findings:
+    """The runtime folder of a user is that user's alone (pam_systemd(8); mode 0700)."""
+    place = (it.unit.socket if it.unit.handover == BLUE_GREEN else "") if socket is None else socket.get("Listen", "")
+    own = re.search(r"/run/user/\d+(?=/)", place)
+    if own and it.unit.user:
+        yield warn(f"{name or it.unit.name} listens below {own[0]}, which is closed to all other users: nginx gets in"
+                   " there only as that user", "[health] url = \"http://127.0.0.1:PORT/…\" with a port above 1023, and"
+                   " `bb-release units` writes a socket unit that listens there" if socket is not None else
+                   "socket = a path in a folder that nginx may enter, such as one in shared/")  # fmt: skip
 
 
 def _is_in(path: str, *tops: str) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,28 +17,18 @@ from typing import cast
 
 from bb_release.actions import instances, workers
 from bb_release.actions.build import request_of
+from bb_release.actions.every_worker import ask_every_worker
 from bb_release.actions.proof import prove
-from bb_release.actions.run import wait_well
 from bb_release.actions.verify import prove_units, remember
-from bb_release.errors import NotHealthy, ReleaseError
+from bb_release.errors import ReleaseError
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Health, Unit
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment, Scope, Step
 from bb_release.tools import host
-from bb_release.tools.signals import undisturbed
 from bb_release.tools.units.systemd import SystemdUnit
 
 DRAIN_SECONDS = 1.0  # longer than it takes nginx to connect by the link as it was
-# The kernel chooses who answers. So many questions reach every worker all but surely: in several rounds, since on a
-# busy host the worker that is awake takes all of one.
-ANSWERS_PER_PROCESS = 4
-ROUNDS = 5
-BETWEEN_SECONDS = 0.05
-# A worker that still imports the site takes no question, and would not be missed: each is waited for until it rests.
-REST_SECONDS = 0.2
-RESTFUL = 2  # hundredths of a second of CPU within that time
-RESTLESS_SECONDS = 10.0  # a site may have work of its own
 
 
 def start_beside(deployment: Deployment) -> None:
@@ -62,7 +51,7 @@ def start_beside(deployment: Deployment) -> None:
             own = own_health(app.health, unit, idle) if app.health else None
             prove_units(deployment, [unit], own)
             if own:
-                ask_every_worker(deployment, unit, own)
+                ask_every_worker(unit, _manager(unit), own, deployment.release)
     except Exception:  # a signal too: nothing is left beside the release that serves
         stop_idle(app, deployment.reporter.warn, idle)
         if live is not None and live.name == deployment.release.name:
@@ -94,33 +83,6 @@ def own_health(wanted: Health, unit: Unit, colour: str) -> Health:
     more += [("X-Forwarded-Proto", "https")] if "x-forwarded-proto" not in given and scheme == "https" else []
     url = f"http+unix://{instances.socket_of(unit, colour)}:{path}"
     return replace(wanted, url=url, headers=(*wanted.headers, *more))
-
-
-def ask_every_worker(deployment: Deployment, unit: Unit, wanted: Health) -> None:
-    """Each worker has imported the site before the first visitor comes. Raises NotHealthy at the first bad answer."""
-    once = replace(wanted, interval_seconds=wanted.timeout_seconds)  # asked again, a good worker would answer for it
-    count = len(_at_rest(_manager(unit)))
-    if not count:
-        raise NotHealthy(f"{unit.name} has ended", remedy=f"see journalctl -u {unit.name}")
-    questions = ANSWERS_PER_PROCESS * count
-    with ThreadPoolExecutor(count) as at_once:  # one after the other, a single idle worker might take them all
-        for _ in range(ROUNDS):
-            with undisturbed():
-                answers = at_once.map(lambda _: wait_well(once, deployment.release.name), range(questions))
-            list(answers)
-            time.sleep(BETWEEN_SECONDS)
-
-
-def _at_rest(manager: SystemdUnit) -> list[int]:
-    """The unit's processes, once none of them works any more, or all too long."""
-    deadline = time.monotonic() + RESTLESS_SECONDS
-    seen = {pid: host.work_of(pid) for pid in manager.processes()}
-    while time.monotonic() < deadline:
-        time.sleep(REST_SECONDS)
-        before, seen = seen, {pid: host.work_of(pid) for pid in manager.processes()}
-        if all(pid in before and not busy and used - before[pid][0] <= RESTFUL for pid, (used, busy) in seen.items()):
-            break
-    return list(seen)
 
 
 def lead_requests(app: App) -> None:

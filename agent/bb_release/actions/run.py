@@ -266,8 +266,8 @@ def health_now(app: App, live: Release | None = None) -> str:
     return masking.mask_of(app)(f"not healthy: {problem.message}") if problem else "healthy"
 
 
-def wait_well(wanted: Health, release: str) -> str:
-    """Ask until the site is well by all that the configuration says; returns the answer. Raises NotHealthy."""
+def wait_well(wanted: Health, release: str) -> health.Well:
+    """Ask until the site is well by all that the configuration says. Raises NotHealthy."""
     return health.wait_healthy(
         wanted.url, expect=wanted.expect, headers=dict(wanted.headers), body=wanted.body,
         release_where=wanted.release, release=release,

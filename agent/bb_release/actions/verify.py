@@ -179,7 +179,7 @@ def ask_health(deployment: Deployment, units: Sequence[Unit], wanted: Health | N
     if wanted is None:
         return
     try:
-        seen = wait_well(wanted, deployment.release.name)
+        seen = wait_well(wanted, deployment.release.name).line
     except NotHealthy as error:
         said = {unit.name: manager_for(unit).log_lines(LINES_OF_EACH) for unit in units}
         lines = [line for name, own in said.items() if own for line in (f"{name}:", *own)]

@@ -32,6 +32,15 @@ class Answer:
     status: int
     body: str
     headers: dict[str, str]
+    by: int = 0  # the process that answered, over a unix socket; 0 where that is not known
+
+
+@dataclass(frozen=True)
+class Well:
+    """An answer that was all that is wanted."""
+
+    line: str  # such as "200 in 12 ms"
+    by: int  # as in Answer
 
 
 def check_url(url: str) -> None:
@@ -73,7 +82,8 @@ def ask(url: str, *, headers: Mapping[str, str], timeout_seconds: float) -> Answ
             connection.close()
     if expired.is_set():
         raise NoAnswer(late)
-    return Answer(response.status, body.decode("utf-8", "replace"), named)
+    line = connection.line if isinstance(connection, UnixConnection) else None
+    return Answer(response.status, body.decode("utf-8", "replace"), named, by=line.sender if line else 0)
 
 
 def wait_healthy(
@@ -86,8 +96,8 @@ def wait_healthy(
     release: str,
     timeout_seconds: float,
     interval_seconds: float,
-) -> str:
-    """Ask until the site is well, and return one line such as "200 in 12 ms".
+) -> Well:
+    """Ask until the site is well.
 
     Well is: status `expect`, `body` contained (empty: any), and, when `release_where` is "header:NAME" or
     "body", the name of the release there. `timeout_seconds` is for all attempts, `interval_seconds` between.
@@ -107,7 +117,7 @@ def wait_healthy(
             took = time.monotonic() - began
             problem = problem_of(answer, url, expect, body, release_where, release)
             if problem is None:
-                return f"{answer.status} in {took * 1000:.0f} ms"
+                return Well(f"{answer.status} in {took * 1000:.0f} ms", answer.by)
             failure = problem
         if time.monotonic() + interval_seconds >= deadline:
             raise failure

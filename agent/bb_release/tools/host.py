@@ -71,18 +71,6 @@ def parent_of(pid: int) -> int:
         return 0
 
 
-def work_of(pid: int) -> tuple[int, bool]:
-    """How many hundredths of a second of CPU the process has used, and whether it wants more, or its disk, now.
-
-    Nothing where that is not shown (hidepid), or it has ended.
-    """
-    try:
-        fields = _fields(pid)
-    except OSError:
-        return 0, False
-    return int(fields[11]) + int(fields[12]), fields[0] in ("R", "D")  # proc(5), fields 14, 15 and 3
-
-
 def boot_clock() -> float:
     """Seconds since this host booted: the clock in which the kernel tells when a process was started.
 

@@ -1,0 +1,94 @@
+"""Each worker of an instance has answered, before the first visitor is led to it.
+
+The kernel chooses who answers, and tells who did (`tools/http_line.py`). Of the processes of a unit those are workers
+that have the parent and the words of one that answered, whatever numbers are in those: gunicorn's are forks of one
+process, uvicorn's are started alike, and what else may be there (a tracker of resources, a converter) is neither.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from bb_release.actions.run import wait_well
+from bb_release.errors import NotHealthy
+from bb_release.model.app import Health, Unit
+from bb_release.model.release import Release
+from bb_release.tools import host
+from bb_release.tools.signals import undisturbed
+from bb_release.tools.units import UnitManager
+
+ANSWERS_PER_PROCESS = 4  # in each round: on a busy host the worker that is awake takes all of a few
+BETWEEN_SECONDS = 0.05
+YOUNG_SECONDS = 1.5  # the kernel tells a start to a second (proc(5), btime)
+# Where /proc hides the processes of others (hidepid), nobody knows who is a worker: so many rounds reach each of them
+# all but surely.
+ROUNDS_UNSEEN = 5
+
+Kind = tuple[int, str]
+
+
+def ask_every_worker(unit: Unit, manager: UnitManager, wanted: Health, release: Release) -> None:
+    """Ask until each worker has answered as it should.
+
+    Raises NotHealthy at the first bad answer, and for a worker that has given none in the time that the site has to
+    become well: one that still imports the site takes no question, and is waited for.
+    """
+    once = replace(wanted, interval_seconds=wanted.timeout_seconds)  # asked again, a good worker would answer for it
+    began, rounds, asked = time.monotonic(), 0, 0
+    answered: set[int] = set()
+    since: dict[int, float] = {}  # when each was first seen to be silent
+    while True:
+        processes = [pid for pid in manager.processes() if host.alive(pid)]
+        if not processes:
+            raise NotHealthy(f"{unit.name} has ended", remedy=f"see journalctl -u {unit.name}")
+        silent, now = silent_workers(processes, answered), time.monotonic()
+        since = {pid: since.get(pid, now) for pid in silent or ()}
+        late = [pid for pid, first in since.items() if now - first > wanted.timeout_seconds]
+        if late:
+            raise NotHealthy(
+                f"process {late[0]} of {unit.name} has answered none of {asked} questions: others answered them",
+                remedy=f"what keeps it from taking requests? See journalctl -u {unit.name}",
+            )
+        if silent is None and rounds >= ROUNDS_UNSEEN:
+            return
+        if now - began > 2 * wanted.timeout_seconds:
+            return  # workers come and go (max_requests): each that was there for long has answered
+        if rounds and not silent and silent is not None:
+            if not any(is_young(pid) for pid in processes):
+                return
+        else:
+            answered |= ask_at_once(once, release, len(processes))
+            rounds, asked = rounds + 1, asked + ANSWERS_PER_PROCESS * len(processes)
+        time.sleep(BETWEEN_SECONDS)
+
+
+def ask_at_once(wanted: Health, release: Release, processes: int) -> set[int]:
+    """Who answered some questions. Raises NotHealthy at the first bad answer."""
+    with ThreadPoolExecutor(processes) as at_once:  # one by one, a single idle worker might take them all
+        with undisturbed():
+            answers = at_once.map(lambda _: wait_well(wanted, release.name), range(ANSWERS_PER_PROCESS * processes))
+        return {answer.by for answer in answers}
+
+
+def is_young(pid: int) -> bool:
+    """gunicorn begins its workers one after the other: as long as one is young, there may be more to come."""
+    started = host.started_at(pid)
+    return started is not None and time.time() - started < YOUNG_SECONDS
+
+
+def silent_workers(processes: list[int], answered: set[int]) -> list[int] | None:
+    """The workers among these that have not answered; None where nobody can tell who is a worker."""
+    kinds = {pid: kind for pid in processes if (kind := kind_of(pid)) or host.alive(pid)}
+    known = {kinds[pid] for pid in answered & kinds.keys()}
+    if not known or None in kinds.values():
+        return None
+    return [pid for pid, kind in kinds.items() if kind in known and pid not in answered]
+
+
+def kind_of(pid: int) -> Kind | None:
+    """What two workers have in common; None where it is not shown."""
+    words = " ".join(host.words_of(pid))
+    return (host.parent_of(pid), re.sub(r"[0-9]+", "", words)) if words else None

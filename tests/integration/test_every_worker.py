@@ -1,0 +1,166 @@
+"""Every worker of a real gunicorn answers before the question is over, whoever takes it first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bb_release.actions.every_worker import ask_every_worker, silent_workers
+from bb_release.errors import NotHealthy
+from bb_release.model.app import Health, Unit
+from bb_release.model.manifest import Manifest, State
+from bb_release.model.release import Release
+from bb_release.tools import health, host
+from bb_release.tools.units import UnitManager
+from stage_projects import environment
+
+NAME = "2026-03-01-12-00-00"
+WORKERS = 4
+APP = """\
+import os
+BAD = False
+def application(environ, start_response):
+    with open(os.environ["ANSWERED"], "a") as file:
+        print(os.getpid(), file=file)
+    start_response("500 Oh" if BAD else "200 OK", [("Content-Type", "text/plain")])
+    return [os.environ["BB_RELEASE"].encode()]
+"""
+# `age` counts the workers: the second one is another than the rest, whatever it imports
+CONF = """\
+import os, subprocess, sys, time
+workers, timeout = {workers}, 300
+def post_fork(server, worker):
+    if worker.age == 2:
+        {second}
+def post_worker_init(worker):
+    if worker.age == 2:
+        {then}
+"""
+
+
+@dataclass
+class Gunicorn:
+    """What systemd would tell of a unit, of a gunicorn of one's own."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def processes(self) -> list[int]:
+        return host.process_tree(self.process.pid)
+
+    @property
+    def workers(self) -> set[int]:
+        return {pid for pid in self.processes() if host.parent_of(pid) == self.process.pid}
+
+    @property
+    def answered(self) -> list[int]:
+        return [int(line) for line in (self.folder / "answered").read_text().split()]
+
+    def ask(self, timeout_seconds: float = 30.0) -> None:
+        url = f"http+unix://{self.folder}/web.sock:/health/"
+        wanted = Health(url, release="body", timeout_seconds=timeout_seconds, interval_seconds=0.2)
+        health.wait_healthy(
+            url, expect=200, headers={}, body="", release_where="body", release=NAME, timeout_seconds=60,
+            interval_seconds=0.1,
+        )  # fmt: skip
+        manager: UnitManager = self  # type: ignore[assignment]
+        ask_every_worker(Unit("web@blue.service"), manager, wanted, Release(self.folder / NAME, MANIFEST))
+
+
+MANIFEST = Manifest(NAME, State.BUILDING)
+Start = Callable[..., Gunicorn]
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    return environment(tmp_path_factory.mktemp("python"), sys.executable, cache, "gunicorn~=23.0")
+
+
+@pytest.fixture
+def start(tmp_path: Path, python: Path) -> Iterator[Start]:
+    begun = []
+
+    def started(*words: str, second: str = "pass", then: str = "pass", workers: int = WORKERS) -> Gunicorn:
+        (tmp_path / "app.py").write_text(APP)
+        (tmp_path / "gunicorn.conf.py").write_text(CONF.format(second=second, then=then, workers=workers))
+        env = {"PATH": os.environ["PATH"], "BB_RELEASE": NAME, "ANSWERED": str(tmp_path / "answered")}
+        process = subprocess.Popen(
+            [python.with_name("gunicorn"), "-b", f"unix:{tmp_path}/web.sock", *words, "app:application"],
+            cwd=tmp_path, env=env, start_new_session=True,
+        )  # fmt: skip
+        begun.append(process)
+        return Gunicorn(tmp_path, process)
+
+    yield started
+    for process in begun:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.parametrize("words", [(), ("-k", "gthread", "--threads", "3")], ids=["sync", "threads"])
+def test_each_worker_has_answered_when_it_is_over(start: Start, words: tuple[str, ...]) -> None:
+    web = start(*words)
+    web.ask()
+    assert WORKERS == len(web.workers)
+    assert web.workers == set(web.answered)
+
+
+def test_one_process_is_asked_too(start: Start) -> None:
+    web = start(workers=1)
+    web.ask()
+    assert web.workers == set(web.answered)
+
+
+def test_a_worker_that_comes_late_is_waited_for(start: Start) -> None:
+    web = start(second="time.sleep(4)")
+    began = time.monotonic()
+    web.ask()
+    assert time.monotonic() - began > 2
+    assert web.workers == set(web.answered)
+
+
+def test_a_worker_that_comes_late_and_answers_badly_is_found(start: Start) -> None:
+    web = start(second="time.sleep(4)", then="sys.modules['app'].BAD = True")
+    with pytest.raises(NotHealthy, match="the site answered 500"):
+        web.ask()
+
+
+def test_a_worker_that_never_takes_a_request_is_named(start: Start) -> None:
+    web = start(second="time.sleep(600)")
+    with pytest.raises(NotHealthy) as error:
+        web.ask(timeout_seconds=3)
+    (silent,) = web.workers - set(web.answered)
+    assert f"process {silent} of web@blue.service has answered none of " in str(error.value)
+
+
+def test_what_else_runs_there_need_not_answer(start: Start) -> None:
+    web = start(then="subprocess.Popen(['sleep', '600'])")
+    web.ask()
+    assert WORKERS + 2 == len(web.processes())
+    assert web.workers == set(web.answered)
+
+
+def test_workers_that_are_replaced_all_the_time_are_no_reason_to_wait(start: Start) -> None:
+    web = start("--max-requests", "3")
+    web.ask(timeout_seconds=5)
+    assert len(set(web.answered)) > WORKERS
+
+
+def test_who_is_a_worker_is_not_known_of_what_does_not_show_itself(start: Start) -> None:
+    web = start()
+    web.ask()
+    main, one = web.process.pid, min(web.workers)
+    assert sorted(web.workers - {one}) == silent_workers(web.processes(), {one})
+    assert silent_workers(web.processes(), {0}) is None
+    assert [] == silent_workers([main, one], {one})
+    kernel_thread = 2  # its words are hidden from everyone, as those of others are under hidepid
+    if host.alive(kernel_thread):
+        assert silent_workers([main, one, kernel_thread], {one}) is None
