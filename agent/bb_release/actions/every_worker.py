@@ -44,20 +44,21 @@ def ask_every_worker(unit: Unit, manager: UnitManager, wanted: Health, release: 
         processes = [pid for pid in manager.processes() if host.alive(pid)]
         if not processes:
             raise NotHealthy(f"{unit.name} has ended", remedy=f"see journalctl -u {unit.name}")
-        silent, now = silent_workers(processes, answered), time.monotonic()
-        since = {pid: since.get(pid, now) for pid in silent or ()}
+        workers, now = workers_among(processes, answered), time.monotonic()
+        silent = workers - answered if workers else set()
+        since = {pid: since.get(pid, now) for pid in silent}
         late = [pid for pid, first in since.items() if now - first > wanted.timeout_seconds]
         if late:
             raise NotHealthy(
                 f"process {late[0]} of {unit.name} has answered none of {asked} questions: others answered them",
                 remedy=f"what keeps it from taking requests? See journalctl -u {unit.name}",
             )
-        if silent is None and rounds >= ROUNDS_UNSEEN:
+        if workers is None and rounds >= ROUNDS_UNSEEN:
             return
         if now - began > 2 * wanted.timeout_seconds:
             return  # workers come and go (max_requests): each that was there for long has answered
-        if rounds and not silent and silent is not None:
-            if not any(is_young(pid) for pid in processes):
+        if workers and not silent:
+            if not any(is_young(pid) for pid in workers):
                 return
         else:
             answered |= ask_at_once(once, release, len(processes))
@@ -79,13 +80,13 @@ def is_young(pid: int) -> bool:
     return started is not None and time.time() - started < YOUNG_SECONDS
 
 
-def silent_workers(processes: list[int], answered: set[int]) -> list[int] | None:
-    """The workers among these that have not answered; None where nobody can tell who is a worker."""
+def workers_among(processes: list[int], answered: set[int]) -> set[int] | None:
+    """Those that are like one that has answered; None where nobody can tell who is a worker."""
     kinds = {pid: kind for pid in processes if (kind := kind_of(pid)) or host.alive(pid)}
     known = {kinds[pid] for pid in answered & kinds.keys()}
     if not known or None in kinds.values():
         return None
-    return [pid for pid, kind in kinds.items() if kind in known and pid not in answered]
+    return {pid for pid, kind in kinds.items() if kind in known}
 
 
 def kind_of(pid: int) -> Kind | None:
