@@ -879,7 +879,7 @@ def test_blue_green_with_units_of_the_user_s_own() -> None:
     assert ("green.sock", live) == (os.readlink(active), health(str(active))["release"])
     facts = json.loads(bb("own", "check", "--json", check=False).stdout)["facts"]
     told = [fact["text"] for fact in facts if fact["text"].startswith(("own@", "bb-rel")) and fact["level"] != "ok"]
-    assert [f"own@blue.service listens below {runtime}, which is closed to all other users"] == [
+    assert [f"own@green.service listens below {runtime}, which is closed to all other users"] == [
         text.partition(":")[0] for text in told
     ]
 
