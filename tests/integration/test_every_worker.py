@@ -141,6 +141,12 @@ def test_a_worker_that_never_takes_a_request_is_named(start: Start) -> None:
     assert f"process {silent} of web@blue.service has answered none of " in str(error.value)
 
 
+def test_a_worker_that_ends_before_it_has_answered_is_none_that_is_well(start: Start) -> None:
+    web = start(second="time.sleep(3); os._exit(1)")
+    with pytest.raises(NotHealthy, match="ended before it had answered anything"):
+        web.ask()
+
+
 def test_what_else_runs_there_need_not_answer(start: Start) -> None:
     web = start(then="subprocess.Popen(['sh', '-c', 'while :; do sleep 0.3; done'])")
     began = time.monotonic()

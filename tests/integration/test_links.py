@@ -100,9 +100,23 @@ def test_a_collecting_that_is_begun_anew_changes_no_file_of_the_live_release(sou
     top = tmp_path / "top"
     top.mkdir()
     os.link(source / "a.css", top / "a.css")
-    (top / "half.css").write_text("a")
-    static.make_old(top, since=10**18)
-    assert (10**18 + 7, 0) == ((source / "a.css").stat().st_mtime_ns, (top / "half.css").stat().st_mtime_ns)
+    (top / "half.0123456789ab.png").write_text("a")
+    (top / "moved.css.gz").write_text("of before")
+    os.utime(top / "moved.css.gz", ns=(10**17, 10**17))
+    was = links.look(source)
+    static.drop_written(top, since=10**18)
+    assert {"a.css", "moved.css.gz"} == set(os.listdir(top))
+    assert was == links.look(source)
+
+
+def test_a_file_that_is_a_folder_now_stops_no_sharing(source: Path, tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    shutil.copytree(source, top)
+    (top / "a.css").unlink()
+    (top / "a.css").mkdir()
+    (top / "a.css" / "x.css").write_text("x")
+    links.share(top, source, tmp_path / "scratch")
+    assert (top / "shop/b.js").samefile(source / "shop/b.js")
 
 
 def test_only_what_is_the_same_in_mode_and_bytes_is_shared(source: Path, tmp_path: Path) -> None:

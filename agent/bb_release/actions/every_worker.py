@@ -21,7 +21,7 @@ from bb_release.tools.signals import undisturbed
 from bb_release.tools.units import UnitManager
 
 ANSWERS_PER_PROCESS = 4  # in each round: on a busy host the worker that is awake takes all of a few
-BETWEEN_SECONDS = 0.05
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0  # one that imports for long is no reason to keep the rest busy
 YOUNG_SECONDS = 1.5  # the kernel tells a start to a second (proc(5), btime)
 # Where /proc hides the processes of others (hidepid), nobody knows who is a worker: so many rounds reach each of them
 # all but surely.
@@ -37,8 +37,8 @@ def ask_every_worker(unit: Unit, manager: UnitManager, wanted: Health, release: 
     become well: one that still imports the site takes no question, and is waited for.
     """
     once = replace(wanted, interval_seconds=wanted.timeout_seconds)  # asked again, a good worker would answer for it
-    began, rounds, asked = time.monotonic(), 0, 0
-    answered: set[int] = set()
+    began, asked, unseen = time.monotonic(), 0, 0
+    pause, answered = FIRST_PAUSE_SECONDS, set[int]()
     since: dict[int, float] = {}  # when each was first seen to be silent
     while True:
         processes = [pid for pid in manager.processes() if host.alive(pid)]
@@ -46,32 +46,42 @@ def ask_every_worker(unit: Unit, manager: UnitManager, wanted: Health, release: 
             raise NotHealthy(f"{unit.name} has ended", remedy=f"see journalctl -u {unit.name}")
         workers, now = workers_among(processes, answered), time.monotonic()
         silent = workers - answered if workers else set()
-        since = {pid: since.get(pid, now) for pid in silent}
-        late = [pid for pid, first in since.items() if now - first > wanted.timeout_seconds]
-        if late:
-            raise NotHealthy(
-                f"process {late[0]} of {unit.name} has answered none of {asked} questions: others answered them",
-                remedy=f"what keeps it from taking requests? See journalctl -u {unit.name}",
-            )
-        if workers is None and rounds >= ROUNDS_UNSEEN:
+        since |= dict.fromkeys(silent - since.keys(), now)
+        for pid in since.keys() - answered:
+            if pid not in processes:  # gunicorn ends one that hangs, and begins another
+                raise silent_worker(unit, pid, "ended before it had answered anything")
+            if now - since[pid] > wanted.timeout_seconds:
+                raise silent_worker(unit, pid, f"has answered none of {asked} questions, which others answered")
+        if workers is None and unseen >= ROUNDS_UNSEEN:
             return
         if now - began > 2 * wanted.timeout_seconds:
             return  # workers come and go (max_requests): each that was there for long has answered
-        if workers and not silent:
-            if not any(is_young(pid) for pid in workers):
-                return
-        else:
-            answered |= ask_at_once(once, release, len(processes))
-            rounds, asked = rounds + 1, asked + ANSWERS_PER_PROCESS * len(processes)
-        time.sleep(BETWEEN_SECONDS)
+        if not workers or silent:
+            # more at once than there are who answer: a single idle worker might take all that come one by one
+            at_once = len(answered & set(processes)) + 1
+            answered |= ask_at_once(once, release, at_once)
+            asked += ANSWERS_PER_PROCESS * at_once
+            unseen = 0 if workers else unseen + 1
+        elif not any(is_young(pid) for pid in workers):
+            return
+        time.sleep(pause)
+        pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)
 
 
-def ask_at_once(wanted: Health, release: Release, processes: int) -> set[int]:
+def ask_at_once(wanted: Health, release: Release, at_once: int) -> set[int]:
     """Who answered some questions. Raises NotHealthy at the first bad answer."""
-    with ThreadPoolExecutor(processes) as at_once:  # one by one, a single idle worker might take them all
+    with ThreadPoolExecutor(at_once) as askers:
         with undisturbed():
-            answers = at_once.map(lambda _: wait_well(wanted, release.name), range(ANSWERS_PER_PROCESS * processes))
+            answers = askers.map(lambda _: wait_well(wanted, release.name), range(ANSWERS_PER_PROCESS * at_once))
         return {answer.by for answer in answers}
+
+
+def silent_worker(unit: Unit, pid: int, what: str) -> NotHealthy:
+    return NotHealthy(
+        f"process {pid} of {unit.name} {what}",
+        remedy=f"what keeps it from taking requests? See journalctl -u {unit.name}. If it is no worker, give it a name"
+        " of its own (setproctitle)",
+    )
 
 
 def is_young(pid: int) -> bool:

@@ -60,7 +60,7 @@ def collect_inside(deployment: Deployment, root: Path) -> None:
         if before and not static_links.is_untouched(deployment, before):
             before = None
         same_way = inputs and before and inputs.way == before.inputs.way != ""
-        with static_links.copied(deployment, before if same_way else None) as copy:
+        with static_links.copied(deployment, before if same_way and deployment.app.stage else None) as copy:
             collect_all(deployment, root, copy)
         if before:
             static_links.share_unchanged(deployment, root, before)
@@ -73,7 +73,7 @@ def collect_all(deployment: Deployment, root: Path, before: Path | None) -> None
     """collectstatic into the release; it takes what it can from `before`, a copy of what was made in the same way."""
     begun = deployment.release.folder / ".collecting"
     if begun.exists():  # a run before was cut short, perhaps in the middle of a file
-        make_old(root, since=begun.stat().st_mtime_ns)
+        drop_written(root, since=begun.stat().st_mtime_ns)
     begun.touch()
     run_collectstatic(deployment, collected=str(before or ""))
     begun.unlink()
@@ -92,8 +92,18 @@ def publish_static(deployment: Deployment) -> None:
         host.sync_tree(root)  # before the release counts as live and well
 
 
-def make_old(root: Path, since: int = 0) -> dict[int, Path]:
-    """Give every file there, or those that were written since a time in nanoseconds, a time before all others.
+def drop_written(root: Path, since: int) -> None:
+    """Remove what was written since a time in nanoseconds: one of them may be half a file, and would be left as it is.
+
+    What has another name is the live release's too, and whole.
+    """
+    for path, facts in files_of(root):
+        if facts.st_mtime_ns >= since and facts.st_nlink == 1:
+            path.unlink()
+
+
+def make_old(root: Path) -> dict[int, Path]:
+    """Give every file there a time before all others.
 
     collectstatic leaves a file that is newer than its source, and the source may well be older than what another
     release left: always on the way back, and with packages whose files keep the time at which they were packed.
@@ -101,10 +111,9 @@ def make_old(root: Path, since: int = 0) -> dict[int, Path]:
     """
     others: dict[int, Path] = {}
     for path, facts in files_of(root):
-        linked = since and facts.st_nlink > 1  # by collected.py: it is whole, and the live release's too
         if os.geteuid() not in (0, facts.st_uid):
             others[facts.st_uid] = path
-        elif facts.st_mtime_ns >= since and not linked:
+        else:
             with suppress(*UNSEEN):
                 os.utime(path, (0, 0), follow_symlinks=False)
     return others

@@ -159,13 +159,13 @@ def copied(deployment: Deployment, before: Before | None) -> Iterator[Path | Non
     scratch = clear_scratch(deployment.release)
     copy = None
     try:
-        if before and (take_ahead(before, scratch) or links.link_tree(before.root, scratch)).whole == before.tree:
-            copy = scratch
-    except (links.NotPlainError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in FULL:
-            raise
-        deployment.reporter.line(f"all static files are collected anew, links to those before: {error}")
-    try:
+        try:
+            if before and (take_ahead(before, scratch) or links.link_tree(before.root, scratch)).whole == before.tree:
+                copy = scratch
+        except (links.NotPlainError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
+            deployment.reporter.line(f"all static files are collected anew, links to those before: {error}")
         yield copy
     finally:
         clear_scratch(deployment.release)

@@ -9,13 +9,15 @@ Django as a whole.
 Standard library and Django only, Python 3.8 and later.
 """
 
+import filecmp
 import json
 import os
 import posixpath
 
 import sources
 
-COPIES = (".br", ".gz")  # whitenoise/compress.py
+SUFFIXES = {"compress_brotli": ".br", "compress_gzip": ".gz"}  # whitenoise/compress.py, Compressor
+COPIES = tuple(SUFFIXES.values())
 MOST_MARKS = 64  # each is looked for in all style sheets and scripts
 
 
@@ -61,9 +63,8 @@ class Collected:
 
     def is_same(self, name):
         storage, path = self.found[name]
-        source, made = storage.path(path), os.path.join(self.folder, name)
         try:
-            return os.stat(source).st_size == os.stat(made).st_size and read(source) == read(made)
+            return filecmp.cmp(storage.path(path), os.path.join(self.folder, name), shallow=False)
         except OSError:  # WHITENOISE_KEEP_ONLY_HASHED_FILES
             return False
 
@@ -76,8 +77,10 @@ class Collected:
         patterns = self.storage._patterns
         adjusted = {name for name in self.found if name not in changed and matches_patterns(name, patterns)}
         new, marks = changed | gone, 0
+        sources_were = [self.by_its_source(name) for name in new if matches_patterns(name, patterns)]
         while new:
-            sought = [without_folders(self.hashed.get(name, name)).encode() for name in new]
+            sought = [self.hashed.get(name, name) for name in new] + sources_were
+            sought, sources_were = [without_folders(name).encode() for name in sought], []
             marks += len(sought)
             if marks > MOST_MARKS:
                 raise Otherwise("too much has changed")
@@ -85,6 +88,13 @@ class Collected:
             adjusted -= new
             changed |= new
         return changed
+
+    def by_its_source(self, name):
+        """As others name it with a query (`base.css?v=3`): by the hash of its source, not of what was made of it."""
+        from django.core.files.base import ContentFile
+
+        before = os.path.join(self.folder, name)
+        return self.storage.hashed_name(name, ContentFile(read(before))) if os.path.exists(before) else name
 
     def names_one_of(self, name, sought):
         content = read(os.path.join(self.folder, self.hashed[name]))
@@ -139,7 +149,7 @@ def know(storage, collected):
     look_up, save = storage._stored_name, storage.save_manifest
 
     def stored_name(name, hashed_files):
-        return hashed.get(posixpath.normpath(name)) or look_up(name, hashed_files)
+        return hashed.get(storage.clean_name(posixpath.normpath(name))) or look_up(name, hashed_files)
 
     def save_manifest():
         made = storage.hashed_files

@@ -12,8 +12,6 @@ import os
 
 import changed
 
-SUFFIXES = {"compress_brotli": ".br", "compress_gzip": ".gz"}  # whitenoise/compress.py, Compressor
-
 
 def remember(folder):
     """Have collectstatic take from this folder what it made before. It may be taken apart."""
@@ -28,10 +26,10 @@ def remember(folder):
     for top, _, files in os.walk(folder):
         names = set(files)
         for name in names:
-            if any(name + suffix in names for suffix in SUFFIXES.values()):
+            if any(name + suffix in names for suffix in changed.SUFFIXES.values()):
                 path = os.path.join(top, name)
-                known[digest(read(path))] = path
-    for name, suffix in SUFFIXES.items():
+                known[digest(changed.read(path))] = path
+    for name, suffix in changed.SUFFIXES.items():
         compress = vars(Compressor).get(name)
         if isinstance(compress, staticmethod):
             setattr(Compressor, name, staticmethod(looked_up(known, suffix, compress.__func__)))
@@ -72,7 +70,7 @@ def looked_up(known, suffix, compress):
     def look_up(data):
         path = known.get(digest(data))
         try:
-            return read(path + suffix) if path else compress(data)
+            return changed.read(path + suffix) if path else compress(data)
         except OSError:  # it was of no use to have it smaller
             return compress(data)
 
@@ -81,8 +79,3 @@ def looked_up(known, suffix, compress):
 
 def digest(data):
     return hashlib.blake2b(data, digest_size=16).digest()
-
-
-def read(path):
-    with open(path, "rb") as file:
-        return file.read()

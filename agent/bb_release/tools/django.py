@@ -39,7 +39,7 @@ def manage(
 ) -> Completed:  # fmt: skip
     """Run `manage.py` with arguments. Raises ProcessFailed.
 
-    `collected` is a folder, of which a collectstatic in the stage takes what comes out the same.
+    `collected` is a folder, of which a collectstatic in the stage takes what comes out the same: it may take it apart.
     """
     words = [project.manage, *arguments]
     staged = {"words": words, "collected": collected} if arguments in STAGED else {}

@@ -151,7 +151,7 @@ def share(top: Path, source: Path, scratch: Path) -> int:
 def _is_one_file(path: str, other: str) -> bool:
     try:
         return os.path.samestat(os.lstat(path), os.lstat(other))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
@@ -159,7 +159,7 @@ def _is_same(path: str, facts: Facts, other: str) -> bool:
     """Is there a file with the same mode and bytes at another place?"""
     try:
         theirs = _facts(os.lstat(other))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return facts[:2] == theirs[:2] and filecmp.cmp(path, other, shallow=False)
 
