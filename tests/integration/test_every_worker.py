@@ -38,7 +38,7 @@ CONF = """\
 import os, subprocess, sys, time
 workers, timeout = {workers}, 300
 def post_fork(server, worker):
-    if worker.age == 2:
+    if {which}:
         {second}
 def post_worker_init(worker):
     if worker.age == 2:
@@ -88,9 +88,11 @@ def python(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 def start(tmp_path: Path, python: Path) -> Iterator[Start]:
     begun = []
 
-    def started(*words: str, second: str = "pass", then: str = "pass", workers: int = WORKERS) -> Gunicorn:
+    def started(
+        *words: str, second: str = "pass", then: str = "pass", workers: int = WORKERS, which: str = "worker.age == 2"
+    ) -> Gunicorn:
         (tmp_path / "app.py").write_text(APP)
-        (tmp_path / "gunicorn.conf.py").write_text(CONF.format(second=second, then=then, workers=workers))
+        (tmp_path / "gunicorn.conf.py").write_text(CONF.format(second=second, then=then, workers=workers, which=which))
         env = {"PATH": os.environ["PATH"], "BB_RELEASE": NAME, "ANSWERED": str(tmp_path / "answered")}
         process = subprocess.Popen(
             [python.with_name("gunicorn"), "-b", f"unix:{tmp_path}/web.sock", *words, "app:application"],
@@ -143,6 +145,12 @@ def test_a_worker_that_never_takes_a_request_is_named(start: Start) -> None:
 
 def test_a_worker_that_ends_before_it_has_answered_is_none_that_is_well(start: Start) -> None:
     web = start(second="time.sleep(3); os._exit(1)")
+    with pytest.raises(NotHealthy, match="ended before it had answered anything"):
+        web.ask()
+
+
+def test_a_worker_that_ends_at_once_each_time_is_found(start: Start) -> None:
+    web = start(second="time.sleep(0.3); os._exit(1)", which="worker.age not in (1, 3, 4)")
     with pytest.raises(NotHealthy, match="ended before it had answered anything"):
         web.ask()
 

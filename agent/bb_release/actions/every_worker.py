@@ -22,6 +22,7 @@ from bb_release.tools.units import UnitManager
 
 ANSWERS_PER_PROCESS = 4  # in each round: on a busy host the worker that is awake takes all of a few
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0  # one that imports for long is no reason to keep the rest busy
+ENDED_EARLY = 3  # one that ends at once may have been a fork on its way to another program; so many are no accident
 YOUNG_SECONDS = 1.5  # the kernel tells a start to a second (proc(5), btime)
 # Where /proc hides the processes of others (hidepid), nobody knows who is a worker: so many rounds reach each of them
 # all but surely.
@@ -40,16 +41,20 @@ def ask_every_worker(unit: Unit, manager: UnitManager, wanted: Health, release: 
     began, asked, unseen = time.monotonic(), 0, 0
     pause, answered = FIRST_PAUSE_SECONDS, set[int]()
     since: dict[int, float] = {}  # when each was first seen to be silent
+    ended, looked = set[int](), began
     while True:
         processes = [pid for pid in manager.processes() if host.alive(pid)]
         if not processes:
             raise NotHealthy(f"{unit.name} has ended", remedy=f"see journalctl -u {unit.name}")
         workers, now = workers_among(processes, answered), time.monotonic()
         silent = workers - answered if workers else set()
-        since |= dict.fromkeys(silent - since.keys(), now)
-        for pid in since.keys() - answered:
-            if pid not in processes:  # gunicorn ends one that hangs, and begins another
-                raise silent_worker(unit, pid, "ended before it had answered anything")
+        gone = since.keys() - answered - set(processes)  # gunicorn ends one that hangs, and begins another
+        ended |= gone
+        if len(ended) >= ENDED_EARLY or any(looked - since[pid] > YOUNG_SECONDS for pid in gone):
+            raise silent_worker(unit, max(ended), "ended before it had answered anything")
+        since = {pid: since.get(pid, now) for pid in (since.keys() - gone if workers is None else silent)}
+        looked = now
+        for pid in silent:
             if now - since[pid] > wanted.timeout_seconds:
                 raise silent_worker(unit, pid, f"has answered none of {asked} questions, which others answered")
         if workers is None and unseen >= ROUNDS_UNSEEN:
