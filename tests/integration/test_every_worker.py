@@ -129,9 +129,21 @@ def test_a_worker_that_comes_late_is_waited_for(start: Start) -> None:
     assert web.workers == set(web.answered)
 
 
-def test_a_worker_that_comes_late_and_answers_badly_is_found(start: Start) -> None:
-    web = start(second="time.sleep(4)", then="sys.modules['app'].BAD = True")
-    with pytest.raises(NotHealthy, match="the site answered 500"):
+ENDED = "ended before it had answered anything"
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"second": "time.sleep(4)", "then": "sys.modules['app'].BAD = True"}, "the site answered 500"),
+        ({"second": "time.sleep(3); os._exit(1)"}, ENDED),
+        ({"second": "time.sleep(0.3); os._exit(1)", "which": "worker.age not in (1, 3, 4)"}, ENDED),
+    ],
+    ids=["comes late and answers badly", "ends", "ends at once, each time"],
+)
+def test_a_worker_that_is_not_well_is_found(start: Start, options: dict[str, str], why: str) -> None:
+    web = start(**options)
+    with pytest.raises(NotHealthy, match=why):
         web.ask()
 
 
@@ -141,18 +153,6 @@ def test_a_worker_that_never_takes_a_request_is_named(start: Start) -> None:
         web.ask(timeout_seconds=3)
     (silent,) = web.workers - set(web.answered)
     assert f"process {silent} of web@blue.service has answered none of " in str(error.value)
-
-
-def test_a_worker_that_ends_before_it_has_answered_is_none_that_is_well(start: Start) -> None:
-    web = start(second="time.sleep(3); os._exit(1)")
-    with pytest.raises(NotHealthy, match="ended before it had answered anything"):
-        web.ask()
-
-
-def test_a_worker_that_ends_at_once_each_time_is_found(start: Start) -> None:
-    web = start(second="time.sleep(0.3); os._exit(1)", which="worker.age not in (1, 3, 4)")
-    with pytest.raises(NotHealthy, match="ended before it had answered anything"):
-        web.ask()
 
 
 def test_what_else_runs_there_need_not_answer(start: Start) -> None:

@@ -241,11 +241,15 @@ def shut_away(it: Written, name: str = "", socket: Mapping[str, str] | None = No
     """The runtime folder of a user is that user's alone (pam_systemd(8); mode 0700)."""
     place = (it.unit.socket if it.unit.handover == BLUE_GREEN else "") if socket is None else socket.get("Listen", "")
     own = re.search(r"/run/user/\d+(?=/)", place)
+    change = "socket = a path in a folder that nginx may enter, such as one in shared/"
+    if socket is not None:
+        change = (
+            '[health] url = "http://127.0.0.1:PORT/…" with a port above 1023, and `bb-release units` writes a socket'
+            " unit that listens there"
+        )
     if own and it.unit.user:
         yield warn(f"{name or it.unit.name} listens below {own[0]}, which is closed to all other users: nginx gets in"
-                   " there only as that user", "[health] url = \"http://127.0.0.1:PORT/…\" with a port above 1023, and"
-                   " `bb-release units` writes a socket unit that listens there" if socket is not None else
-                   "socket = a path in a folder that nginx may enter, such as one in shared/")  # fmt: skip
+                   " there only as that user", change)  # fmt: skip
 
 
 def _is_in(path: str, *tops: str) -> bool:

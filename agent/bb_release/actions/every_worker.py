@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from bb_release.actions.run import wait_well
 from bb_release.errors import NotHealthy
@@ -38,39 +38,63 @@ def ask_every_worker(unit: Unit, manager: UnitManager, wanted: Health, release: 
     become well: one that still imports the site takes no question, and is waited for.
     """
     once = replace(wanted, interval_seconds=wanted.timeout_seconds)  # asked again, a good worker would answer for it
-    began, asked, unseen = time.monotonic(), 0, 0
-    pause, answered = FIRST_PAUSE_SECONDS, set[int]()
-    since: dict[int, float] = {}  # when each was first seen to be silent
-    ended, looked = set[int](), began
+    asked = Asked(unit, wanted.timeout_seconds)
+    began, unseen, pause = time.monotonic(), 0, FIRST_PAUSE_SECONDS
     while True:
         processes = [pid for pid in manager.processes() if host.alive(pid)]
         if not processes:
             raise NotHealthy(f"{unit.name} has ended", remedy=f"see journalctl -u {unit.name}")
-        workers, now = workers_among(processes, answered), time.monotonic()
-        silent = workers - answered if workers else set()
-        gone = since.keys() - answered - set(processes)  # gunicorn ends one that hangs, and begins another
-        ended |= gone
-        if len(ended) >= ENDED_EARLY or any(looked - since[pid] > YOUNG_SECONDS for pid in gone):
-            raise silent_worker(unit, max(ended), "ended before it had answered anything")
-        since = {pid: since.get(pid, now) for pid in (since.keys() - gone if workers is None else silent)}
-        looked = now
-        for pid in silent:
-            if now - since[pid] > wanted.timeout_seconds:
-                raise silent_worker(unit, pid, f"has answered none of {asked} questions, which others answered")
+        workers = workers_among(processes, asked.answered)
+        asked.require_none_lost(processes, workers)
         if workers is None and unseen >= ROUNDS_UNSEEN:
             return
-        if now - began > 2 * wanted.timeout_seconds:
+        if time.monotonic() - began > 2 * wanted.timeout_seconds:
             return  # workers come and go (max_requests): each that was there for long has answered
-        if not workers or silent:
+        if not workers or workers - asked.answered:
             # more at once than there are who answer: a single idle worker might take all that come one by one
-            at_once = len(answered & set(processes)) + 1
-            answered |= ask_at_once(once, release, at_once)
-            asked += ANSWERS_PER_PROCESS * at_once
+            at_once = len(asked.answered & set(processes)) + 1
+            asked.answered |= ask_at_once(once, release, at_once)
+            asked.questions += ANSWERS_PER_PROCESS * at_once
             unseen = 0 if workers else unseen + 1
         elif not any(is_young(pid) for pid in workers):
             return
         time.sleep(pause)
         pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)
+
+
+@dataclass
+class Asked:
+    """Who has answered, and since when the other workers are silent; times on the monotonic clock."""
+
+    unit: Unit
+    patience_seconds: float
+    questions: int = 0
+    answered: set[int] = field(default_factory=set)
+    silent_since: dict[int, float] = field(default_factory=dict)
+    looked_at: float = 0.0
+    ended: int = 0
+
+    def require_none_lost(self, processes: list[int], workers: set[int] | None) -> None:
+        """Raise NotHealthy for a worker that ended without an answer, or has given none for too long."""
+        now = time.monotonic()
+        silent = {pid: since for pid, since in self.silent_since.items() if pid not in self.answered}
+        for pid in silent.keys() - set(processes):  # gunicorn ends one that hangs, and begins another
+            since, self.ended = silent.pop(pid), self.ended + 1
+            if self.ended >= ENDED_EARLY or self.looked_at - since > YOUNG_SECONDS:
+                raise self.lost(pid, "ended before it had answered anything")
+        if workers is not None:
+            silent = {pid: silent.get(pid, now) for pid in workers - self.answered}
+            for pid, since in silent.items():
+                if now - since > self.patience_seconds:
+                    raise self.lost(pid, f"has answered none of {self.questions} questions, which others answered")
+        self.silent_since, self.looked_at = silent, now
+
+    def lost(self, pid: int, what: str) -> NotHealthy:
+        return NotHealthy(
+            f"process {pid} of {self.unit.name} {what}",
+            remedy=f"what keeps it from taking requests? See journalctl -u {self.unit.name}. If it is no worker, give"
+            " it a name of its own (setproctitle)",
+        )
 
 
 def ask_at_once(wanted: Health, release: Release, at_once: int) -> set[int]:
@@ -79,14 +103,6 @@ def ask_at_once(wanted: Health, release: Release, at_once: int) -> set[int]:
         with undisturbed():
             answers = askers.map(lambda _: wait_well(wanted, release.name), range(ANSWERS_PER_PROCESS * at_once))
         return {answer.by for answer in answers}
-
-
-def silent_worker(unit: Unit, pid: int, what: str) -> NotHealthy:
-    return NotHealthy(
-        f"process {pid} of {unit.name} {what}",
-        remedy=f"what keeps it from taking requests? See journalctl -u {unit.name}. If it is no worker, give it a name"
-        " of its own (setproctitle)",
-    )
 
 
 def is_young(pid: int) -> bool:

@@ -130,8 +130,8 @@ def link_unchanged(deployment: Deployment, root: Path, before: Before) -> links.
     """
     scratch = clear_scratch(deployment.release)
     try:
-        linked = take_ahead(before, scratch) or links.link_tree(before.root, scratch)
-        if linked.whole != before.tree:
+        linked = link_copy(before, scratch)
+        if linked is None:
             return None
         if not root.is_dir():
             root.parent.mkdir(parents=True, exist_ok=True)
@@ -143,9 +143,7 @@ def link_unchanged(deployment: Deployment, root: Path, before: Before) -> links.
     except links.NotPlainError:
         return None
     except OSError as error:
-        if error.errno in FULL:
-            raise
-        deployment.reporter.line(f"the static files of {before.release.name} cannot be linked ({error}): collect anew")
+        tell_unlinked(deployment, before, error)
         return None
     finally:
         clear_scratch(deployment.release)
@@ -159,16 +157,32 @@ def copied(deployment: Deployment, before: Before | None) -> Iterator[Path | Non
     scratch = clear_scratch(deployment.release)
     copy = None
     try:
-        try:
-            if before and (take_ahead(before, scratch) or links.link_tree(before.root, scratch)).whole == before.tree:
-                copy = scratch
-        except (links.NotPlainError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in FULL:
-                raise
-            deployment.reporter.line(f"all static files are collected anew, links to those before: {error}")
+        if before:
+            try:
+                copy = scratch if link_copy(before, scratch) else None
+            except links.NotPlainError:
+                pass
+            except OSError as error:
+                tell_unlinked(deployment, before, error)
         yield copy
     finally:
         clear_scratch(deployment.release)
+
+
+def link_copy(before: Before, scratch: Path) -> links.Seen | None:
+    """Make `scratch` a tree of links to what the live release has, which is None if it is not what was collected.
+
+    Raises NotPlainError, OSError.
+    """
+    linked = take_ahead(before, scratch) or links.link_tree(before.root, scratch)
+    return linked if linked.whole == before.tree else None
+
+
+def tell_unlinked(deployment: Deployment, before: Before, error: OSError) -> None:
+    """It is collected anew, but for a disk that is full: that would fail too. Raises OSError."""
+    if error.errno in FULL:
+        raise error
+    deployment.reporter.line(f"the static files of {before.release.name} cannot be linked ({error}): collect anew")
 
 
 def link_ahead(run: Run, live: Release) -> None:

@@ -62,7 +62,7 @@ class Collected:
             raise Otherwise("a folder is gone, which may have been named")  # hashed_name takes one as it is
 
     def is_same(self, name):
-        storage, path = self.found[name]
+        _, storage, path = self.found[name]
         try:
             return filecmp.cmp(storage.path(path), os.path.join(self.folder, name), shallow=False)
         except OSError:  # WHITENOISE_KEEP_ONLY_HASHED_FILES
@@ -77,16 +77,15 @@ class Collected:
         patterns = self.storage._patterns
         adjusted = {name for name in self.found if name not in changed and matches_patterns(name, patterns)}
         new, marks = changed | gone, 0
-        sources_were = [self.by_its_source(name) for name in new if matches_patterns(name, patterns)]
+        sought = [self.by_its_source(name) for name in new if matches_patterns(name, patterns)]
         while new:
-            sought = [self.hashed.get(name, name) for name in new] + sources_were
-            sought, sources_were = [without_folders(name).encode() for name in sought], []
+            sought += [self.hashed.get(name, name) for name in new]
             marks += len(sought)
             if marks > MOST_MARKS:
                 raise Otherwise("too much has changed")
-            new = {name for name in adjusted if self.names_one_of(name, sought)}
-            adjusted -= new
-            changed |= new
+            marked = [name.rpartition("/")[2].encode() for name in sought]
+            new = {name for name in adjusted if self.names_one_of(name, marked)}
+            adjusted, changed, sought = adjusted - new, changed | new, []
         return changed
 
     def by_its_source(self, name):
@@ -96,9 +95,9 @@ class Collected:
         before = os.path.join(self.folder, name)
         return self.storage.hashed_name(name, ContentFile(read(before))) if os.path.exists(before) else name
 
-    def names_one_of(self, name, sought):
+    def names_one_of(self, name, marked):
         content = read(os.path.join(self.folder, self.hashed[name]))
-        return any(mark in content for mark in sought)
+        return any(mark in content for mark in marked)
 
     def move(self):
         """Only what stays goes into STATIC_ROOT: a run that is cut short leaves nothing there that is not right."""
@@ -122,16 +121,16 @@ def begin_with(folder):
     from django.contrib.staticfiles.storage import staticfiles_storage
 
     staticfiles_storage.url  # noqa: B018 - a look at it has it made
-    storage, found = staticfiles_storage._wrapped, sources.found()
+    storage = staticfiles_storage._wrapped
     try:
-        collected = Collected(folder, {name: place[1:] for name, place in found.items()}, storage)
+        collected = Collected(folder, sources.found(), storage)
         if not collected.stays:
             return False
         collected.move()
     except (Otherwise, OSError, AttributeError, KeyError, TypeError, ValueError):
         return False  # what was moved is what Django would make
     for finder in get_finders():
-        show(finder, [found[name] for name in found if name in collected.changed])
+        show(finder, [place for name, place in collected.found.items() if name in collected.changed])
     if collected.manifest:
         know(storage, collected)
     return True
@@ -176,10 +175,6 @@ def folders_of(names):
 def without_suffix(name):
     plain, suffix = os.path.splitext(name)
     return plain if suffix in COPIES else ""
-
-
-def without_folders(name):
-    return name.rpartition("/")[2]
 
 
 def read(path):

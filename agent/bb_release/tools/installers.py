@@ -99,7 +99,7 @@ class Installer:
             # a damaged cache is the usual reason, so that the second time goes without it
             self.say("installed files are incomplete: installing once more without the cache")
             run(again)
-            before, but = set(), ()
+            before = set()
             problems = records.check_installed(self.venv)
             if problems:
                 raise RequirementsNotInstalled(
@@ -109,8 +109,7 @@ class Installer:
                 )
             odd = records.check_installed(self.venv, hashes=True) if thorough else []
         if self.name == "uv":  # pip compiles by itself
-            installed = environment.by_name(self.venv)
-            self._compile(info for name, info in installed.items() if name not in but and info not in before)
+            self._compile(info for info in environment.dist_infos(self.venv) if info not in before)
         return odd
 
     def _compile(self, infos: Iterable[Path]) -> None:

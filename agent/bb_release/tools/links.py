@@ -139,29 +139,17 @@ def share(top: Path, source: Path, scratch: Path) -> int:
             here, there = f"{top}/{place}{name}", f"{source}/{place}{name}"
             if not stat.S_ISREG(facts.mode) or plain_of(name) in mine:
                 continue
-            if _is_one_file(here, there):  # it was linked when it was made
+            try:
+                theirs = os.lstat(there)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if os.path.samestat(os.lstat(here), theirs):  # it was linked when it was made
                 shared += 1
-            elif _is_same(here, facts, there):
+            elif facts[:2] == _facts(theirs)[:2] and filecmp.cmp(here, there, shallow=False):
                 shared += 1
                 os.link(there, scratch)
                 os.replace(scratch, here)  # noqa: PTH105
     return shared
-
-
-def _is_one_file(path: str, other: str) -> bool:
-    try:
-        return os.path.samestat(os.lstat(path), os.lstat(other))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _is_same(path: str, facts: Facts, other: str) -> bool:
-    """Is there a file with the same mode and bytes at another place?"""
-    try:
-        theirs = _facts(os.lstat(other))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return facts[:2] == theirs[:2] and filecmp.cmp(path, other, shallow=False)
 
 
 def plain_of(name: str) -> str:
