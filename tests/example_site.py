@@ -67,6 +67,8 @@ class Site:
     """One site in one folder. Everything runs as an unprivileged user, also when root starts it."""
 
     project = TESTS / "broken_brackets"
+    supervised_by_root = False
+    http_server = ""  # more of its section in Supervisor's configuration
 
     def __init__(self, folder: Path, *, cache: Path | None = None, worker: bool = False) -> None:
         self.folder = folder
@@ -180,8 +182,9 @@ class Site:
 
     def start_supervisor(self) -> None:
         """The unit manager; its programs start with the first deploy."""
+        whose = {} if self.supervised_by_root else unprivileged()
         text = (
-            f"[unix_http_server]\nfile={self.socket}\n"
+            f"[unix_http_server]\nfile={self.socket}\n{self.http_server}"
             f"[supervisord]\nnodaemon=true\nlogfile={self.folder}/supervisord.log\npidfile={self.folder}/s.pid\n"
             "[rpcinterface:supervisor]\n"
             "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
@@ -198,7 +201,7 @@ class Site:
         self.supervisord = subprocess.Popen(
             [program, "-m", "supervisor.supervisord", "-c", conf], cwd=self.folder,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-            env={"PATH": "/usr/bin:/bin", "HOME": str(self.folder)}, **unprivileged(),
+            env={"PATH": "/usr/bin:/bin", "HOME": str(self.folder)}, **whose,
         )  # fmt: skip
         deadline = time.monotonic() + 20
         while not self.socket.exists():

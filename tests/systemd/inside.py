@@ -20,6 +20,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from bb_release.tools.units import UnitSettings
+from bb_release.tools.units.systemd import SystemdUnit
 from booted_host import (
     AGENT,
     CACHE,
@@ -231,6 +233,40 @@ def test_a_unit_that_is_configured_no_more_but_runs_is_named_with_what_stops_it(
         assert "sudo systemctl disable --now broken_brackets-beat.service" in refused()
     finally:
         configure()
+
+
+def test_a_unit_whose_crashes_have_used_up_its_starts_is_restarted_all_the_same() -> None:
+    """systemd's own starts count for the limit too, and the unit runs: no failed state tells of it."""
+    name = "flaps.service"
+    file = Path("/etc/systemd/system") / name
+    file.write_text(
+        "[Unit]\nStartLimitIntervalSec=600\nStartLimitBurst=2\n"
+        "[Service]\nExecStart=/bin/sleep 3000\nRestart=always\nRestartSec=50ms\n"
+    )
+    sh("systemctl", "daemon-reload")
+    unit = SystemdUnit(UnitSettings(name, "", {}, False, 10.0, "restart", {"PATH": "/usr/bin:/bin"}))
+
+    def crashed_once() -> str:
+        sh("systemctl", "start", name)
+        sh("systemctl", "kill", "--signal=KILL", name)
+        deadline = time.monotonic() + 30
+        while ("1", "active") != (prop(name, "NRestarts"), prop(name, "ActiveState")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return prop(name, "MainPID")
+
+    try:
+        crashed_once()
+        assert sh("systemctl", "restart", name, check=False).returncode == 1  # else nothing is tried here
+        sh("systemctl", "reset-failed", name)
+        before = crashed_once()
+        unit.restart()
+        assert "active" == prop(name, "ActiveState")
+        assert prop(name, "MainPID") not in (before, "0")
+    finally:
+        sh("systemctl", "stop", name, check=False)
+        file.unlink()
+        sh("systemctl", "daemon-reload")
 
 
 # the right to change units: sudo, polkit, or both

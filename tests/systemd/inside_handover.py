@@ -36,6 +36,7 @@ REPOSITORY = Path("/srv/handover-repository")
 NGINX = "/run/handover-nginx.sock"
 REDIS = "/run/handover-redis/redis.sock"
 SUDOERS = Path("/etc/sudoers.d/bb-release")
+POLKIT = Path("/etc/polkit-1/rules.d/50-bb-release.rules")
 WEB, CELERY, BEAT = "handover.service", "handover-celery.service", "handover-beat.service"
 
 # The second revision is as bad as the file /srv/<app>/shared/mode says of its release: one build, many ways to fail.
@@ -763,6 +764,65 @@ def test_blue_green_survives_a_reboot(by: str) -> None:
     assert colour == serving()
     require_one_colour(live)
     assert "enabled" == prop("colours-boot.service", "UnitFileState")
+
+
+def takes_over(release: str, by: str) -> None:
+    """A release goes live beside the other, unseen by visitors; `by` is the proof that it runs."""
+    with load() as counts:
+        bb("colours", "switch", release, "--force")
+    assert {} == failures(counts)
+    require_one_colour(release)
+    assert {f"colours@{serving()}.service": by} == proofs("colours")
+
+
+def test_blue_green_by_what_polkit_alone_allows() -> None:
+    first, second = two_releases("colours")
+    by_sudo = SUDOERS.read_text()
+    SUDOERS.unlink()
+    refused = bb("colours", "switch", second, "--force", check=False)
+    assert refused.returncode == 1, refused.stdout + refused.stderr
+    rules = re.findall(r"^ +(polkit\.addRule\(.*?^ +}\);)$", refused.stderr, re.MULTILINE | re.DOTALL)
+    assert rules, refused.stderr
+    POLKIT.write_text("\n".join(rules) + "\n")
+    sh("systemctl", "restart", "polkit.service")
+    try:
+        for release in (second, first):
+            takes_over(release, "its start and its command line")
+        idle = f"colours@{other(serving())}.service"
+        for words in (("enable", idle), ("stop", "colours-boot.service"), ("kill", idle), ("daemon-reload",)):
+            assert sh("systemctl", "--no-ask-password", *words, user="deploy", check=False).returncode != 0
+    finally:
+        POLKIT.unlink()
+        SUDOERS.write_text(by_sudo)
+        SUDOERS.chmod(0o440)
+
+
+@contextmanager
+def others_hidden() -> Iterator[None]:
+    """As on a host that mounts /proc with hidepid: no user sees another one's processes."""
+    sh("mount", "-o", "remount,hidepid=invisible", "/proc")
+    try:
+        seen = sh("ls", "/proc", user="deploy").stdout.split()
+        assert "1" not in seen, "the processes of others are shown all the same"
+        yield
+    finally:
+        sh("mount", "-o", "remount,hidepid=off", "/proc")
+
+
+def test_blue_green_where_no_process_of_the_site_is_shown() -> None:
+    first, second = two_releases("colours")
+    with others_hidden():
+        for release in (second, first):
+            takes_over(release, "its start through the link")
+
+        mode("colours", "one-worker", second)
+        with load() as counts:
+            done = bb("colours", "switch", second, "--force", check=False)
+        mode("colours", "well", second)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "nothing live was changed" in done.stderr
+        assert {("200", first)} == set(counts)
+        require_one_colour(first)
 
 
 def test_blue_green_a_worker_finishes_its_task_beside_its_successor() -> None:

@@ -14,4 +14,4 @@ def test_what_would_go_wrong_is_found_out_before_under_a_real_systemd() -> None:
 
 
 def test_releases_hand_over_to_each_other_under_a_real_systemd() -> None:
-    run_inside("sudo git nginx redis-server", "inside_handover.py")
+    run_inside("sudo git polkitd nginx redis-server", "inside_handover.py")

@@ -24,8 +24,8 @@ ANSWERS_PER_PROCESS = 4  # in each round: on a busy host the worker that is awak
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0  # one that imports for long is no reason to keep the rest busy
 ENDED_EARLY = 3  # one that ends at once may have been a fork on its way to another program; so many are no accident
 YOUNG_SECONDS = 1.5  # the kernel tells a start to a second (proc(5), btime)
-# Where /proc hides the processes of others (hidepid), nobody knows who is a worker: so many rounds reach each of them
-# all but surely.
+# Where /proc hides the processes of others (hidepid), nobody knows who is a worker: so many rounds let gunicorn begin
+# all of its own, and then each process but the main one is waited for, as long as the site may take to become well.
 ROUNDS_UNSEEN = 5
 
 Kind = tuple[int, str]
@@ -47,7 +47,9 @@ def ask_every_worker(unit: Unit, manager: UnitManager, wanted: Health, release: 
         workers = workers_among(processes, asked.answered)
         asked.require_none_lost(processes, workers)
         if workers is None and unseen >= ROUNDS_UNSEEN:
-            return
+            silent = set(processes) - asked.answered - {manager.state().main_pid}
+            if not silent or time.monotonic() - began > wanted.timeout_seconds:
+                return  # who is silent for so long is no worker
         if time.monotonic() - began > 2 * wanted.timeout_seconds:
             return  # workers come and go (max_requests): each that was there for long has answered
         if not workers or workers - asked.answered:
