@@ -20,8 +20,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from bb_release.tools.units import UnitSettings
-from bb_release.tools.units.systemd import SystemdUnit
 from booted_host import (
     AGENT,
     CACHE,
@@ -36,6 +34,9 @@ from booted_host import (
     sh,
 )
 from booted_host import current as current_of
+
+from bb_release.tools.units import UnitSettings
+from bb_release.tools.units.systemd import SystemdUnit
 
 ROOT = Path("/srv/broken_brackets")
 UNITS = ("broken_brackets.service", "broken_brackets-celery.service", "broken_brackets-beat.service")
