@@ -63,7 +63,9 @@ def install(package: str) -> None:
         return
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for words in (["update"], ["install", "-y", "--no-install-recommends", package]):
-        subprocess.run(["apt-get", "-q", *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # apt waits for no other one that reads its lists: this waits for scripts/with-systemd, too
+        alone = ["flock", "-w", "900", "/run/lock/with-systemd-apt"]
+        subprocess.run([*alone, "apt-get", "-q", *words], env=environment, capture_output=True)
 
 
 def require_mounts(kind: str) -> None:

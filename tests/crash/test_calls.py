@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import results
+from power_host import install
 from required import require
 from run_seen import wait_until_stopped
 from scenarios import SCENARIOS, Scenario, old_or_new, prepared
@@ -43,8 +44,8 @@ def strace(log: Path, *options: str) -> tuple[str, ...]:
 
 @pytest.fixture
 def site(restored: TinySite) -> TinySite:
-    if not shutil.which("strace") and os.geteuid() == 0:
-        subprocess.run(["apt-get", "install", "-q", "-y", "strace"], capture_output=True)
+    if not shutil.which("strace"):
+        install("strace")
     traces = shutil.which("strace") and subprocess.run(
         ["strace", "-o", "/dev/null", "true"], capture_output=True, **unprivileged()
     )

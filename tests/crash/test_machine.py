@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from oracle import Oracle
+from power_host import install
 from required import require
 from tiny_site import KILLED, TinySite, tiny_site
 
@@ -380,8 +380,8 @@ def shared_memory() -> Iterator[None]:
 @pytest.mark.usefixtures("shared_memory")
 def test_any_order_of_commands_kills_and_tampering_keeps_the_site_whole(walked: TinySite, tmp_path: Path) -> None:
     set_hypothesis_home_dir(tmp_path)  # it would leave a folder in the checkout
-    if not os.path.exists(FAKETIME) and os.geteuid() == 0:
-        subprocess.run(["apt-get", "install", "-q", "-y", "faketime"], capture_output=True)
+    if not os.path.exists(FAKETIME):
+        install("faketime")
     require("CRASH_TESTS", os.path.exists(FAKETIME), "no libfaketime (Debian: faketime), so the clock cannot jump")
     Machine.site, Machine.revision = walked, walked.git("rev-parse", "HEAD")
     examples, steps = (40, 20) if ALL else (3, 12)

@@ -56,7 +56,8 @@ def started_by(site: Site, command: str) -> str:
     """A unit of one's own that `restart` starts in the background, remembered in a file."""
     pid = site.folder / "more.pid"
     start = f"kill -9 $(cat {pid}) 2>/dev/null; {command} >/dev/null 2>&1 & echo $! >{pid}"
-    return unit("more", restart=["sh", "-c", start], status=["sh", "-c", f"kill -0 $(cat {pid}) && cat {pid}"])
+    runs = f"readlink /proc/$(cat {pid})/cwd >&2"  # `kill -0` would find one that has ended and was not waited for
+    return unit("more", restart=["sh", "-c", start], status=["sh", "-c", f"{runs} && cat {pid}"])
 
 
 def end_more(site: Site) -> None:
@@ -96,6 +97,20 @@ def test_a_restart_that_restarts_nothing_is_found_out(live_site: Site) -> None:
     live_site.ok("restart")
 
 
+def test_a_process_from_before_the_order_to_start_is_found_out(live_site: Site) -> None:
+    """The unit has another main process than before, which is no new one either."""
+    env = {"PATH": "/usr/bin:/bin"}
+    with process("sleep", "300", **env) as first, process("sleep", "300", **env) as second:
+        pid = live_site.private("other.pid", str(first.pid))
+        text = unit("other", restart=["sh", "-c", f"echo {second.pid} >{pid}"], status=["cat", str(pid)])
+        with one_more_unit(live_site, text):
+            done = live_site.run("restart")
+    assert done.returncode == 21, done.stdout + done.stderr
+    assert f"process {second.pid} of other was started before other was told to start" in done.stderr
+    assert "see that stopping other ends all of its processes" in done.stderr
+    live_site.ok("restart")
+
+
 def test_the_processes_of_the_release_prove_it_and_status_says_so(live_site: Site) -> None:
     live_site.edit("NOTE", "a release to prove")
     live_site.ok("deploy")
@@ -108,6 +123,13 @@ def test_a_main_process_outside_of_the_release_is_no_proof(live_site: Site) -> N
     assert done.returncode == 21, done.stdout + done.stderr
     assert "does not have its working folder in release" in done.stderr
     assert f"{live_site.root}/current/release.env" in done.stderr
+
+
+def test_a_unit_that_ends_while_it_is_being_proven_is_told_as_one_that_ended(live_site: Site) -> None:
+    done = restarted_with(live_site, started_by(live_site, "cd /; exec sleep 2.5"), lambda _: None)
+    assert done.returncode == 21, done.stdout + done.stderr
+    assert "more does not run: " in done.stderr
+    assert "more ends when it is started from the new release" in done.stderr
 
 
 def test_a_main_process_in_the_folder_of_the_release_that_names_it_nowhere_is_no_proof(live_site: Site) -> None:

@@ -138,9 +138,12 @@ def test_where_all_programs_stop_at_once_requests_fail(shared: Site) -> None:
     shared.handover = "restart"
     shared.write_config()
     try:
+        told = shared.run("check").stdout
         with visited(shared) as visits:
             shared.ok("restart")
     finally:
         shared.handover = "socket"
         shared.write_config()
     assert {"ConnectionRefusedError", "ConnectionResetError", "cut off"} & set(failed(visits))
+    assert "requests fail while web:* restarts: at each deploy" in told
+    assert "the programs of web:* are restarted one after the other: no request fails" in shared.run("check").stdout

@@ -19,7 +19,7 @@ from bb_release.model.app import Health, Unit
 from bb_release.model.manifest import Manifest, State
 from bb_release.model.release import Release
 from bb_release.tools import health, host
-from bb_release.tools.units import UnitManager
+from bb_release.tools.units import UnitManager, UnitState
 from stage_projects import environment
 
 NAME = "2026-03-01-12-00-00"
@@ -64,7 +64,10 @@ class Gunicorn:
     def answered(self) -> list[int]:
         return [int(line) for line in (self.folder / "answered").read_text().split()]
 
-    def ask(self, timeout_seconds: float = 30.0) -> None:
+    def state(self) -> UnitState:
+        return UnitState(True, self.process.pid, "", None)
+
+    def ask(self, timeout_seconds: float = 30.0) -> set[int]:
         url = f"http+unix://{self.folder}/web.sock:/health/"
         wanted = Health(url, release="body", timeout_seconds=timeout_seconds, interval_seconds=0.2)
         health.wait_healthy(
@@ -72,7 +75,7 @@ class Gunicorn:
             interval_seconds=0.1,
         )  # fmt: skip
         manager: UnitManager = self  # type: ignore[assignment]
-        ask_every_worker(Unit("web@blue.service"), manager, wanted, Release(self.folder / NAME, MANIFEST))
+        return ask_every_worker(Unit("web@blue.service"), manager, wanted, Release(self.folder / NAME, MANIFEST))
 
 
 MANIFEST = Manifest(NAME, State.BUILDING)
@@ -162,6 +165,20 @@ def test_what_else_runs_there_need_not_answer(start: Start) -> None:
     assert time.monotonic() - began < 15
     assert WORKERS + 1 < len(web.processes())
     assert web.workers == set(web.answered)
+
+
+def test_where_no_process_is_shown_each_is_waited_for_and_who_stays_silent_is_told(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    web = start(second="time.sleep(2); subprocess.Popen(['sleep', '600'])")
+    monkeypatch.setattr(host, "PROC", tmp_path / "hidden")
+    began = time.monotonic()
+    silent = web.ask(timeout_seconds=6)
+    waited = time.monotonic() - began
+    monkeypatch.undo()
+    assert web.workers == set(web.answered)
+    assert silent == set(web.processes()) - web.workers - {web.process.pid} != set()
+    assert waited > 6
 
 
 def test_workers_that_are_replaced_all_the_time_are_no_reason_to_wait(start: Start) -> None:

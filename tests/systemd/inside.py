@@ -245,9 +245,11 @@ def test_a_unit_whose_crashes_have_used_up_its_starts_is_restarted_all_the_same(
         "[Service]\nExecStart=/bin/sleep 3000\nRestart=always\nRestartSec=50ms\n"
     )
     sh("systemctl", "daemon-reload")
-    unit = SystemdUnit(UnitSettings(name, "", {}, False, 10.0, "restart", {"PATH": "/usr/bin:/bin"}))
+    unit = SystemdUnit(
+        UnitSettings(name, socket="", commands={}, user=False, stop_seconds=10.0, handover="restart", env={})
+    )
 
-    def crashed_once() -> str:
+    def main_process_after_a_crash() -> str:
         sh("systemctl", "start", name)
         sh("systemctl", "kill", "--signal=KILL", name)
         deadline = time.monotonic() + 30
@@ -257,10 +259,10 @@ def test_a_unit_whose_crashes_have_used_up_its_starts_is_restarted_all_the_same(
         return prop(name, "MainPID")
 
     try:
-        crashed_once()
+        main_process_after_a_crash()
         assert sh("systemctl", "restart", name, check=False).returncode == 1  # else nothing is tried here
         sh("systemctl", "reset-failed", name)
-        before = crashed_once()
+        before = main_process_after_a_crash()
         unit.restart()
         assert "active" == prop(name, "ActiveState")
         assert prop(name, "MainPID") not in (before, "0")

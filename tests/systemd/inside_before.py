@@ -133,17 +133,21 @@ def test_an_instance_is_told_by_the_name_that_can_be_typed_and_one_beside_it_wit
             SUDOERS.write_text(by_hand)
 
 
-def test_an_instance_that_recover_starts_and_nothing_proves_is_told() -> None:
+def test_an_instance_that_recover_starts_and_nothing_proves_is_no_success() -> None:
     by_hand, blue, slot = SUDOERS.read_text(), CRON.replace("@", "@blue"), ROOT / "slots/blue"
     with template("/bin/sleep 600"):
         try:
             sh("mkdir", "-p", slot.parent, user="deploy")
             sh("ln", "-s", f"../releases/{current()}", slot, user="deploy")
             SUDOERS.write_text(f"{by_hand}deploy ALL=(root) NOPASSWD: /usr/bin/systemctl start {blue}\n")
-            done = bb("recover")
+            done = bb("recover", check=False)
+            assert 21 == done.returncode, done.stdout + done.stderr
             assert f"{blue}: did not run, started" in done.stdout
-            assert f"warning: nothing proves which release {blue} runs" in done.stdout + done.stderr
-            assert f"start {blue} through {slot}/venv/bin/" in done.stdout + done.stderr
+            assert f"error: not-healthy\n  nothing proves which release {blue} runs" in done.stderr
+            assert f"start {blue} through {slot}/venv/bin/" in done.stderr
+            sh("systemctl", "stop", blue)
+            restarted = bb("restart", check=False)  # its own repair starts it too, and stops nothing that may mend it
+            assert f"warning: nothing proves which release {blue} runs" in restarted.stdout + restarted.stderr
         finally:
             SUDOERS.write_text(by_hand)
             sh("systemctl", "stop", blue)
@@ -160,6 +164,16 @@ def test_a_start_beside_that_nobody_asks_anything_is_told() -> None:
         assert f"{told}: no request waits or fails" in bb("check", check=False).stdout
         FILE.write_text(asked.partition("[health]")[0])
         assert f"{told}, and serves before anybody has asked it anything" in bb("check", check=False).stdout
+
+
+def test_what_a_restart_without_a_socket_costs_is_told() -> None:
+    FILE.write_text(CONFIG.replace(f'name = "{WEB}"', f'name = "{WEB}", handover = "restart"'))
+    try:
+        ((text, do),) = warned().items()
+    finally:
+        configure()
+    assert f"requests fail while {WEB} restarts: at each deploy, all that come from its stop until it listens" in text
+    assert do.startswith("give it a socket unit (bb-release units shows one)")
 
 
 def test_a_service_that_listens_by_itself_while_its_socket_does_not_is_told() -> None:

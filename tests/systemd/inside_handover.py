@@ -280,9 +280,12 @@ def test_a_bad_release_ends_on_the_old_one_with_the_unit_s_own_last_lines(how: s
     good, bad = two_releases("handover")
     mode("handover", how, bad)
 
+    listens_since = prop("handover.socket", "InvocationID")
+
     done = bb("handover", "switch", bad, "--force", check=False)
 
     assert done.returncode == 20, done.stdout + done.stderr
+    assert listens_since == prop("handover.socket", "InvocationID") != ""
     assert f"switched back to {good}" in done.stderr
     unit, line = BAD[how]
     assert line in done.stderr, done.stderr
@@ -788,9 +791,11 @@ def test_blue_green_by_what_polkit_alone_allows() -> None:
     try:
         for release in (second, first):
             takes_over(release, "its start and its command line")
-        idle = f"colours@{other(serving())}.service"
-        for words in (("enable", idle), ("stop", "colours-boot.service"), ("kill", idle), ("daemon-reload",)):
-            assert sh("systemctl", "--no-ask-password", *words, user="deploy", check=False).returncode != 0
+        serves = f"colours@{serving()}.service"
+        for words in (("enable", serves), ("kill", serves), ("stop", "colours-boot.service"), ("daemon-reload",)):
+            done = sh("systemctl", "--no-ask-password", *words, user="deploy", check=False)
+            assert re.search("(?i)access denied|authentication required|not permitted", done.stderr), (words, done)
+            assert done.returncode != 0
     finally:
         POLKIT.unlink()
         SUDOERS.write_text(by_sudo)

@@ -31,35 +31,36 @@ ROUNDS_UNSEEN = 5
 Kind = tuple[int, str]
 
 
-def ask_every_worker(unit: Unit, manager: UnitManager, wanted: Health, release: Release) -> None:
+def ask_every_worker(unit: Unit, manager: UnitManager, wanted: Health, release: Release) -> set[int]:
     """Ask until each worker has answered as it should.
 
-    Raises NotHealthy at the first bad answer, and for a worker that has given none in the time that the site has to
-    become well: one that still imports the site takes no question, and is waited for.
+    Returns the processes of which nobody can tell whether they are workers, and which answered nothing in all the time
+    that the site has to become well. Raises NotHealthy at the first bad answer, and for a worker that has given none in
+    that time: one that still imports the site takes no question, and is waited for.
     """
     once = replace(wanted, interval_seconds=wanted.timeout_seconds)  # asked again, a good worker would answer for it
     asked = Asked(unit, wanted.timeout_seconds)
-    began, unseen, pause = time.monotonic(), 0, FIRST_PAUSE_SECONDS
+    began, rounds_unseen, pause = time.monotonic(), 0, FIRST_PAUSE_SECONDS
     while True:
         processes = [pid for pid in manager.processes() if host.alive(pid)]
         if not processes:
             raise NotHealthy(f"{unit.name} has ended", remedy=f"see journalctl -u {unit.name}")
         workers = workers_among(processes, asked.answered)
         asked.require_none_lost(processes, workers)
-        if workers is None and unseen >= ROUNDS_UNSEEN:
+        if workers is None and rounds_unseen >= ROUNDS_UNSEEN:
             silent = set(processes) - asked.answered - {manager.state().main_pid}
             if not silent or time.monotonic() - began > wanted.timeout_seconds:
-                return  # who is silent for so long is no worker
+                return silent
         if time.monotonic() - began > 2 * wanted.timeout_seconds:
-            return  # workers come and go (max_requests): each that was there for long has answered
+            return set()  # workers come and go (max_requests): each that was there for long has answered
         if not workers or workers - asked.answered:
             # more at once than there are who answer: a single idle worker might take all that come one by one
             at_once = len(asked.answered & set(processes)) + 1
             asked.answered |= ask_at_once(once, release, at_once)
             asked.questions += ANSWERS_PER_PROCESS * at_once
-            unseen = 0 if workers else unseen + 1
+            rounds_unseen = 0 if workers else rounds_unseen + 1
         elif not any(is_young(pid) for pid in workers):
-            return
+            return set()
         time.sleep(pause)
         pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)
 

@@ -9,7 +9,7 @@ verified; and only then the instance before is stopped. Elsewhere nothing of thi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from bb_release.actions import instances, workers
 from bb_release.actions.build import request_of
 from bb_release.actions.every_worker import ask_every_worker
 from bb_release.actions.proof import prove
-from bb_release.actions.verify import prove_units, remember
+from bb_release.actions.verify import prove_units, remember, require_running
 from bb_release.errors import ReleaseError
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Health, Unit
@@ -50,8 +50,12 @@ def start_beside(deployment: Deployment) -> None:
         for unit in units:
             own = own_health(app.health, unit, idle) if app.health else None
             prove_units(deployment, [unit], own)
-            if own:
-                ask_every_worker(unit, _manager(unit), own, deployment.release)
+            silent = ask_every_worker(unit, _manager(unit), own, deployment.release) if own else set()
+            if silent:
+                pids = ", ".join(map(str, sorted(silent)))
+                deployment.reporter.warn(
+                    f"{unit.name}: /proc hides whether {pids}, which answered nothing, is a worker"
+                )
     except Exception:  # a signal too: nothing is left beside the release that serves
         stop_idle(app, deployment.reporter.warn, idle)
         if live is not None and live.name == deployment.release.name:
@@ -176,15 +180,16 @@ def idle_colour(app: App) -> str:
     return slots.other(instances.active(app) or instances.led_to(app))
 
 
-def repair(app: App, warn: Callable[[str], None]) -> list[str]:
+def repair(app: App, warn: Callable[[str], None]) -> tuple[list[str], list[ReleaseError]]:
     """After a killed run and after a boot: the links, the slots and the instances as `current` wants them.
 
-    Returns what was done, in words. What cannot be done, and what was started and is not proven to run from the live
-    release, is a warning: it must not stop the deploy that mends it.
+    Returns what was done, in words, and why what was started is not proven to run from the live release. What cannot be
+    done is a warning: it must not stop the deploy that mends it.
     """
     done: list[str] = []
+    unproven: list[ReleaseError] = []
     if not instances.templates(app):
-        return done
+        return done, unproven
     try:
         colour = instances.active(app)
         if colour:
@@ -197,7 +202,7 @@ def repair(app: App, warn: Callable[[str], None]) -> list[str]:
                     manager.start()
                     done.append(f"{unit.name}: did not run, started")
             lead_requests(app)
-            _prove_started(app, started, warn)
+            unproven += _unproven(app, started)
             idle = slots.other(colour)
             if slots.release_in(app.layout, idle) == slots.release_in(app.layout, colour):
                 durable.with_reserve(app.layout.reserve, lambda: slots.forget(app.layout, idle))
@@ -212,25 +217,20 @@ def repair(app: App, warn: Callable[[str], None]) -> list[str]:
                     done.append(f"{unit.name}: ran beside the live release, stopped")
     except ReleaseError as error:
         warn(f"{error.message}; {error.remedy}")
-    return done
+    return done, unproven
 
 
-def _prove_started(app: App, started: Sequence[tuple[Unit, float | None]], warn: Callable[[str], None]) -> None:
-    """Tell of each that does not run from the live release for all that is seen: it serves all the same."""
+def _unproven(app: App, started: Sequence[tuple[Unit, float | None]]) -> Iterator[ReleaseError]:
+    """Why each that does not run from the live release, for all that is seen, does not; it serves all the same."""
     live = activation.current(app.layout)
     if live is None:
         return
     for unit, told in started:
         manager = _manager(unit)
         try:
-            state = manager.state()
-            if not state.running:
-                said = "".join(f": {line}" for line in manager.log_lines()[-1:])
-                warn(f"{unit.name} was started and does not run ({state.summary}){said}")
-                continue
-            prove(app, unit, manager, live, state.main_pid, told)
+            prove(app, unit, manager, live, require_running(unit, manager).main_pid, told)
         except ReleaseError as error:
-            warn(f"{error.message}; {error.remedy}")
+            yield error
 
 
 def _manager(unit: Unit) -> SystemdUnit:

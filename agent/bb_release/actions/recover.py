@@ -78,9 +78,16 @@ def _put_in_order(run: Run) -> list[str]:
         elif release.manifest.makes_bad:
             durable.with_reserve(layout.reserve, partial(condemn_what_was_left, release, everything))
             done.append(f"{release.manifest.makes_bad}: a rollback had left it, now bad")
-    done += handover.repair(run.app, run.log.warn)
+    repaired, unproven = handover.repair(run.app, run.log.warn)
+    done += repaired
     for text in done:
         run.log.say(f"recovered: {text}")
+    outcome = unproven.pop() if unproven and run.action == "recover" else None  # what else a run is for may mend it
+    for error in unproven:
+        run.log.warn(f"{error.message}; {error.remedy}")
+    if outcome:
+        outcome.exit_code = 21
+        raise outcome
     return done
 
 

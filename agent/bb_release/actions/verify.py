@@ -163,7 +163,11 @@ def prove_units(deployment: Deployment, units: Sequence[Unit], wanted: Health | 
         still = partial(require_stable, unit, manager, before)
         if not unit.celery:
             workers.await_pool(deployment, unit, manager, still)
-        by = proof.prove(deployment.app, unit, manager, deployment.release, before.main_pid, told)
+        try:
+            by = proof.prove(deployment.app, unit, manager, deployment.release, before.main_pid, told)
+        except NotHealthy:
+            still()  # one that has just ended shows nothing that could prove it, and its own lines say why
+            raise
         if unit.celery:
             by = f"{by} and {workers.require_answer(deployment, unit, manager, still)}"
         deployment.proof[unit.name], deployment.proven[unit.name] = by, before.run
