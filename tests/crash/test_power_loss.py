@@ -22,7 +22,7 @@ from power_usual import Usual, some
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 # At how many of its points a scenario is cut in the ordinary run (0: all), on ext4 and on xfs.
 SAMPLE = {
-    "switch": (0, 5), "rollback": (5, 3), "prune": (10, 4), "deploy": (5, 3), "switched-back": (5, 2), "first-deploy": (2, 1),
+    "switch": (8, 4), "rollback": (5, 3), "prune": (5, 3), "deploy": (5, 3), "switched-back": (5, 2), "first-deploy": (2, 1),
     "mirror-repair": (3, 1),
 }  # fmt: skip
 AGAIN = list(Again)
@@ -111,7 +111,7 @@ def test_the_power_is_cut_and_comes_back_while_recover_repairs(
         for at in some(usual[name].points, 2, chance)
         for second in some(list(range(4, 24)), 1, chance)
     ]
-    chosen = chance.sample(pairs, min(len(pairs), PAIRS if host.everything() else 8 if kind == "ext4" else 2))
+    chosen = chance.sample(pairs, min(len(pairs), PAIRS if host.everything() else 5 if kind == "ext4" else 2))
     with results.counted(
         f"power cut, {kind}: in recover", of=len(pairs) if host.everything() else 0, seed=SEED
     ) as count:
