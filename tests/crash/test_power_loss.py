@@ -20,7 +20,7 @@ from power_ground import Ground
 from power_usual import Usual, some
 
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
-# At how many of its points a scenario is cut in the ordinary run (0: all), on ext4 and on xfs.
+# At how many of its points a scenario is cut in the ordinary run, on ext4 and on xfs.
 SAMPLE = {
     "switch": (8, 4), "rollback": (5, 3), "prune": (5, 3), "deploy": (5, 3), "switched-back": (5, 2), "first-deploy": (2, 1),
     "mirror-repair": (3, 1),
