@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import grp
 import itertools
 import json
 import os
@@ -68,7 +69,6 @@ class Site:
 
     project = TESTS / "broken_brackets"
     supervised_by_root = False
-    http_server = ""  # more of its section in Supervisor's configuration
 
     def __init__(self, folder: Path, *, cache: Path | None = None, worker: bool = False) -> None:
         self.folder = folder
@@ -182,9 +182,11 @@ class Site:
 
     def start_supervisor(self) -> None:
         """The unit manager; its programs start with the first deploy."""
-        whose = {} if self.supervised_by_root else unprivileged()
+        whose, access = unprivileged(), ""
+        if self.supervised_by_root:
+            whose, access = {}, f"chown=root:{grp.getgrgid(NOBODY).gr_name}\nchmod=0770\n"
         text = (
-            f"[unix_http_server]\nfile={self.socket}\n{self.http_server}"
+            f"[unix_http_server]\nfile={self.socket}\n{access}"
             f"[supervisord]\nnodaemon=true\nlogfile={self.folder}/supervisord.log\npidfile={self.folder}/s.pid\n"
             "[rpcinterface:supervisor]\n"
             "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"

@@ -175,10 +175,9 @@ def capistrano(ground: Ground) -> Contestant | None:
             "stdout": subprocess.DEVNULL,
             "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         }
-        subprocess.run(["apt-get", "update", "-q"], check=False, **quiet)
-        subprocess.run(
-            ["apt-get", "install", "-q", "-y", "--no-install-recommends", "capistrano"], check=False, **quiet
-        )
+        apt = ["flock", "-w", "900", "/run/lock/with-systemd-apt", "apt-get", "-q"]  # it may be at work for a test
+        subprocess.run([*apt, "update"], check=False, **quiet)
+        subprocess.run([*apt, "install", "-y", "--no-install-recommends", "capistrano"], check=False, **quiet)
     program = shutil.which("cap", path=PATH)
     if program is None:
         return None

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import power_host as host
+import required
 from disk_room import Answer, answer, name_of_live
 from power_cut import Scenario, Seen, end, follow, scene, start
 from power_ground import Ground
@@ -71,9 +72,7 @@ class Failed:
 
 def require_tracing() -> None:
     host.require_mounts(KIND)
-    host.require_program("strace")
-    done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, **unprivileged())
-    host.require(done.returncode == 0, "right to trace a process (ptrace)")
+    required.require_strace()
 
 
 def kill_before(site: Site, words: tuple[str, ...], stop: int) -> None:

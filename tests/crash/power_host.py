@@ -35,7 +35,6 @@ MAKE = {
     "xfs": ["mkfs.xfs", "-q", "-f"],
 }
 OPTIONS = {"ext4": "loop", "ext4-few-inodes": "loop", "ext4-writeback": "loop,data=writeback", "xfs": "loop,nouuid"}
-PACKAGES = {"mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs", "strace": "strace"}
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -49,29 +48,10 @@ def require(condition: object, what: str) -> None:
     required.require("CRASH_TESTS", bool(condition), f"there is no {what}")
 
 
-def require_program(name: str) -> None:
-    """The program, installed from the distribution's package where we may."""
-    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    if not shutil.which(name, path=path):
-        install(PACKAGES[name])
-    require(shutil.which(name, path=path), f"program {name}")
-
-
-def install(package: str) -> None:
-    """A package of Debian's, where we are root there."""
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words in (["update"], ["install", "-y", "--no-install-recommends", package]):
-        # apt waits for no other one that reads its lists: this waits for scripts/with-systemd, too
-        alone = ["flock", "-w", "900", "/run/lock/with-systemd-apt"]
-        subprocess.run([*alone, "apt-get", "-q", *words], env=environment, capture_output=True)
-
-
 def require_mounts(kind: str) -> None:
     """May we make, mount and shut down a file system of this kind?"""
     require(os.geteuid() == 0, "right to mount (not root)")
-    require_program(MAKE[kind][0])
+    required.require_program(MAKE[kind][0])
     require(can_mount(kind), f"{kind} on a loop device with FS_IOC_SHUTDOWN")
 
 

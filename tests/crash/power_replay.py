@@ -15,6 +15,7 @@ from pathlib import Path
 
 import power_host as host
 import power_log
+import required
 from power_cut import Scenario, Seen, follow, look_and_repair, scene, start
 from power_ground import Ground
 
@@ -26,7 +27,7 @@ def require_block_log() -> None:
     host.require_mounts("ext4")
     host.require(Path("/dev/fuse").exists(), "/dev/fuse")
     if not library():
-        host.install("libfuse2")
+        required.install("libfuse2")
     host.require(library(), "libfuse")
 
 

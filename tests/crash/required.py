@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 
 import pytest
+
+from example_site import unprivileged
+
+PACKAGES = {"mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs", "strace": "strace"}
 
 
 def require(what: str, there: bool, why: str) -> None:
@@ -14,3 +20,29 @@ def require(what: str, there: bool, why: str) -> None:
     if os.environ.get(f"REQUIRE_{what}") == "1":
         pytest.fail(f"REQUIRE_{what}=1, but: {why}")
     pytest.skip(f"skipped: {why}")
+
+
+def require_program(name: str) -> None:
+    """The program, installed from the distribution's package where we may."""
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    if not shutil.which(name, path=path):
+        install(PACKAGES[name])
+    require("CRASH_TESTS", bool(shutil.which(name, path=path)), f"there is no program {name}")
+
+
+def require_strace() -> None:
+    """May the unprivileged user trace a process?"""
+    require_program("strace")
+    done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, **unprivileged())
+    require("CRASH_TESTS", done.returncode == 0, "there is no right to trace a process (ptrace)")
+
+
+def install(package: str) -> None:
+    """A package of Debian's, where we are root there."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return
+    # apt waits for no other one that reads its lists: this waits for scripts/with-systemd, too
+    alone = ["flock", "-w", "900", "/run/lock/with-systemd-apt"]
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for words in (["update"], ["install", "-y", "--no-install-recommends", package]):
+        subprocess.run([*alone, "apt-get", "-q", *words], env=environment, capture_output=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import shutil
 import subprocess
 import time
 from collections import Counter
@@ -18,13 +17,10 @@ from pathlib import Path
 
 import pytest
 import results
-from power_host import install
-from required import require
+from required import require_strace
 from run_seen import wait_until_stopped
 from scenarios import SCENARIOS, Scenario, old_or_new, prepared
 from tiny_site import KILLED, TinySite
-
-from example_site import unprivileged
 
 ALL = os.environ.get("BB_ALL") == "1"
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
@@ -44,12 +40,7 @@ def strace(log: Path, *options: str) -> tuple[str, ...]:
 
 @pytest.fixture
 def site(restored: TinySite) -> TinySite:
-    if not shutil.which("strace"):
-        install("strace")
-    traces = shutil.which("strace") and subprocess.run(
-        ["strace", "-o", "/dev/null", "true"], capture_output=True, **unprivileged()
-    )
-    require("CRASH_TESTS", bool(traces) and traces.returncode == 0, "no strace, or it may not trace here")
+    require_strace()
     return restored
 
 

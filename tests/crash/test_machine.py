@@ -29,8 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from oracle import Oracle
-from power_host import install
-from required import require
+from required import install, require
 from tiny_site import KILLED, TinySite, tiny_site
 
 ALL = os.environ.get("BB_ALL") == "1"

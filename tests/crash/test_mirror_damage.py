@@ -13,6 +13,7 @@ from pathlib import Path
 
 import power_host as host
 import pytest
+import required
 import results
 from tiny_site import TinySite, inodes
 
@@ -187,9 +188,7 @@ FETCH_CALLS = ("rename", "link", "unlink", "mkdir", "write", "fsync")
 
 def test_a_killed_fetch_never_poisons_the_mirror(live_tiny: TinySite) -> None:
     """git itself is killed at its n-th call; the fetch after that works, and the mirror is whole."""
-    host.require_program("strace")
-    done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, **unprivileged())
-    host.require(done.returncode == 0, "right to trace a process (ptrace)")
+    required.require_strace()
     chance = random.Random(SEED)
     print(f"SEED={SEED}")
     log = live_tiny.folder / "strace.log"
@@ -235,7 +234,7 @@ FLUSHES = ("fsync", "fdatasync", "sync_file_range", "syncfs")
 
 def test_a_fetch_flushes_the_pack_its_index_and_the_refs_before_they_have_their_names(live_tiny: TinySite) -> None:
     """core.fsync=all: git by itself flushes no refs, and after a power cut they may be there and empty."""
-    host.require_program("strace")
+    required.require_strace()
     log = live_tiny.folder / "strace.log"
     live_tiny.bring_back()
     live_tiny.edit("NOTE", "to be flushed\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import json
 import os
 import pwd
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from example_site import NOBODY, Site, running_site
+from example_site import Site, running_site
 from other_settings import configured, run_at
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="skipped: only root may start the programs of another user")
@@ -24,7 +23,6 @@ class TwoUsers(Site):
     """What the deploy user (nobody) builds is run by another user."""
 
     supervised_by_root = True
-    http_server = f"chown=root:{grp.getgrgid(NOBODY).gr_name}\nchmod=0770\n"
 
     def own(self, *paths: Path) -> None:
         super().own(*paths)

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 TESTS = PROJECT / "tests"
 REPOSITORY = Path("/srv/repository")
 AGENT = Path("/usr/local/bin/bb-release")
+POLKIT = Path("/etc/polkit-1/rules.d/50-bb-release.rules")
 CACHE = Path("/srv/cache")  # one for all apps of the deploy user
 
 
@@ -51,6 +53,11 @@ def linger() -> None:
     while sh("env", runtime, "systemctl", "--user", "show", "-p", "Version", user="deploy", check=False).returncode:
         assert time.monotonic() < deadline, "the user's own systemd did not start"
         time.sleep(0.05)
+
+
+def polkit_rules(said: str) -> list[str]:
+    """Those that a refused command printed, as they are."""
+    return re.findall(r"^ +(polkit\.addRule\(.*?^ +}\);)$", said, re.MULTILINE | re.DOTALL)
 
 
 def make_root(root: Path) -> None:

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from booted_host import (
     AGENT,
     CACHE,
+    POLKIT,
     PROJECT,
     REPOSITORY,
     TESTS,
@@ -31,6 +32,7 @@ from booted_host import (
     make_host,
     make_root,
     note,
+    polkit_rules,
     sh,
 )
 from booted_host import current as current_of
@@ -41,7 +43,6 @@ from bb_release.tools.units.systemd import SystemdUnit
 ROOT = Path("/srv/broken_brackets")
 UNITS = ("broken_brackets.service", "broken_brackets-celery.service", "broken_brackets-beat.service")
 SUDOERS = Path("/etc/sudoers.d/bb-release")
-POLKIT = Path("/etc/polkit-1/rules.d/50-bb-release.rules")
 
 
 def toml(units: tuple[str, ...]) -> str:
@@ -283,7 +284,7 @@ def test_a_user_who_may_nothing_is_told_both_ways_and_each_of_them_works_alone()
     said = refused()
 
     lines = re.findall(r"^ +(deploy ALL=.*)$", said, re.MULTILINE)
-    rules = re.findall(r"^ +(polkit\.addRule\(.*?^ +}\);)$", said, re.MULTILINE | re.DOTALL)
+    rules = polkit_rules(said)
     assert (len(UNITS), len(UNITS)) == (len(lines), len(rules))
     failed = bb("restart", "broken_brackets-beat.service", check=False)
     assert failed.returncode == 21

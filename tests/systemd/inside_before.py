@@ -133,25 +133,44 @@ def test_an_instance_is_told_by_the_name_that_can_be_typed_and_one_beside_it_wit
             SUDOERS.write_text(by_hand)
 
 
-def test_an_instance_that_recover_starts_and_nothing_proves_is_no_success() -> None:
+@contextmanager
+def an_instance_to_recover(start: str) -> Iterator[str]:
+    """Its slot leads to the live release, it does not run, and the deploy user may start it; its name."""
     by_hand, blue, slot = SUDOERS.read_text(), CRON.replace("@", "@blue"), ROOT / "slots/blue"
-    with template("/bin/sleep 600"):
+    with template(start):
         try:
             sh("mkdir", "-p", slot.parent, user="deploy")
             sh("ln", "-s", f"../releases/{current()}", slot, user="deploy")
             SUDOERS.write_text(f"{by_hand}deploy ALL=(root) NOPASSWD: /usr/bin/systemctl start {blue}\n")
-            done = bb("recover", check=False)
-            assert 21 == done.returncode, done.stdout + done.stderr
-            assert f"{blue}: did not run, started" in done.stdout
-            assert f"error: not-healthy\n  nothing proves which release {blue} runs" in done.stderr
-            assert f"start {blue} through {slot}/venv/bin/" in done.stderr
-            sh("systemctl", "stop", blue)
-            restarted = bb("restart", check=False)  # its own repair starts it too, and stops nothing that may mend it
-            assert f"warning: nothing proves which release {blue} runs" in restarted.stdout + restarted.stderr
+            yield blue
         finally:
             SUDOERS.write_text(by_hand)
             sh("systemctl", "stop", blue)
             slot.unlink(missing_ok=True)
+
+
+def test_an_instance_that_recover_starts_and_nothing_proves_is_no_success() -> None:
+    with an_instance_to_recover("/bin/sleep 600") as blue:
+        done = bb("recover", check=False)
+        assert 21 == done.returncode, done.stdout + done.stderr
+        assert f"{blue}: did not run, started" in done.stdout
+        assert f"error: not-healthy\n  nothing proves which release {blue} runs" in done.stderr
+        assert f"start {blue} through {ROOT}/slots/blue/venv/bin/" in done.stderr
+        sh("systemctl", "stop", blue)
+        restarted = bb("restart", check=False)  # its own repair starts it too, and stops nothing that may mend it
+        assert f"warning: nothing proves which release {blue} runs" in restarted.stdout + restarted.stderr
+
+
+def test_an_instance_that_recover_starts_and_that_ends_is_told_with_its_last_words() -> None:
+    with an_instance_to_recover("/bin/sh -c 'echo it gives up; sleep 1.5; exit 1'") as blue:
+        ended = bb("recover", check=False)
+        told = bb("restart", WEB, check=False)
+    assert 21 == ended.returncode, ended.stdout + ended.stderr
+    assert f"{blue} does not run: " in ended.stderr
+    assert "it gives up" in ended.stderr
+    said = told.stdout + told.stderr
+    assert f"warning: {blue} does not run: " in said
+    assert "it gives up" in said
 
 
 def test_a_start_beside_that_nobody_asks_anything_is_told() -> None:

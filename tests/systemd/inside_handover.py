@@ -30,13 +30,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import booted_host
-from booted_host import AGENT, CACHE, TESTS, current, health, linger, make_root, sh
+from booted_host import AGENT, CACHE, POLKIT, TESTS, current, health, linger, make_root, polkit_rules, sh
 
 REPOSITORY = Path("/srv/handover-repository")
 NGINX = "/run/handover-nginx.sock"
 REDIS = "/run/handover-redis/redis.sock"
 SUDOERS = Path("/etc/sudoers.d/bb-release")
-POLKIT = Path("/etc/polkit-1/rules.d/50-bb-release.rules")
 WEB, CELERY, BEAT = "handover.service", "handover-celery.service", "handover-beat.service"
 
 # The second revision is as bad as the file /srv/<app>/shared/mode says of its release: one build, many ways to fail.
@@ -279,7 +278,6 @@ BAD = {
 def test_a_bad_release_ends_on_the_old_one_with_the_unit_s_own_last_lines(how: str) -> None:
     good, bad = two_releases("handover")
     mode("handover", how, bad)
-
     listens_since = prop("handover.socket", "InvocationID")
 
     done = bb("handover", "switch", bad, "--force", check=False)
@@ -491,31 +489,31 @@ def test_blue_green_no_request_fails_while_releases_take_over_from_each_other() 
     assert colour == serving()  # there and back
 
 
+def refused_beside(release: str, how: str, *words: str) -> str:
+    """A release as bad as it is told to be is refused, and visitors see the live one all the while; what was said."""
+    live, serves = current(COLOURS), f"colours@{serving()}.service"
+    before = prop(serves, "MainPID")
+    mode("colours", how, release)
+    with load() as counts:
+        done = bb("colours", "switch", release, *words, check=False)
+    mode("colours", "well", release)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "nothing live was changed" in done.stderr
+    assert {("200", live)} == set(counts)
+    assert before == prop(serves, "MainPID")
+    return done.stderr
+
+
 def test_blue_green_a_bad_release_is_never_led_to_and_what_serves_is_not_touched() -> None:
     first, second = two_releases("colours")
-    mode("colours", "500", second)
-    before = prop(f"colours@{serving()}.service", "MainPID")
-    with load() as counts:
-        done = bb("colours", "switch", second, check=False)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "the health view is unwell" in done.stderr
-    assert "nothing live was changed" in done.stderr
-    assert {("200", first)} == set(counts)
+    assert "the health view is unwell" in refused_beside(second, "500")
     require_one_colour(first)
-    assert before == prop(f"colours@{serving()}.service", "MainPID")
-    mode("colours", "well", second)
 
 
 def test_blue_green_one_bad_worker_among_good_ones_is_enough_to_refuse_a_release() -> None:
     first, second = two_releases("colours")
-    mode("colours", "one-worker", second)
-    with load() as counts:
-        done = bb("colours", "switch", second, check=False)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "nothing live was changed" in done.stderr
-    assert {("200", first)} == set(counts)
+    refused_beside(second, "one-worker")
     require_one_colour(first)
-    mode("colours", "well", second)
 
 
 def test_blue_green_a_live_release_that_was_found_bad_is_started_anew_by_force_and_proven() -> None:
@@ -535,15 +533,7 @@ def test_blue_green_a_bad_live_release_that_does_not_start_anew_serves_on() -> N
     first, second = two_releases("colours")
     bb("colours", "switch", second, "--force")
     mark(second, "bad")
-    before = prop(f"colours@{serving()}.service", "MainPID")
-    mode("colours", "crash-loop", second)
-    with load() as counts:
-        done = bb("colours", "switch", second, "--force", check=False)
-    mode("colours", "well", second)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "nothing live was changed" in done.stderr
-    assert {("200", second)} == set(counts)
-    assert before == prop(f"colours@{serving()}.service", "MainPID")
+    refused_beside(second, "crash-loop", "--force")
     mark(second, "verified")
     require_one_colour(second)
     bb("colours", "switch", first, "--force")
@@ -782,13 +772,13 @@ def test_blue_green_by_what_polkit_alone_allows() -> None:
     first, second = two_releases("colours")
     by_sudo = SUDOERS.read_text()
     SUDOERS.unlink()
-    refused = bb("colours", "switch", second, "--force", check=False)
-    assert refused.returncode == 1, refused.stdout + refused.stderr
-    rules = re.findall(r"^ +(polkit\.addRule\(.*?^ +}\);)$", refused.stderr, re.MULTILINE | re.DOTALL)
-    assert rules, refused.stderr
-    POLKIT.write_text("\n".join(rules) + "\n")
-    sh("systemctl", "restart", "polkit.service")
     try:
+        refused = bb("colours", "switch", second, "--force", check=False)
+        assert refused.returncode == 1, refused.stdout + refused.stderr
+        rules = polkit_rules(refused.stderr)
+        assert rules, refused.stderr
+        POLKIT.write_text("\n".join(rules) + "\n")
+        sh("systemctl", "restart", "polkit.service")
         for release in (second, first):
             takes_over(release, "its start and its command line")
         serves = f"colours@{serving()}.service"
@@ -797,7 +787,7 @@ def test_blue_green_by_what_polkit_alone_allows() -> None:
             assert re.search("(?i)access denied|authentication required|not permitted", done.stderr), (words, done)
             assert done.returncode != 0
     finally:
-        POLKIT.unlink()
+        POLKIT.unlink(missing_ok=True)
         SUDOERS.write_text(by_sudo)
         SUDOERS.chmod(0o440)
 
@@ -819,14 +809,7 @@ def test_blue_green_where_no_process_of_the_site_is_shown() -> None:
     with others_hidden():
         for release in (second, first):
             takes_over(release, "its start through the link")
-
-        mode("colours", "one-worker", second)
-        with load() as counts:
-            done = bb("colours", "switch", second, "--force", check=False)
-        mode("colours", "well", second)
-        assert done.returncode == 1, done.stdout + done.stderr
-        assert "nothing live was changed" in done.stderr
-        assert {("200", first)} == set(counts)
+        refused_beside(second, "one-worker", "--force")
         require_one_colour(first)
 
 
@@ -864,11 +847,7 @@ def test_blue_green_a_worker_takes_no_task_for_a_release_that_is_not_live_yet() 
     bb("colours", "switch", first, "--force")
     idle = f"colours-celery@{other(serving())}.service"
     before, started = prop(idle, "InvocationID"), prop(idle, "ExecMainStartTimestampMonotonic")
-    mode("colours", "500", second)
-    done = bb("colours", "switch", second, "--force", check=False)
-    mode("colours", "well", second)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "nothing live was changed" in done.stderr
+    refused_beside(second, "500", "--force")
     assert (before, started) == (prop(idle, "InvocationID"), prop(idle, "ExecMainStartTimestampMonotonic"))
     assert "inactive" == prop(idle, "ActiveState")
 

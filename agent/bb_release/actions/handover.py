@@ -18,8 +18,7 @@ from typing import cast
 from bb_release.actions import instances, workers
 from bb_release.actions.build import request_of
 from bb_release.actions.every_worker import ask_every_worker
-from bb_release.actions.proof import prove
-from bb_release.actions.verify import prove_units, remember, require_running
+from bb_release.actions.verify import prove_run, prove_units, remember, require_running
 from bb_release.errors import ReleaseError
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Health, Unit
@@ -228,7 +227,7 @@ def _unproven(app: App, started: Sequence[tuple[Unit, float | None]]) -> Iterato
     for unit, told in started:
         manager = _manager(unit)
         try:
-            prove(app, unit, manager, live, require_running(unit, manager).main_pid, told)
+            prove_run(app, unit, manager, live, require_running(unit, manager), told)
         except ReleaseError as error:
             yield error
 

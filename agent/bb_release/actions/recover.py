@@ -84,7 +84,7 @@ def _put_in_order(run: Run) -> list[str]:
         run.log.say(f"recovered: {text}")
     outcome = unproven.pop() if unproven and run.action == "recover" else None  # what else a run is for may mend it
     for error in unproven:
-        run.log.warn(f"{error.message}; {error.remedy}")
+        run.log.warn("\n    ".join([error.message, *error.details.splitlines(), error.remedy]))
     if outcome:
         outcome.exit_code = 21
         raise outcome

@@ -163,11 +163,7 @@ def prove_units(deployment: Deployment, units: Sequence[Unit], wanted: Health | 
         still = partial(require_stable, unit, manager, before)
         if not unit.celery:
             workers.await_pool(deployment, unit, manager, still)
-        try:
-            by = proof.prove(deployment.app, unit, manager, deployment.release, before.main_pid, told)
-        except NotHealthy:
-            still()  # one that has just ended shows nothing that could prove it, and its own lines say why
-            raise
+        by = prove_run(deployment.app, unit, manager, deployment.release, before, told)
         if unit.celery:
             by = f"{by} and {workers.require_answer(deployment, unit, manager, still)}"
         deployment.proof[unit.name], deployment.proven[unit.name] = by, before.run
@@ -176,6 +172,17 @@ def prove_units(deployment: Deployment, units: Sequence[Unit], wanted: Health | 
     ask_health(deployment, units, wanted)
     for (unit, manager), before in zip(managers, first, strict=True):
         require_stable(unit, manager, before)
+
+
+def prove_run(
+    app: App, unit: Unit, manager: UnitManager, release: Release, run: UnitState, ordered_at: float | None
+) -> str:
+    """As `proof.prove`; but one that has just ended shows nothing that could prove it, and its own lines say why."""
+    try:
+        return proof.prove(app, unit, manager, release, run.main_pid, ordered_at)
+    except NotHealthy:
+        require_stable(unit, manager, run)
+        raise
 
 
 def ask_health(deployment: Deployment, units: Sequence[Unit], wanted: Health | None) -> None:
