@@ -813,6 +813,25 @@ def test_blue_green_where_no_process_of_the_site_is_shown() -> None:
         require_one_colour(first)
 
 
+def test_blue_green_where_no_process_of_the_site_is_shown_tells_who_stayed_silent() -> None:
+    """A helper that takes no request looks like a worker that hangs: the release is led to, and a person may look."""
+    first, second = two_releases("colours")
+    drop_in = Path("/etc/systemd/system/colours@.service.d/helper.conf")
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nExecStartPost=/bin/sh -c 'sleep 600 & echo $$! > /srv/colours/shared/helper'\n")
+    sh("systemctl", "daemon-reload")
+    try:
+        with others_hidden():
+            done = bb("colours", "switch", second, "--force")
+        unit, helper = f"colours@{serving()}.service", Path("/srv/colours/shared/helper").read_text().strip()
+        assert f"{unit}: /proc hides whether {helper}, which answered nothing, is a worker" in done.stdout + done.stderr
+    finally:
+        shutil.rmtree(drop_in.parent)
+        sh("systemctl", "daemon-reload")
+    bb("colours", "switch", first, "--force")
+    require_one_colour(first)
+
+
 def test_blue_green_a_worker_finishes_its_task_beside_its_successor() -> None:
     first, second = two_releases("colours")
     sh("systemctl", "stop", CELERY, check=False)  # it would take tasks from the same broker
