@@ -54,6 +54,16 @@ def across(raw: Mapping[str, Any], app: str) -> Iterator[tuple[tuple[str | int, 
             yield ("environment",), "should name one of units, as it is written there, that systemd runs"
         if raw.get("env_file"):
             yield ("env_file",), "does not go with the environment of a unit, which has all of it: take one of them out"
+    led = [
+        index
+        for index, unit in enumerate(units)
+        if isinstance(unit, dict) and unit.get("handover") == "blue-green" and unit.get("socket")
+    ]
+    for index in led[1:]:
+        yield (
+            ("units", index, "socket"),
+            'only one unit with handover = "blue-green" can have one: one link leads visitors',
+        )
     for index, unit in enumerate(units):
         kind = unit.get("kind") if isinstance(unit, dict) else None
         change = "reload" if isinstance(unit, dict) and unit.get("runs_release") is False else "restart"

@@ -45,8 +45,8 @@ def usual(ground: Ground, workers: ProcessPoolExecutor) -> dict[str, Usual]:
 
 
 def some(numbers: list[int], count: int, chance: random.Random) -> list[int]:
-    """One out of each of `count` parts of equal length, so a short phase is not missed for ever; with 0, all of them."""
-    if count == 0 or count >= len(numbers) or host.everything():
+    """All of them, or one out of each of `count` parts of equal length: so a short phase is not missed for ever."""
+    if count >= len(numbers) or host.everything():
         return numbers
     edges = [round(part * len(numbers) / count) for part in range(count + 1)]
     return [chance.choice(numbers[low:high]) for low, high in itertools.pairwise(edges)]

@@ -66,7 +66,7 @@ def test_without_the_flush_of_the_release_some_state_is_broken(
     ground: Ground, workers: ProcessPoolExecutor, usual: dict[str, Usual]
 ) -> None:
     """The negative control: one call taken out of the agent, and the same look finds releases that are not whole."""
-    seen = explore(ground, workers, "deploy", "ext4", 8, 0, synced=False)
+    seen = explore(ground, workers, "deploy", "ext4", 8, 10, synced=False)
     broken = [one for one in seen if one.broken]
     with results.controlled("reordered writes, ext4: deploy", f"no flush: {len(broken)}/{len(seen)} broken"):
         assert broken, "the oracle found nothing although nothing was flushed"

@@ -22,6 +22,8 @@ RATE = 60  # requests a second
 class SharedSocket(Site):
     """As the README has it for `handover = "socket"` under Supervisor: supervisord holds the listening socket."""
 
+    startsecs = 1  # so that a test waits for less than the README has one wait
+
     def __init__(self, folder: Path, *, cache: Path | None = None, worker: bool = False) -> None:
         super().__init__(folder, cache=cache, worker=worker)
         self.units, self.handover = ["web:*"], "socket"
@@ -29,6 +31,7 @@ class SharedSocket(Site):
 
     def program_of(self, unit: str) -> str:
         own = super().program_of(unit.removesuffix(":*")).replace(f"--bind {self.bind}", "--threads 4 --bind fd://0")
+        own = own.replace("startsecs=1\n", f"startsecs={self.startsecs}\n")
         return own.replace("[program:", "[fcgi-program:") + (
             f"socket=tcp://{self.bind}\nnumprocs=2\nprocess_name=%(program_name)s_%(process_num)d\n"
         )
@@ -107,6 +110,24 @@ def test_a_release_that_cannot_start_goes_back_and_the_other_program_serves_mean
     shared.ok("status")
 
 
+class Patient(SharedSocket):
+    startsecs = 10
+
+
+def test_a_release_that_ends_while_it_is_imported_takes_one_program_down_and_no_request_fails(cache: Path) -> None:
+    with running_site(cache=cache, kind=Patient) as site:
+        site.ok("deploy")
+        live = site.current()
+        site.edit("NOTE", "a release that cannot be imported by gunicorn\n")
+        text = "import time; time.sleep(3); raise SystemExit(1)"
+        unfit = run_at("after-collect-static", f"echo '{text}' > $BB_RELEASE_FOLDER/app/gunicorn.conf.py")
+        with configured(site, **{"[run]": unfit}), visited(site) as visits:
+            done = site.deploy()
+        assert 20 == done.returncode, done.stdout + done.stderr
+        assert [] == failed(visits)
+        assert live == site.current() == site.answering()["release"]
+
+
 def test_check_reads_the_programs_as_supervisord_has_them_and_what_their_processes_have(shared: Site) -> None:
     def warned() -> list[tuple[str, str]]:
         facts = json.loads(shared.run("check", "--json").stdout)["facts"]
@@ -115,7 +136,8 @@ def test_check_reads_the_programs_as_supervisord_has_them_and_what_their_process
         ]
 
     told = warned()
-    assert 1 == len(told), told  # nothing but that a test does not wait for long
+    assert 2 == len(told), told  # nothing but that a test does not wait for long
+    assert "web:* has startsecs=1: a release that cannot be imported" in told.pop()[0]
     ((text, do),) = told
     assert "web:* has stopwaitsecs=10, less than gunicorn's graceful timeout (30 s" in text
     assert do.startswith(f"supervisorctl -s unix://{shared.socket} update   # once its section in")
@@ -128,7 +150,7 @@ def test_check_reads_the_programs_as_supervisord_has_them_and_what_their_process
         assert "web:* runs without LATER, which manage.py gets" in text
         assert do.endswith(" restart web:*")
         shared.ok("restart")
-        assert 1 == len(warned())
+        assert 2 == len(warned())
     finally:
         env.write_text(before)
         shared.ok("restart")

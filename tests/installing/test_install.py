@@ -121,6 +121,13 @@ def test_it_is_installed_upgraded_kept_when_the_new_one_is_broken_and_removed(ho
     kept.parent.mkdir()
     for name in ("owner.conf", "more.conf"):
         kept.with_name(name).write_text("[Service]\n")
+    before = host.everything()
+    with subprocess.Popen([host.folder / "opt/current/bin/python", "-c", "input()"], stdin=subprocess.PIPE) as run:
+        refused = host.install("--remove")
+        run.communicate(b"\n")
+    assert (1, before) == (refused.returncode, host.everything())
+    assert f"bb-release runs (process {run.pid}): remove it when that has ended" in refused.stderr
+
     removed = host.install("--remove")
     assert removed.returncode == 0, removed.stderr
     assert [kept] == [path for path in (host.folder / "units").rglob("*") if path.is_file()]

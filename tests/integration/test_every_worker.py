@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,14 +68,15 @@ class Gunicorn:
     def state(self) -> UnitState:
         return UnitState(True, self.process.pid, "", None)
 
-    def ask(self, timeout_seconds: float = 30.0) -> set[int]:
+    def ask(self, timeout_seconds: float = 30.0, of: Gunicorn | None = None) -> set[int]:
+        """`of` is whose unit is asked about, at this one's address."""
         url = f"http+unix://{self.folder}/web.sock:/health/"
         wanted = Health(url, release="body", timeout_seconds=timeout_seconds, interval_seconds=0.2)
         health.wait_healthy(
             url, expect=200, headers={}, body="", release_where="body", release=NAME, timeout_seconds=60,
             interval_seconds=0.1,
         )  # fmt: skip
-        manager: UnitManager = self  # type: ignore[assignment]
+        manager: UnitManager = of or self  # type: ignore[assignment]
         return ask_every_worker(Unit("web@blue.service"), manager, wanted, Release(self.folder / NAME, MANIFEST))
 
 
@@ -156,6 +158,19 @@ def test_a_worker_that_never_takes_a_request_is_named(start: Start) -> None:
         web.ask(timeout_seconds=3)
     (silent,) = web.workers - set(web.answered)
     assert f"process {silent} of web@blue.service has answered none of " in str(error.value)
+
+
+def test_what_answers_in_the_place_of_the_unit_is_named(start: Start, tmp_path: Path) -> None:
+    web = start()
+    (tmp_path / "other").mkdir()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            with pytest.raises(NotHealthy) as error:
+                web.ask(of=Gunicorn(tmp_path / "other", process))
+        finally:
+            process.kill()
+    assert re.match(r"process \d+, which answers at the address of web@blue.service, is none of", str(error.value))
+    assert int(re.findall(r"\d+", str(error.value))[0]) in web.workers
 
 
 def test_what_else_runs_there_need_not_answer(start: Start) -> None:

@@ -457,8 +457,26 @@ def start_nginx() -> None:
     sh("systemd-run", "-q", "--unit=handover-nginx", "nginx", "-c", "/srv/nginx.conf", "-g", "daemon off;")
 
 
+@contextmanager
+def environment_of_the_template() -> Iterator[None]:
+    """The site's environment is what systemd gives the instances."""
+    config = Path("/etc/bb-release/colours.toml")
+    own = config.read_text()
+    config.write_text(own.replace('env_file = "/srv/colours/shared/site.env"', 'environment = "unit:colours@.service"'))
+    assert own != config.read_text()
+    try:
+        yield
+    finally:
+        config.write_text(own)
+
+
 def test_blue_green_a_first_deploy_by_what_the_commands_say() -> None:
     install_units("colours")
+    with environment_of_the_template():
+        before = bb("colours", "check", check=False).stdout
+    assert re.search(r"environment of colours@.service: [1-9]\d* names, with /srv/colours/shared/site.env", before), (
+        before
+    )
     refused = bb("colours", "deploy", check=False)
     assert refused.returncode == 1
     assert "systemctl stop colours@green.service" in refused.stderr
@@ -479,14 +497,30 @@ def test_blue_green_a_first_deploy_by_what_the_commands_say() -> None:
 def test_blue_green_no_request_fails_while_releases_take_over_from_each_other() -> None:
     first, second = two_releases("colours")
     colour = serving()
+    own = bb("colours", "exec", "--", "printenv", "DATABASE_PATH").stdout
     with load() as counts:
         bb("colours", "switch", second)
         require_one_colour(second)
-        bb("colours", "switch", first)
+        with environment_of_the_template():
+            bb("colours", "switch", first)
+            assert own == bb("colours", "exec", "--", "printenv", "DATABASE_PATH").stdout != ""
     assert {} == failures(counts)
     assert {first, second} == {release for _, release in counts}
     require_one_colour(first)
     assert colour == serving()  # there and back
+
+
+def test_blue_green_what_its_sudoers_lines_do_not_name_is_refused() -> None:
+    live, systemctl = current(COLOURS), "/usr/bin/systemctl"
+    for verb, *units in (
+        ("stop", "colours@*.service"), ("stop", "colours@red.service"), ("stop", "colours@.service"),
+        ("stop", "colours@blue.service", "nginx.service"), ("stop", "colours-boot.service"),
+        ("restart", "colours@*.service"), ("restart", "colours@red.service"), ("start", "colours-boot.service"),
+        ("kill", "colours@blue.service"), ("enable", "colours@blue.service"), ("edit", "colours@blue.service"),
+    ):  # fmt: skip
+        refusal = sh("sudo", "-n", systemctl, verb, *units, user="deploy", check=False)
+        assert (1, True) == (refusal.returncode, "a password is required" in refusal.stderr), (verb, units, refusal)
+    require_one_colour(live)
 
 
 def refused_beside(release: str, how: str, *words: str) -> str:
@@ -507,6 +541,14 @@ def refused_beside(release: str, how: str, *words: str) -> str:
 def test_blue_green_a_bad_release_is_never_led_to_and_what_serves_is_not_touched() -> None:
     first, second = two_releases("colours")
     assert "the health view is unwell" in refused_beside(second, "500")
+    require_one_colour(first)
+
+
+def test_blue_green_a_release_that_hangs_is_never_led_to() -> None:
+    first, second = two_releases("colours")
+    idle = f"colours@{other(serving())}.service"
+    assert "the health view hangs" in refused_beside(second, "hang")
+    assert prop(idle, "ActiveState") in ("inactive", "failed")
     require_one_colour(first)
 
 
@@ -653,6 +695,24 @@ def lead(link: Path, target: str) -> None:
     staged.replace(link)
 
 
+def killed_in_a_switch(release: str, reached: Callable[[], bool]) -> None:
+    """A switch that is killed as soon as so much of it is done."""
+    entry = pwd.getpwnam("deploy")
+    agent = subprocess.Popen(
+        [AGENT, "-a", "colours", "switch", release, "--force"], user="deploy", group=entry.pw_gid, cwd="/",
+        extra_groups=os.getgrouplist("deploy", entry.pw_gid), stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={"PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    try:
+        while not reached():
+            assert agent.poll() is None, "it was done before"
+            assert time.monotonic() < deadline
+    finally:
+        agent.send_signal(signal.SIGKILL)
+        agent.wait()
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_blue_green_a_run_killed_at_each_point_is_recovered_and_no_request_fails(point: str) -> None:
     first, second = two_releases("colours")
@@ -662,21 +722,8 @@ def test_blue_green_a_run_killed_at_each_point_is_recovered_and_no_request_fails
     if os.path.lexists(COLOURS / "slots" / idle):
         (COLOURS / "slots" / idle).unlink()
         (COLOURS / "slots" / idle).symlink_to("../releases/nothing-yet")
-    entry = pwd.getpwnam("deploy")
     with load() as counts:
-        agent = subprocess.Popen(
-            [AGENT, "-a", "colours", "switch", new, "--force"], user="deploy", group=entry.pw_gid, cwd="/",
-            extra_groups=os.getgrouplist("deploy", entry.pw_gid), stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={"PATH": "/usr/bin:/bin"},
-        )  # fmt: skip
-        deadline = time.monotonic() + 60
-        try:
-            while not POINTS[point](idle, new, live):
-                assert agent.poll() is None, "it was done before"
-                assert time.monotonic() < deadline
-        finally:
-            agent.send_signal(signal.SIGKILL)
-            agent.wait()
+        killed_in_a_switch(new, lambda: POINTS[point](idle, new, live))
         # between these three acts there are microseconds: what came after the wanted one is taken back
         if point == "the manifest says activating":
             lead(COLOURS / "current", f"releases/{live}")
@@ -759,6 +806,21 @@ def test_blue_green_survives_a_reboot(by: str) -> None:
     assert "enabled" == prop("colours-boot.service", "UnitFileState")
 
 
+def test_blue_green_a_boot_serves_a_release_to_which_a_person_has_moved_the_link() -> None:
+    first, second = two_releases("colours")
+    sh("ln", "-sfn", f"releases/{second}", str(COLOURS / "current"))
+    sh("systemctl", "stop", "colours@blue.service", "colours@green.service")
+    shutil.rmtree("/run/colours")
+    sh("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/colours.conf")
+    said = bb("colours", "recover")
+    serves = f"colours@{serving()}.service"
+    assert f"{serves}: did not run, started" in said.stdout + said.stderr
+    assert second == current(COLOURS) == health(str(ACTIVE))["release"]
+    assert "active" == prop(serves, "ActiveState")
+    bb("colours", "switch", first)
+    require_one_colour(first)
+
+
 def takes_over(release: str, by: str) -> None:
     """A release goes live beside the other, unseen by visitors; `by` is the proof that it runs."""
     with load() as counts:
@@ -824,7 +886,9 @@ def test_blue_green_where_no_process_of_the_site_is_shown_tells_who_stayed_silen
         with others_hidden():
             done = bb("colours", "switch", second, "--force")
         unit, helper = f"colours@{serving()}.service", Path("/srv/colours/shared/helper").read_text().strip()
-        assert f"{unit}: /proc hides whether {helper}, which answered nothing, is a worker" in done.stdout + done.stderr
+        assert (
+            f"{unit}: nothing shows whether {helper}, which answered nothing, is a worker" in done.stdout + done.stderr
+        )
     finally:
         shutil.rmtree(drop_in.parent)
         sh("systemctl", "daemon-reload")
@@ -859,6 +923,91 @@ def test_blue_green_a_worker_finishes_its_task_beside_its_successor() -> None:
     by = "its start and its command line"
     mine = f"colours-celery@{serving()}.service"
     assert {f"colours@{serving()}.service": by, mine: f"{by} and its answer over the broker"} == proofs("colours")
+
+
+def require_one_worker() -> None:
+    """Beside what `require_one_colour` wants."""
+    states = [prop(f"colours-celery@{colour}.service", "ActiveState") for colour in (serving(), other(serving()))]
+    assert states in (["active", "inactive"], ["active", "failed"])
+
+
+@pytest.mark.parametrize("point", ["requests are led on", "the new worker runs", "the old worker stops"])
+def test_blue_green_with_a_worker_a_run_killed_in_the_middle_is_recovered(point: str) -> None:
+    new = next(release for release in two_releases("colours") if release != current(COLOURS))
+    old, idle = serving(), other(serving())
+    reached = {
+        "requests are led on": lambda: os.readlink(ACTIVE) == f"{idle}.sock",
+        "the new worker runs": lambda: prop(f"colours-celery@{idle}.service", "ActiveState") == "active",
+        "the old worker stops": lambda: prop(f"colours-celery@{old}.service", "ActiveState") != "active",
+    }
+    with load() as counts:
+        killed_in_a_switch(new, reached[point])
+        bb("colours", "recover")
+        require_one_colour(new)
+        require_one_worker()
+    assert {} == failures(counts)
+
+
+def switched_while(release: str, reached: Callable[[], bool], unit: str, what: str) -> tuple[int, str]:
+    """A switch during which systemd is told to do something to a unit for nobody; its exit code, and what it said."""
+    drop_in = Path(f"/etc/systemd/system/{unit}.d/refusing.conf")
+    drop_in.parent.mkdir()
+    entry = pwd.getpwnam("deploy")
+    try:
+        with subprocess.Popen(
+            [AGENT, "-a", "colours", "switch", release, "--force"], user="deploy", group=entry.pw_gid, cwd="/",
+            extra_groups=os.getgrouplist("deploy", entry.pw_gid), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={"PATH": "/usr/bin:/bin"},
+        ) as agent:  # fmt: skip
+            while not reached():
+                assert agent.poll() is None, agent.communicate()
+                time.sleep(0.01)
+            drop_in.write_text(f"[Unit]\n{what}=yes\n")
+            if what == "RefuseManualStart":
+                sh("systemctl", "stop", unit)
+            sh("systemctl", "daemon-reload")
+            said, _ = agent.communicate()
+            return agent.returncode, said
+    finally:
+        shutil.rmtree(drop_in.parent)
+        sh("systemctl", "daemon-reload")
+
+
+def test_blue_green_an_old_worker_that_cannot_be_stopped_is_for_a_person() -> None:
+    new = next(release for release in two_releases("colours") if release != current(COLOURS))
+    old, started = f"colours-celery@{serving()}.service", f"colours-celery@{other(serving())}.service"
+    with load() as counts:
+        code, said = switched_while(new, lambda: prop(started, "ActiveState") == "active", old, "RefuseManualStop")
+    assert code == 21, said
+    assert "and takes tasks with the old release's code" in said
+    assert f"still on {new}" in said, said
+    assert "the switch itself is done, but not all that follows it" in said
+    assert ("active", "verified", new) == (prop(old, "ActiveState"), manifest(new), current(COLOURS))
+    assert {} == failures(counts)
+    bb("colours", "recover")
+    require_one_colour(new)
+    require_one_worker()
+
+
+def test_blue_green_an_old_worker_that_cannot_start_does_not_keep_the_web_on_a_bad_release() -> None:
+    first, second = two_releases("colours")
+    if current(COLOURS) != first:
+        bb("colours", "switch", first, "--force")
+    old, started = f"colours-celery@{serving()}.service", f"colours@{other(serving())}.service"
+    with one_more_unit_that_cannot_go_on_with(second):
+        bb("colours", "restart", "colours-more.service")
+        with load() as counts:
+            code, said = switched_while(
+                second, lambda: prop(started, "ActiveState") == "active", old, "RefuseManualStart"
+            )
+            assert code == 21, said
+            assert first == current(COLOURS) == health(str(ACTIVE))["release"]
+        assert {} == failures(counts)
+        bb("colours", "unhold", check=False)
+        bb("colours", "restart")
+    mark(second, "ready")
+    require_one_colour(first)
+    require_one_worker()
 
 
 def test_blue_green_a_worker_takes_no_task_for_a_release_that_is_not_live_yet() -> None:

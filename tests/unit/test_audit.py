@@ -100,6 +100,11 @@ WRONG = [
      "TimeoutStopSec=75"),
     (WEB, {"Environment": '"GUNICORN_CMD_ARGS=--graceful-timeout=50 --threads 4"'}, "graceful timeout (50 s)",
      "TimeoutStopSec=65"),
+    (WEB, {"Environment": f'"GUNICORN_CMD_ARGS=--chdir {ROOT}/current/app"'}, "starts with --chdir",
+     f"take --chdir out; WorkingDirectory={ROOT}/current/app"),
+    (WEB, {"EnvironmentFiles": f"{ROOT}/releases/2026-01-01-00-00-00/release.env (ignore_errors=no)\n"
+           "/etc/shop/shop.env (ignore_errors=no)"}, "which may name another release than the one that it starts from",
+     f"EnvironmentFile={ROOT}/current/release.env"),
     (WEB, {"ExecStart": line(f"{BIN}/uvicorn --timeout-graceful-shutdown 90 shop.asgi:app")}, "(90 s)",
      "TimeoutStopSec=105"),
     (WORKER, worker("worker --time-limit=900"), "the time limit of its tasks (900 s)", "TimeoutStopSec=915"),
@@ -230,6 +235,23 @@ def test_an_instance_starts_through_its_slot_which_is_led_elsewhere_only_while_i
     assert ["does not start through", "not in the release"] == [
         part for text, _ in found(GREEN) for part in ("does not start through", "not in the release") if part in text
     ]
+    assert ["which may name another release"] == [
+        part for text, _ in found(GREEN) for part in ("which may name another release",) if part in text
+    ]
+    for part in ("--bind unix:/run/shop/green.sock", "--bind=127.0.0.1:8000", "-b unix:relative.sock"):
+        assert [] == found(GREEN, **slotted(ExecStart=line(f"{ROOT}/slots/green/venv/bin/gunicorn {part} shop.wsgi")))
+    for place in ("/run/shop/blue.sock", "/run/shop/active.sock"):
+        wrong = line(f"{ROOT}/slots/green/venv/bin/gunicorn --bind unix:{place} shop.wsgi")
+        ((text, change),) = found(GREEN, **slotted(ExecStart=wrong))
+        assert f"listens at {place}, not at /run/shop/green.sock: it would take that of what serves away" in text
+        assert "ExecStart=… /run/shop/%i.sock" == change
+    late = line(f"{ROOT}/slots/green/venv/bin/gunicorn --chdir {ROOT}/current/app shop.wsgi")
+    ((text, _),) = found(GREEN, **slotted(ExecStart=late))
+    assert f"starts with --chdir {ROOT}/current/app: it starts before that link moves" in text
+    for name in ("PYTHONPATH", "PWD"):
+        ((text, change),) = found(GREEN, **slotted(Environment=f"{name}={ROOT}/current/app"))
+        assert f"has {name}= through {ROOT}/current: it starts before that link moves" in text
+        assert f"take Environment={name}=… out" == change
     pair = replace(GREEN, name="shop-celery@green.service", socket="")
     more = {"ExecStart": line(f"{ROOT}/slots/green/venv/bin/celery -A shop worker -B -s /var/lib/s")}
     ((text, change),) = found(pair, **slotted(**more))
@@ -251,6 +273,26 @@ def test_the_line_to_type_names_the_template_and_whose_unit_it_is() -> None:
     assert {"sudo systemctl edit --full shop.service"} == typed(WEB)
     assert {"systemctl --user edit --full shop.service"} == typed(replace(WEB, user=True))
     assert {"sudo systemctl edit --full shop@.service"} == typed(GREEN)
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "seconds"),
+    [
+        ("gunicorn.conf.py", "", 120), ("web.py", "-c web.py ", 120), ("web.py", "--config=file:web.py ", 120),
+        ("web.py", "", 30), ("gunicorn.conf.py", "--graceful-timeout 60 ", 60),
+    ],
+)  # fmt: skip
+def test_the_time_that_gunicorn_s_own_file_gives_requests_counts(
+    tmp_path: Path, file: str, words: str, seconds: int
+) -> None:
+    app, project = replace(APP, root=tmp_path), tmp_path / "current/app"
+    project.mkdir(parents=True)
+    (project / file).write_text("workers = 3\n# graceful_timeout = 5\ngraceful_timeout = 120  # s\n")
+    gunicorn = line(f"{tmp_path}/current/venv/bin/gunicorn {words}shop.wsgi")
+    facts = {"ExecStart": gunicorn, "WorkingDirectory": str(project), "TimeoutStopUSec": "20s"}
+    files = f"{tmp_path}/current/release.env (ignore_errors=no)\n/etc/shop/shop.env (ignore_errors=no)"
+    ((text, _),) = found(WEB, app, **facts, EnvironmentFiles=files)
+    assert f"has TimeoutStopSec=20, less than gunicorn's graceful timeout ({seconds} s" in text
 
 
 def test_a_worker_s_time_for_its_tasks_is_told() -> None:

@@ -48,6 +48,15 @@ def test_what_the_readme_has_is_without_any_finding() -> None:
     assert [] == found({**program(), **facts, "stopwaitsecs": int(facts["stopwaitsecs"])})
 
 
+def test_the_next_program_of_a_group_in_turn_waits_until_the_one_before_has_imported_the_site() -> None:
+    group = Unit("shop:*", kind="supervisor", socket="/run/supervisor.sock", handover="socket")
+    ((text, do),) = found(program(startsecs=1), program(startsecs=1), unit=group)
+    assert "shop:* has startsecs=1: a release that cannot be imported" in text
+    assert do.endswith(" has: startsecs=10")
+    assert [] == found(program(startsecs=5), unit=group)
+    assert [] == found(program(startsecs=1))  # where all are stopped at once, that is told elsewhere
+
+
 WRONG = [
     (program("/opt/bin/gunicorn shop.wsgi"), "does not start through /srv/shop/current",
      f"command={BIN}/gunicorn …"),

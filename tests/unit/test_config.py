@@ -202,6 +202,9 @@ BAD = [
     ('units = [{name = "a@.service"}]', "units[0].name: is a template, of which"),
     ('units = ["a@.service"]', "units[0]: is a template, of which"),
     ('units = [{name = "a@.service", handover = "blue-green", runs_release = false}]', "units[0].handover: a unit that"),
+    ('units = [{name = "a@.service", handover = "blue-green", socket = "/run/a/x.sock"}, '
+     '{name = "b@.service", handover = "blue-green", socket = "/run/b/x.sock"}]',
+     "units[1].socket: only one unit with handover"),
     ('units = [{name = "a-beat@.service", handover = "blue-green"}]', "units[0].handover: a beat must never run twice"),
     ('units = [{name = "celerybeat@", handover = "blue-green"}]', "units[0].handover: a beat must never run twice"),
     ('units = [{name = "a@", handover = "blue-green", socket = "http://c4n4ry"}]', "units[0].socket: should be an absolute"),

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePath
 
+from bb_release.actions.audit_beside import FOLDER_OPTIONS, FOLDER_VARIABLES, beside, leads_below
 from bb_release.actions.instances import BLUE_GREEN
 from bb_release.actions.written import PYTHON, Findings, Written, has_pool, is_below, is_worker
 from bb_release.config_rules import LOOKS_SECRET
@@ -26,13 +27,6 @@ OF_SOCKET = ("LoadState", "Backlog", "Listen", "FlushPending", "NeedDaemonReload
 # gunicorn takes what systemd holds by itself; these have to be told its number (sd_listen_fds(3): the first is 3)
 TAKES_SOCKET = {"uvicorn": "--fd 3", "daphne": "--fd 3", "hypercorn": "--bind fd://3"}
 _TAKEN = re.compile(r"--fd[= ]|\bfd:|\bsystemd:")
-# each leaves a path through the link in a running process, which follows it from the moment of the switch
-FOLDER_OPTIONS = ("--chdir", "--pythonpath", "--app-dir", "--workdir")
-TWICE = {"beat": "is a beat", "-B": "has a beat inside (-B)"}
-ALONE = {
-    "beat": "no template: beat is one unit, which is restarted",
-    "-B": "take -B out, and give beat a unit of its own",
-}
 ENOUGH_WAITING = 2048  # requests that wait in the socket while the service restarts
 GRACEFUL_SECONDS = 30.0  # gunicorn's own default
 
@@ -80,6 +74,7 @@ def mixing(it: Written) -> Findings:
     elsewhere only while nothing runs from it.
     """
     if it.unit.handover == BLUE_GREEN:
+        yield from beside(it)
         return
     late = "a worker that starts late, or imports late, mixes two releases"
     interpreter = next((i for i, word in enumerate(it.words) if PYTHON.fullmatch(PurePath(word).name)), -1)
@@ -93,8 +88,8 @@ def mixing(it: Written) -> Findings:
         if is_below(it.option(name), it.base):
             yield it.wrong(f" starts with {name} {it.option(name)}: {late}",
                            f"take {name} out; {it.FOLDER}={it.project}")  # fmt: skip
-    for name in ("PWD", "PYTHONPATH"):
-        if any(is_below(path, it.base) for path in it.environment.get(name, "").split(":")):
+    for name in FOLDER_VARIABLES:
+        if leads_below(it, name, it.base):
             yield it.wrong(f" has {name}= through the link: {late}", f"take Environment={name}=… out")
 
 
@@ -133,8 +128,7 @@ def stop(it: Written) -> Findings:
                            " fails a deploy, and its way back", f"{it.STOP}= the longest task, in seconds")  # fmt: skip
         return
     if it.server == "gunicorn":
-        more = it.environment.get("GUNICORN_CMD_ARGS", "")
-        said = it.option("--graceful-timeout") or "".join(re.findall(r"--graceful-timeout[= ](\S+)", more)[-1:])
+        said = it.option("--graceful-timeout") or it.configured("graceful_timeout")
         wish, unless = number(said) or GRACEFUL_SECONDS, "" if said else ", unless its own configuration says less"
         what = f"gunicorn's graceful timeout ({wish:g} s{unless}): longer requests are cut"
     elif it.server == "uvicorn":
@@ -153,8 +147,6 @@ def stop(it: Written) -> Findings:
 
 def beat(it: Written) -> Findings:
     """Celery's beat keeps its last runs in a file, by default in its folder."""
-    if it.beat and it.unit.handover == BLUE_GREEN:
-        yield it.wrong(f" {TWICE[it.beat]}: while two instances run, each task is sent twice", ALONE[it.beat])
     if not it.beat or it.option("-S", "--scheduler"):
         return  # a scheduler of its own keeps it elsewhere, such as in the database
     path = it.option("-s", "--schedule", "--schedule-filename")
@@ -201,6 +193,10 @@ def environment(it: Written) -> Findings:
     if wanted and wanted not in files and wanted not in it.facts.get("ExecStart", ""):
         yield it.wrong(f" does not read {wanted}, which manage.py gets: they may use two databases",
                        f"EnvironmentFile={wanted}")  # fmt: skip
+    for file in files:
+        if file.endswith("/release.env") and is_below(file, str(it.app.root)) and not is_below(file, it.base):
+            yield it.wrong(f" reads {file}, which may name another release than the one that it starts from",
+                           f"EnvironmentFile={it.base}/release.env")  # fmt: skip
     settings = it.environment.get("DJANGO_SETTINGS_MODULE", "")
     if settings and it.app.settings and settings != it.app.settings:
         yield it.wrong(f" runs with {settings}, and manage.py with {it.app.settings}",

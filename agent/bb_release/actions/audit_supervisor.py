@@ -18,7 +18,9 @@ from bb_release.actions import audit
 from bb_release.actions.written import Findings, Written, has_pool, is_below
 from bb_release.model.app import App, Unit
 from bb_release.model.fact import warn
+from bb_release.tools.units.properties import number
 
+STARTED_SECONDS = 5  # Django is imported by then, or a site that cannot be has ended
 _SCRIPT_OPTION = re.compile(r"-[a-z]*c")
 
 
@@ -66,7 +68,7 @@ def audit_programs(
             "ExecStart": program["command"], "TimeoutStopUSec": f"{program['stopwaitsecs']}s",
             # how supervisord says that there is none
             "WorkingDirectory": "" if program["directory"] == "none" else program["directory"],
-            "killasgroup": str(program["killasgroup"]),
+            "killasgroup": str(program["killasgroup"]), "startsecs": str(program.get("startsecs", STARTED_SECONDS)),
         })  # fmt: skip
         if not it.words:
             continue
@@ -90,6 +92,13 @@ def _kill(it: Written) -> Findings:
                        " release", "killasgroup=true")  # fmt: skip
 
 
+def _started(it: Written) -> Findings:
+    """Of a group in turn, the next program is stopped as soon as supervisord takes the one before for started."""
+    if it.unit.handover == "socket" and number(it.facts["startsecs"]) < STARTED_SECONDS:
+        yield it.wrong(f" has startsecs={it.facts['startsecs']}: a release that cannot be imported, and takes longer to"
+                       " end, would take all its programs down", "startsecs=10")  # fmt: skip
+
+
 def _environment(it: Written, wanted: set[str], found: set[str]) -> Findings:
     """What manage.py gets, the program has to get. One that sets its title may have overwritten its environment."""
     missing = sorted(wanted - found)
@@ -106,4 +115,4 @@ def _environment(it: Written, wanted: set[str], found: set[str]) -> Findings:
                              " environment= with them")  # fmt: skip
 
 
-LOOKS = (audit.start, audit.mixing, _folder, audit.stop, audit.beat, _kill)
+LOOKS = (audit.start, audit.mixing, _folder, audit.stop, audit.beat, _kill, _started)

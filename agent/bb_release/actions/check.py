@@ -12,8 +12,10 @@ from pathlib import Path
 
 from bb_release import config, envfile
 from bb_release.actions import check_folders, check_site, check_units, masking, notify, signed, site_environment
+from bb_release.actions.audit_beside import FOLDER_OPTIONS, FOLDER_VARIABLES
 from bb_release.actions.owner import as_owner
 from bb_release.actions.wanted import access_of
+from bb_release.actions.written import is_below
 from bb_release.errors import ConfigurationInvalid, ReleaseError
 from bb_release.model.app import App
 from bb_release.model.fact import Fact, Level, problem, warn
@@ -88,12 +90,27 @@ def environment_files(app: App) -> Iterator[Fact]:
     for key, path in (("env_file", app.env_file), ("build_env_file", app.build_env_file)):
         if path is not None:
             yield from _kept(_environment_file(app, key, path))
+    yield from _kept(_leads_elsewhere(app))
     if app.environment_unit:
         names = site_environment.read(app)
         where = ", ".join(str(path) for path in site_environment.files(app))
         yield Fact(f"environment of {app.environment_unit}: {len(names)} names" + (f", with {where}" if where else ""))
     elif app.env_file is None:
         yield Fact("no env_file: the site has only what [environment] says")
+
+
+def _leads_elsewhere(app: App) -> Iterator[Fact]:
+    """What the site's environment has for manage.py and the units alike: a new release would import the live one."""
+    try:
+        values = {**site_environment.read(app), **app.inline_environment}
+    except ReleaseError:  # told where the file is looked at, or the unit
+        return
+    for name in (*FOLDER_VARIABLES, "GUNICORN_CMD_ARGS"):
+        paths = re.split(r"[:\s=]+", values.get(name, ""))
+        options = name not in FOLDER_VARIABLES and not set(paths) & {*FOLDER_OPTIONS}
+        if not options and any(is_below(path, str(app.layout.current)) for path in paths):
+            yield warn(f"{name} of the site's environment leads through {app.layout.current}: a release would be built"
+                       " with the code of the one before, and would run with it", f"take {name} out")  # fmt: skip
 
 
 def _environment_file(app: App, key: str, path: Path) -> Iterator[Fact]:

@@ -45,6 +45,7 @@ def ask_every_worker(unit: Unit, manager: UnitManager, wanted: Health, release: 
         processes = [pid for pid in manager.processes() if host.alive(pid)]
         if not processes:
             raise NotHealthy(f"{unit.name} has ended", remedy=f"see journalctl -u {unit.name}")
+        asked.require_own(processes)
         workers = workers_among(processes, asked.answered)
         asked.require_none_lost(processes, workers)
         if workers is None and rounds_unseen >= ROUNDS_UNSEEN:
@@ -76,6 +77,15 @@ class Asked:
     silent_since: dict[int, float] = field(default_factory=dict)
     looked_at: float = 0.0
     ended: int = 0
+
+    def require_own(self, processes: list[int]) -> None:
+        """Raise NotHealthy where something else answers at the unit's address; `processes` were read after it did."""
+        for pid in self.answered - {0} - set(processes):
+            if host.alive(pid):
+                raise NotHealthy(
+                    f"process {pid}, which answers at the address of {self.unit.name}, is none of that unit's",
+                    remedy=f"what is it? See ps -fp {pid}. A socket belongs to one unit alone",
+                )
 
     def require_none_lost(self, processes: list[int], workers: set[int] | None) -> None:
         """Raise NotHealthy for a worker that ended without an answer, or has given none for too long."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bb_release.actions import build, handover, instances, migrations
 from bb_release.actions.run import Run, environments, health_now, not_live
 from bb_release.actions.site_commands import tell
-from bb_release.actions.switch import make_live, note_proof, record_verified
+from bb_release.actions.switch import make_live, note_proof, record_verified, warn_of_stragglers
 from bb_release.actions.verify import require_units, restart_units, verify
 from bb_release.errors import Explained, NoSuchRelease, ReleaseNotUsable
 from bb_release.model import activation, durable
@@ -104,4 +104,5 @@ def restart(run: Run, name: str = "") -> Release:
         raise
     run.done = "the restart itself is done"
     durable.with_reserve(run.app.layout.reserve, lambda: note_proof(deployment))
+    warn_of_stragglers(deployment)
     return deployment.release

@@ -3,7 +3,7 @@
 The order, which `recover` relies on: the idle slot is led to the release, its instance started and proven; the
 manifest says `activating`, `current` is swapped (the one commit point) and, at once after it, the link that nginx
 follows; what has no socket to be proven over (a Celery worker takes tasks as soon as it runs) is started; all is
-verified; and only then the instance before is stopped. Elsewhere nothing of this is done.
+verified, and recorded; and only then the instance before is stopped. Elsewhere nothing of this is done.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def start_beside(deployment: Deployment) -> None:
             if silent:
                 pids = ", ".join(map(str, sorted(silent)))
                 deployment.reporter.warn(
-                    f"{unit.name}: /proc hides whether {pids}, which answered nothing, is a worker"
+                    f"{unit.name}: nothing shows whether {pids}, which answered nothing, is a worker"
                 )
     except Exception:  # a signal too: nothing is left beside the release that serves
         stop_idle(app, deployment.reporter.warn, idle)
@@ -64,9 +64,13 @@ def start_beside(deployment: Deployment) -> None:
 
 def start_workers(deployment: Deployment) -> None:
     """Start what takes work by itself, now that the release is live; what it follows goes on until it is stopped."""
-    for unit in instances.serving(deployment.app):
-        if unit.handover == instances.BLUE_GREEN and not unit.socket:
-            _start(deployment, unit)
+    for unit in _workers(deployment.app):
+        _start(deployment, unit)
+
+
+def _workers(app: App) -> Iterator[Unit]:
+    """The instances that serve, and are asked over no socket."""
+    return (unit for unit in instances.serving(app) if unit.handover == instances.BLUE_GREEN and not unit.socket)
 
 
 def _start(deployment: Deployment, unit: Unit) -> None:
@@ -123,37 +127,67 @@ def take_over(deployment: Deployment) -> None:
 
 
 def bring_back(app: App, release: Release) -> None:
-    """Start the instance of a release that is to serve again, should it have ended. Raises ReleaseError.
+    """Start the instance of a release that is to serve again, should it have ended; no worker yet. Raises ReleaseError.
 
-    One that has no slot any more gets that of what does not serve.
+    One that has no slot any more gets that of what does not serve; of two, one has to do.
     """
     if not instances.templates(app):
         return
     leading = [each for each in slots.COLOURS if slots.release_in(app.layout, each) == release.name]
-    colour = leading[0] if leading else idle_colour(app)
+    colour = instances.one_of(app, leading) if leading else idle_colour(app)
+    if len(leading) > 1:  # the release was being started anew beside itself
+        durable.with_reserve(app.layout.reserve, lambda: slots.forget(app.layout, slots.other(colour)))
     if not leading:
         durable.with_reserve(app.layout.reserve, lambda: slots.point(app.layout, colour, release))
     for unit in (instances.instance(unit, colour) for unit in instances.templates(app)):
         manager = _manager(unit)
-        if not leading:
+        if not unit.socket:
+            if not leading and not manager.is_down():  # of what the slot led to before
+                manager.stop()
+        elif not leading:
             manager.restart()
         elif not manager.state().running:
             manager.start()
 
 
+def bring_workers_back(app: App) -> None:
+    """Start what takes work by itself, should it have ended: visitors do not wait for it. Raises ReleaseError."""
+    for unit in instances.serving(app):
+        if (
+            unit.handover == instances.BLUE_GREEN
+            and not unit.socket
+            and not (manager := _manager(unit)).state().running
+        ):
+            manager.start()
+
+
 def stop_before(deployment: Deployment) -> None:
-    """Stop what served before: it finishes its requests. The new release is live, so a failure is a warning."""
+    """Stop what served before: it finishes its requests, and nothing leads to it, so a failure is a warning.
+
+    Raises ReleaseError for a worker that goes on taking tasks with the old code.
+    """
     app = deployment.app
     if not instances.templates(app) or not instances.active(app):
         return
     time.sleep(DRAIN_SECONDS)
+    at_work: list[ReleaseError] = []
 
     def stop(unit: Unit, manager: SystemdUnit) -> None:
         tasks = workers.tasks_before(deployment, unit, manager) if unit.celery else []
-        manager.stop()
-        workers.tell_what_was_left(deployment, unit, manager, tasks)
+        try:
+            manager.stop()
+        except ReleaseError as error:
+            if unit.socket:
+                raise
+            error.message += ", and takes tasks with the old release's code"
+            error.remedy = manager.stop_command()
+            at_work.append(error)
+        else:
+            workers.tell_what_was_left(deployment, unit, manager, tasks)
 
     _each_idle(app, deployment.reporter.warn, stop)
+    if at_work:
+        raise at_work[0]
 
 
 def stop_idle(app: App, warn: Callable[[str], None], colour: str = "") -> None:
@@ -190,7 +224,7 @@ def repair(app: App, warn: Callable[[str], None]) -> tuple[list[str], list[Relea
     if not instances.templates(app):
         return done, unproven
     try:
-        colour = instances.active(app)
+        colour = instances.active(app) or _slot_after_a_boot(app)
         if colour:
             started: list[tuple[Unit, float | None]] = []
             for unit in (instances.instance(unit, colour) for unit in instances.templates(app)):
@@ -217,6 +251,20 @@ def repair(app: App, warn: Callable[[str], None]) -> tuple[list[str], list[Relea
     except ReleaseError as error:
         warn(f"{error.message}; {error.remedy}")
     return done, unproven
+
+
+def _slot_after_a_boot(app: App) -> str:
+    """Give the live release a slot where a person has moved `current` and nothing serves any more: as after a boot.
+
+    Returns the slot's colour; "" where something runs, or no slot was ever made (it is started in another way).
+    """
+    live = activation.current(app.layout)
+    led = any(slots.release_in(app.layout, each) for each in slots.COLOURS)
+    if live is None or not led or any(instances.count_up(app, each) for each in slots.COLOURS):
+        return ""
+    colour = idle_colour(app)
+    durable.with_reserve(app.layout.reserve, lambda: slots.point(app.layout, colour, live))
+    return colour
 
 
 def _unproven(app: App, started: Sequence[tuple[Unit, float | None]]) -> Iterator[ReleaseError]:

@@ -98,10 +98,16 @@ def active(app: App) -> str:
     leading = slots.leading(app.layout)
     if len(leading) < 2:
         return "".join(leading)
-    return led_to(app) or max(leading, key=lambda colour: _count_up(app, colour))
+    return led_to(app) or one_of(app, leading)
 
 
-def _count_up(app: App, colour: str) -> int:
+def one_of(app: App, leading: list[str]) -> str:
+    """Of the colours whose slots lead to a release, the one that runs; of two that do, that to which requests go."""
+    led = led_to(app)
+    return max(leading, key=lambda colour: (count_up(app, colour), colour == led))
+
+
+def count_up(app: App, colour: str) -> int:
     """How many instances of a colour run, or will again by themselves."""
     managers = (cast("SystemdUnit", manager_for(instance(unit, colour))) for unit in templates(app))
     return sum(not manager.is_down() for manager in managers)

@@ -8,7 +8,13 @@ from pathlib import Path
 from bb_release.actions import handover, interruption, package_sets, prune
 from bb_release.actions.run import Run, environments, site_state
 from bb_release.actions.static import publish_static
-from bb_release.actions.switch import condemn_what_was_left, go_back, record_verified, undo_announcement
+from bb_release.actions.switch import (
+    condemn_what_was_left,
+    end_what_was_before,
+    go_back,
+    record_verified,
+    undo_announcement,
+)
 from bb_release.actions.verify import restart_units, verify
 from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation, durable
@@ -118,13 +124,14 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
             )
         handover.bring_back(run.app, release)
         handover.lead_requests(run.app)
+        handover.bring_workers_back(run.app)
         publish_static(deployment)
         restart_units(deployment)
         verify(deployment)
-        handover.stop_before(deployment)
     except Exception as error:  # noqa: BLE001 - as in a deploy: the site is not left on what nobody has proven
         return go_on_back(run, deployment, as_failure(error))
     record_verified(deployment, run)
+    end_what_was_before(deployment)
     return f"{release.name}: the switch to it was finished, it is live and verified"
 
 

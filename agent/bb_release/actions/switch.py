@@ -60,10 +60,10 @@ SWITCH = (ACTIVATE, *PROVE)
 
 
 def steps_of(app: App) -> tuple[Step, ...]:
-    """The steps of a switch; a blue-green handover has some around them."""
+    """The steps of a switch; a blue-green handover has some around them, and one when all is recorded."""
     if not instances.templates(app):
         return SWITCH
-    return (handover.START_BESIDE, ACTIVATE, handover.START_WORKERS, *PROVE, handover.STOP_BEFORE)
+    return (handover.START_BESIDE, ACTIVATE, handover.START_WORKERS, *PROVE)
 
 
 def make_live(deployment: Deployment, run: Run) -> None:
@@ -85,7 +85,23 @@ def make_live(deployment: Deployment, run: Run) -> None:
         go_back(deployment, run, error)
     record_verified(deployment, run)
     run.done = f"the {run.action} itself is done"
-    warn_of_stragglers(deployment)
+    end_what_was_before(deployment)
+
+
+def end_what_was_before(deployment: Deployment) -> None:
+    """Stop the instance that served before, and name what else is not of the release, which is live and recorded.
+
+    Raises ReleaseError, exit code 21, where old code goes on taking tasks.
+    """
+    try:
+        if instances.templates(deployment.app):
+            run_steps((handover.STOP_BEFORE,), deployment)
+    except ReleaseError as error:
+        error.exit_code = 21
+        error.site = f"live on {deployment.release.describe()}, verified; a worker of the release before goes on"
+        raise
+    finally:
+        warn_of_stragglers(deployment)
 
 
 def warn_of_stragglers(deployment: Deployment) -> None:
@@ -181,6 +197,7 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
         durable.with_reserve(layout.reserve, lambda: _mark(bad, State.RETURNING, failure))
         handover.bring_back(deployment.app, previous)
         point_current_at(deployment.app, previous)
+        handover.bring_workers_back(deployment.app)
         static.publish_static(back)
         restart_units(back)
         verify(back)

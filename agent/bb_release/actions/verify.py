@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bb_release.actions import instances, proof, workers
-from bb_release.actions.audit import ALONE, TWICE
+from bb_release.actions.audit_beside import beside
 from bb_release.actions.instances import manager_for
 from bb_release.actions.run import wait_well
 from bb_release.actions.written import Written
@@ -45,7 +45,7 @@ def require_units(app: App, warn: Callable[[str], None]) -> None:
             if warning:
                 warn(warning)
     for unit in instances.templates(app):
-        refusals += [refusal for refusal in (no_place(unit), _beat_twice(app, unit)) if refusal]
+        refusals += [*no_place(unit), *_unfit(app, unit)]
     if refusals:
         raise PreflightFailed(
             "; ".join(error.message for error in refusals),
@@ -60,30 +60,28 @@ def begins_with_a_release(app: App, unit: Unit) -> bool:
     return bool(command) and Path(command[0]).is_relative_to(app.layout.current) and not app.layout.current.exists()
 
 
-def no_place(unit: Unit) -> PreflightFailed | None:
-    """Why the link to the serving instance cannot be made; None when it can, or where there is to be none."""
+def no_place(unit: Unit) -> Iterator[PreflightFailed]:
+    """Why the link to the serving instance cannot be made; nothing when it can, or where there is to be none."""
     link = Path(unit.socket)
     if not unit.socket or (os.access(link.parent, os.W_OK | os.X_OK) and (link.is_symlink() or not link.exists())):
-        return None
-    return PreflightFailed(
+        return
+    yield PreflightFailed(
         f"{link} cannot be made a link to the socket of the instance of {unit.name} that serves",
         remedy=f"let {link.parent} be a folder that this user may write to, and {link.name} no file of another kind",
     )
 
 
-def _beat_twice(app: App, unit: Unit) -> PreflightFailed | None:
-    """Why a unit may not run twice, whatever its name: it has a beat. None where it has none, or nobody knows."""
-    try:
-        facts = systemctl.properties(instances.instance(unit, slots.COLOURS[0]).name, ["ExecStart"], user=unit.user)
-    except ReleaseError:  # told by `check_can`
-        return None
-    beat = Written(app, unit, facts).beat
-    if not beat:
-        return None
-    return PreflightFailed(
-        f"{unit.name} {TWICE[beat]}: while two instances run, each task would be sent twice",
-        remedy=f'{ALONE[beat]}; handover = "blue-green" is for what may run twice',
-    )
+def _unfit(app: App, unit: Unit) -> Iterator[PreflightFailed]:
+    """Why an instance must not run beside the other one, as systemd has read it; nothing where it does not say."""
+    for each in (instances.instance(unit, colour) for colour in slots.COLOURS):
+        try:
+            facts = systemctl.properties(each.name, ["ExecStart", "Environment"], user=unit.user)
+        except ReleaseError:  # told by `check_can`
+            return
+        findings = [*beside(Written(app, each, facts))]
+        yield from (PreflightFailed(fact.text, remedy=fact.do) for fact in findings)
+        if findings:  # the other instance is the same file
+            return
 
 
 def require_none_left(app: App, live: Release | None) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import ClassVar
 
 from bb_release.actions import instances
@@ -47,9 +48,16 @@ class Written:
 
     @cached_property
     def options(self) -> list[str]:
-        """The words after the server's own."""
+        """The words after the server's own; after them, as they count less, those that gunicorn has by a variable."""
         names = [PurePath(word).name for word in self.words]
-        return self.words[names.index(self.server) + 1 :] if self.server else []
+        words = self.words[names.index(self.server) + 1 :] if self.server else []
+        if self.server == "gunicorn":
+            more = self.environment.get("GUNICORN_CMD_ARGS", "")
+            try:
+                words = [*words, *shlex.split(more)]
+            except ValueError:  # quotes that are not closed: gunicorn does not start with it
+                words = [*words, *more.split()]
+        return words
 
     @cached_property
     def environment(self) -> dict[str, str]:
@@ -69,6 +77,14 @@ class Written:
             name, equals, value = word.partition("=")
             if name in names:
                 return value if equals else following
+        return ""
+
+    def configured(self, name: str) -> str:
+        """A plain number in the file that gunicorn reads by itself; "" where there is none, or it cannot be read."""
+        file = self.option("-c", "--config").removeprefix("file:") or "gunicorn.conf.py"
+        with suppress(OSError, ValueError):
+            found = re.findall(rf"(?m)^{name}\s*=\s*([\d.]+)\s*(?:#.*)?$", Path(self.project, file).read_text())
+            return str(found[-1]) if found else ""
         return ""
 
     @property
