@@ -113,11 +113,6 @@ def test_a_beat_under_any_name_is_never_started_beside_itself(words: str, told: 
     assert (bool(told), True) == (twice in said, f"may not restart {blue}" in said), said
 
 
-def test_an_instance_that_would_run_the_old_release_s_code_is_refused() -> None:
-    with template(f"{ROOT}/slots/%i/venv/bin/celery -A broken_brackets --workdir {ROOT}/current/app worker"):
-        assert f"{CRON.replace('@', '@blue')} starts with --workdir {ROOT}/current/app: it starts before" in refused()
-
-
 def test_an_instance_is_told_by_the_name_that_can_be_typed_and_one_beside_it_with_what_stops_it() -> None:
     by_hand, green = SUDOERS.read_text(), CRON.replace("@", "@green")
     with template("/bin/sleep 600"):

@@ -959,8 +959,10 @@ def switched_while(release: str, reached: Callable[[], bool], unit: str, what: s
             extra_groups=os.getgrouplist("deploy", entry.pw_gid), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={"PATH": "/usr/bin:/bin"},
         ) as agent:  # fmt: skip
+            deadline = time.monotonic() + 60
             while not reached():
                 assert agent.poll() is None, agent.communicate()
+                assert time.monotonic() < deadline
                 time.sleep(0.01)
             drop_in.write_text(f"[Unit]\n{what}=yes\n")
             if what == "RefuseManualStart":

@@ -240,11 +240,17 @@ def test_an_instance_starts_through_its_slot_which_is_led_elsewhere_only_while_i
     ]
     for part in ("--bind unix:/run/shop/green.sock", "--bind=127.0.0.1:8000", "-b unix:relative.sock"):
         assert [] == found(GREEN, **slotted(ExecStart=line(f"{ROOT}/slots/green/venv/bin/gunicorn {part} shop.wsgi")))
-    for place in ("/run/shop/blue.sock", "/run/shop/active.sock"):
-        wrong = line(f"{ROOT}/slots/green/venv/bin/gunicorn --bind unix:{place} shop.wsgi")
-        ((text, change),) = found(GREEN, **slotted(ExecStart=wrong))
-        assert f"listens at {place}, not at /run/shop/green.sock: it would take that of what serves away" in text
-        assert "ExecStart=… /run/shop/%i.sock" == change
+    for part in ("--bind unix:///run/shop/green.sock", "--bind /run/shop//green.sock", "--bind unix:/run/shop/$X.sock"):
+        assert [] == found(GREEN, **slotted(ExecStart=line(f"{ROOT}/slots/green/venv/bin/gunicorn {part} shop.wsgi")))
+    for place in ("/run/shop/blue.sock", "/run/shop/active.sock", "//run/shop//blue.sock"):
+        for more in ("", "--bind unix:/run/shop/green.sock "):
+            wrong = line(f"{ROOT}/slots/green/venv/bin/gunicorn {more}--bind unix:{place} shop.wsgi")
+            ((text, change),) = found(GREEN, **slotted(ExecStart=wrong))
+            assert f"listens at {place.replace('//', '/')}: it would take that away from what serves" in text
+            assert "ExecStart=… /run/shop/%i.sock" == change
+    ((text, change),) = found(GREEN, **slotted(WorkingDirectory=f"{ROOT}/current/app"))[:1]
+    assert f"works in {ROOT}/current: it starts before that link moves" in text
+    assert f"WorkingDirectory={ROOT}/slots/green/app" == change
     late = line(f"{ROOT}/slots/green/venv/bin/gunicorn --chdir {ROOT}/current/app shop.wsgi")
     ((text, _),) = found(GREEN, **slotted(ExecStart=late))
     assert f"starts with --chdir {ROOT}/current/app: it starts before that link moves" in text
@@ -253,6 +259,12 @@ def test_an_instance_starts_through_its_slot_which_is_led_elsewhere_only_while_i
         assert f"has {name}= through {ROOT}/current: it starts before that link moves" in text
         assert f"take Environment={name}=… out" == change
     pair = replace(GREEN, name="shop-celery@green.service", socket="")
+    more = {"ExecStart": line(f"{ROOT}/slots/green/venv/bin/celery -A shop --workdir {ROOT}/current/app worker")}
+    ((text, _),) = found(
+        pair, **slotted(**more)
+    )  # started when `current` has moved, and led elsewhere by the next move
+    assert "starts with --workdir" in text
+    assert "a worker that starts late, or imports late, mixes two releases" in text
     more = {"ExecStart": line(f"{ROOT}/slots/green/venv/bin/celery -A shop worker -B -s /var/lib/s")}
     ((text, change),) = found(pair, **slotted(**more))
     assert "has a beat inside (-B): while two instances run, each task is sent twice" in text

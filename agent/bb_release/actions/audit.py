@@ -1,7 +1,7 @@
 """What would go wrong with a unit as systemd has read it, in plain words, each with the line to change.
 
-A pure function of what `systemctl show` says. It judges units that run the release, and those of our own templates
-are without any finding. The consequences were measured: systemd 252, gunicorn 20.1 to 27, Celery 5.7.
+A function of what `systemctl show` says, and of gunicorn's own file. It judges units that run the release, and those
+of our own templates are without any finding. The consequences were measured: systemd 252, gunicorn 20.1 to 27, Celery 5.7.
 """
 
 from __future__ import annotations
@@ -75,21 +75,23 @@ def mixing(it: Written) -> Findings:
     """
     if it.unit.handover == BLUE_GREEN:
         yield from beside(it)
-        return
+        if it.unit.socket:
+            return
     late = "a worker that starts late, or imports late, mixes two releases"
     interpreter = next((i for i, word in enumerate(it.words) if PYTHON.fullmatch(PurePath(word).name)), -1)
-    if interpreter >= 0 and it.words[interpreter].startswith(f"{it.base}/"):
+    if it.unit.handover != BLUE_GREEN and interpreter >= 0 and it.words[interpreter].startswith(f"{it.base}/"):
         after = it.words[interpreter + 1 :]
         run = next((word for word in after if word == "-m" or not word.startswith("-")), "")
         if run == "-m" or run.startswith(f"{it.base}/venv/bin/"):
             what = f"python -m {it.server}".strip() if run == "-m" else f"python {run}"
             yield it.wrong(f" starts as {what}: {late}", f"{it.START}={it.base}/venv/bin/{it.server or 'PROGRAM'} …")
+    current = str(it.app.layout.current)
     for name in FOLDER_OPTIONS:
-        if is_below(it.option(name), it.base):
+        if any(is_below(path, current) for path in it.option(name).split(",")):
             yield it.wrong(f" starts with {name} {it.option(name)}: {late}",
                            f"take {name} out; {it.FOLDER}={it.project}")  # fmt: skip
     for name in FOLDER_VARIABLES:
-        if leads_below(it, name, it.base):
+        if leads_below(it, name, current):
             yield it.wrong(f" has {name}= through the link: {late}", f"take Environment={name}=… out")
 
 

@@ -1,12 +1,17 @@
 """What makes a template unfit to run twice, the new release beside the old one: blue-green refuses it.
 
-Each would end with a site that is down, or with old code under the new release's name, and no proof would show it.
+Each would end with a site that is down, or with old code under the new release's name, where another user's processes
+show nothing that could prove it.
 """
 
 from __future__ import annotations
 
+import os
+from pathlib import Path, PurePath
+
 from bb_release.actions import instances
 from bb_release.actions.written import Findings, Written, is_below
+from bb_release.model import slots
 
 TWICE = {"beat": "is a beat", "-B": "has a beat inside (-B)"}
 ALONE = {
@@ -21,8 +26,9 @@ FOLDER_VARIABLES = ("PWD", "PYTHONPATH")
 def beside(it: Written) -> Findings:
     """Why an instance must not be started beside the other one. Raises nothing."""
     yield from twice(it)
-    yield from elsewhere(it)
-    yield from listens(it)
+    if it.unit.socket:  # a worker is started when `current` has moved
+        yield from elsewhere(it)
+        yield from listens(it)
 
 
 def twice(it: Written) -> Findings:
@@ -34,8 +40,10 @@ def elsewhere(it: Written) -> Findings:
     """It starts before `current` moves, and would import the release that is live."""
     old = "it starts before that link moves, and would run the old release's code"
     current = str(it.app.layout.current)
+    if is_below(it.facts.get("WorkingDirectory", "").lstrip("!-"), current):
+        yield it.wrong(f" works in {current}: {old}", f"{it.FOLDER}={it.project}")
     for name in FOLDER_OPTIONS:
-        if is_below(it.option(name), current):
+        if any(is_below(path, current) for path in it.option(name).split(",")):
             yield it.wrong(f" starts with {name} {it.option(name)}: {old}",
                            f"take {name} out; {it.FOLDER}={it.project}")  # fmt: skip
     for name in FOLDER_VARIABLES:
@@ -50,8 +58,17 @@ def leads_below(it: Written, name: str, top: str) -> bool:
 
 def listens(it: Written) -> Findings:
     """A server removes what lies at its address, and takes it away again when it ends: the other instance's socket."""
-    bind = it.option("-b", "--bind", "--uds").removeprefix("unix:")
-    wanted = instances.socket_of(it.unit, it.base.rpartition("/")[2]) if it.unit.socket else None
-    if wanted and bind.startswith("/") and bind != str(wanted):
-        yield it.wrong(f" listens at {bind}, not at {wanted}: it would take that of what serves away",
-                       f"{it.START}=… {wanted.with_name('%i.sock')}")  # fmt: skip
+    link, colour = Path(it.unit.socket), it.base.rpartition("/")[2]
+    others = {_place(str(path)) for path in (link, instances.socket_of(it.unit, slots.other(colour)))}
+    for address in it.values("-b", "--bind", "--uds", "-u", "--unix-socket"):
+        path = address.strip("'\";").removeprefix("unix:")
+        if path.startswith("/") and _place(path) in others:
+            own = instances.socket_of(it.unit, "%i")
+            yield it.wrong(f" listens at {_place(path)}: it would take that away from what serves",
+                           f"{it.START}=… {own}")  # fmt: skip
+
+
+def _place(path: str) -> Path:
+    """The same for each way to write it: //run/…, and /var/run, which is a link."""
+    name = PurePath("/" + path.lstrip("/"))
+    return Path(os.path.realpath(name.parent)) / name.name

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from bb_release import config, envfile
 from bb_release.actions import check_folders, check_site, check_units, masking, notify, signed, site_environment
-from bb_release.actions.audit_beside import FOLDER_OPTIONS, FOLDER_VARIABLES
 from bb_release.actions.owner import as_owner
 from bb_release.actions.wanted import access_of
 from bb_release.actions.written import is_below
@@ -100,17 +99,14 @@ def environment_files(app: App) -> Iterator[Fact]:
 
 
 def _leads_elsewhere(app: App) -> Iterator[Fact]:
-    """What the site's environment has for manage.py and the units alike: a new release would import the live one."""
+    """manage.py gets it while a release is built, when `current` still leads to the one before."""
     try:
         values = {**site_environment.read(app), **app.inline_environment}
     except ReleaseError:  # told where the file is looked at, or the unit
         return
-    for name in (*FOLDER_VARIABLES, "GUNICORN_CMD_ARGS"):
-        paths = re.split(r"[:\s=]+", values.get(name, ""))
-        options = name not in FOLDER_VARIABLES and not set(paths) & {*FOLDER_OPTIONS}
-        if not options and any(is_below(path, str(app.layout.current)) for path in paths):
-            yield warn(f"{name} of the site's environment leads through {app.layout.current}: a release would be built"
-                       " with the code of the one before, and would run with it", f"take {name} out")  # fmt: skip
+    if any(is_below(path, str(app.layout.current)) for path in values.get("PYTHONPATH", "").split(":")):
+        yield warn(f"PYTHONPATH of the site's environment leads through {app.layout.current}: a release would be built"
+                   " with the code of the one before", "take PYTHONPATH out")  # fmt: skip
 
 
 def _environment_file(app: App, key: str, path: Path) -> Iterator[Fact]:

@@ -57,7 +57,8 @@ def ask_every_worker(unit: Unit, manager: UnitManager, wanted: Health, release: 
         if not workers or workers - asked.answered:
             # more at once than there are who answer: a single idle worker might take all that come one by one
             at_once = len(asked.answered & set(processes)) + 1
-            asked.answered |= ask_at_once(once, release, at_once)
+            asked.latest = ask_at_once(once, release, at_once)
+            asked.answered |= asked.latest
             asked.questions += ANSWERS_PER_PROCESS * at_once
             rounds_unseen = 0 if workers else rounds_unseen + 1
         elif not any(is_young(pid) for pid in workers):
@@ -74,13 +75,14 @@ class Asked:
     patience_seconds: float
     questions: int = 0
     answered: set[int] = field(default_factory=set)
+    latest: set[int] = field(default_factory=set)  # those of the last questions
     silent_since: dict[int, float] = field(default_factory=dict)
     looked_at: float = 0.0
     ended: int = 0
 
     def require_own(self, processes: list[int]) -> None:
         """Raise NotHealthy where something else answers at the unit's address; `processes` were read after it did."""
-        for pid in self.answered - {0} - set(processes):
+        for pid in self.latest - {0} - set(processes):
             if host.alive(pid):
                 raise NotHealthy(
                     f"process {pid}, which answers at the address of {self.unit.name}, is none of that unit's",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bb_release.actions import build, handover, instances, migrations
 from bb_release.actions.run import Run, environments, health_now, not_live
 from bb_release.actions.site_commands import tell
-from bb_release.actions.switch import make_live, note_proof, record_verified, warn_of_stragglers
+from bb_release.actions.switch import end_what_was_before, make_live, note_proof, record_verified
 from bb_release.actions.verify import require_units, restart_units, verify
 from bb_release.errors import Explained, NoSuchRelease, ReleaseNotUsable
 from bb_release.model import activation, durable
@@ -70,6 +70,8 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
     if makes_bad:
         run.log.say(f"{makes_bad} is bad now: no rollback or timer goes there again")
         tell(deployment, "after-rollback")
+    if deployment.at_work:
+        raise deployment.at_work
     return deployment.release
 
 
@@ -95,7 +97,6 @@ def restart(run: Run, name: str = "") -> Release:
             handover.start_workers(deployment)
         restart_units(deployment, only)
         verify(deployment)
-        handover.stop_before(deployment)
         if live.state is State.BAD:  # it was found wanting, and now it is not
             record_verified(deployment, run)
     except Explained as error:  # a signal too: units may have been stopped
@@ -104,5 +105,7 @@ def restart(run: Run, name: str = "") -> Release:
         raise
     run.done = "the restart itself is done"
     durable.with_reserve(run.app.layout.reserve, lambda: note_proof(deployment))
-    warn_of_stragglers(deployment)
+    end_what_was_before(deployment)
+    if deployment.at_work:
+        raise deployment.at_work
     return deployment.release

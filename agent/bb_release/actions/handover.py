@@ -9,7 +9,7 @@ verified, and recorded; and only then the instance before is stopped. Elsewhere 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import cast
 from bb_release.actions import instances, workers
 from bb_release.actions.build import request_of
 from bb_release.actions.every_worker import ask_every_worker
-from bb_release.actions.verify import prove_run, prove_units, remember, require_running
-from bb_release.errors import ReleaseError
+from bb_release.actions.proof import started_since
+from bb_release.actions.verify import prove_units, remember
+from bb_release.errors import ReleaseError, UnitsNotRestarted
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Health, Unit
 from bb_release.model.release import Release
@@ -49,7 +50,7 @@ def start_beside(deployment: Deployment) -> None:
         for unit in units:
             own = own_health(app.health, unit, idle) if app.health else None
             prove_units(deployment, [unit], own)
-            silent = ask_every_worker(unit, _manager(unit), own, deployment.release) if own else set()
+            silent = ask_every_worker(unit, systemd_unit(unit), own, deployment.release) if own else set()
             if silent:
                 pids = ", ".join(map(str, sorted(silent)))
                 deployment.reporter.warn(
@@ -75,7 +76,7 @@ def _workers(app: App) -> Iterator[Unit]:
 
 def _start(deployment: Deployment, unit: Unit) -> None:
     """Not systemd's start: what a killed run left there is no proof of anything."""
-    manager = _manager(unit)
+    manager = systemd_unit(unit)
     deployment.reporter.line(f"start {unit.name}")
     remember(deployment, unit, manager)
     deployment.ordered[unit.name] = host.boot_clock()
@@ -127,7 +128,7 @@ def take_over(deployment: Deployment) -> None:
 
 
 def bring_back(app: App, release: Release) -> None:
-    """Start the instance of a release that is to serve again, should it have ended; no worker yet. Raises ReleaseError.
+    """Start the instance of a release that is to serve again, should it not run; no worker yet. Raises ReleaseError.
 
     One that has no slot any more gets that of what does not serve; of two, one has to do.
     """
@@ -139,55 +140,61 @@ def bring_back(app: App, release: Release) -> None:
         durable.with_reserve(app.layout.reserve, lambda: slots.forget(app.layout, slots.other(colour)))
     if not leading:
         durable.with_reserve(app.layout.reserve, lambda: slots.point(app.layout, colour, release))
-    for unit in (instances.instance(unit, colour) for unit in instances.templates(app)):
-        manager = _manager(unit)
-        if not unit.socket:
-            if not leading and not manager.is_down():  # of what the slot led to before
-                manager.stop()
-        elif not leading:
-            manager.restart()
-        elif not manager.state().running:
-            manager.start()
+    for unit in instances.templates(app):
+        if unit.socket:
+            _have_run(app, instances.instance(unit, colour), release)
 
 
-def bring_workers_back(app: App) -> None:
-    """Start what takes work by itself, should it have ended: visitors do not wait for it. Raises ReleaseError."""
-    for unit in instances.serving(app):
-        if (
-            unit.handover == instances.BLUE_GREEN
-            and not unit.socket
-            and not (manager := _manager(unit)).state().running
-        ):
-            manager.start()
+def bring_workers_back(app: App, release: Release) -> None:
+    """Start what takes work by itself, should it not run: no visitor waits for it. Raises ReleaseError."""
+    for unit in _workers(app):
+        _have_run(app, unit, release)
+
+
+def _have_run(app: App, unit: Unit, release: Release) -> None:
+    """Start an instance, or start it anew where it runs from what its slot led to before."""
+    manager = systemd_unit(unit)
+    state = manager.state()
+    if not state.running:
+        manager.start()
+    elif not started_since(instances.started_through(app, unit), state.main_pid, state, release.folder):
+        manager.restart()
 
 
 def stop_before(deployment: Deployment) -> None:
-    """Stop what served before: it finishes its requests, and nothing leads to it, so a failure is a warning.
+    """Stop what served before: it finishes its requests. The new release is live, so a failure is a warning.
 
-    Raises ReleaseError for a worker that goes on taking tasks with the old code.
+    A worker that goes on taking tasks with another release's code is noted as `at_work`, for who ends the run.
     """
     app = deployment.app
     if not instances.templates(app) or not instances.active(app):
         return
     time.sleep(DRAIN_SECONDS)
-    at_work: list[ReleaseError] = []
 
     def stop(unit: Unit, manager: SystemdUnit) -> None:
-        tasks = workers.tasks_before(deployment, unit, manager) if unit.celery else []
+        tasks: list[str] = []
+        if unit.celery:
+            with suppress(ReleaseError):  # what it does is only told
+                tasks = workers.tasks_before(deployment, unit, manager)
         try:
             manager.stop()
         except ReleaseError as error:
-            if unit.socket:
-                raise
-            error.message += ", and takes tasks with the old release's code"
-            error.remedy = manager.stop_command()
-            at_work.append(error)
-        else:
-            workers.tell_what_was_left(deployment, unit, manager, tasks)
+            if not unit.socket and manager.state().running:  # not one that still finishes what it had begun
+                deployment.at_work = still_at_work(error, manager)
+            raise
+        workers.tell_what_was_left(deployment, unit, manager, tasks)
 
     _each_idle(app, deployment.reporter.warn, stop)
-    if at_work:
-        raise at_work[0]
+
+
+def still_at_work(error: ReleaseError, manager: SystemdUnit) -> ReleaseError:
+    """What a worker means that could not be stopped."""
+    found = UnitsNotRestarted(
+        f"{error.message}; it goes on taking tasks with another release's code", remedy=manager.stop_command(),
+        details=error.details,
+    )  # fmt: skip
+    found.exit_code = 21
+    return found
 
 
 def stop_idle(app: App, warn: Callable[[str], None], colour: str = "") -> None:
@@ -200,7 +207,7 @@ def _each_idle(
 ) -> None:
     idle = colour or idle_colour(app)
     for unit in (instances.instance(unit, idle) for unit in instances.templates(app)):
-        manager = _manager(unit)
+        manager = systemd_unit(unit)
         try:
             if not manager.is_down():
                 stop(unit, manager)
@@ -213,74 +220,7 @@ def idle_colour(app: App) -> str:
     return slots.other(instances.active(app) or instances.led_to(app))
 
 
-def repair(app: App, warn: Callable[[str], None]) -> tuple[list[str], list[ReleaseError]]:
-    """After a killed run and after a boot: the links, the slots and the instances as `current` wants them.
-
-    Returns what was done, in words, and why what was started is not proven to run from the live release. What cannot be
-    done is a warning: it must not stop the deploy that mends it.
-    """
-    done: list[str] = []
-    unproven: list[ReleaseError] = []
-    if not instances.templates(app):
-        return done, unproven
-    try:
-        colour = instances.active(app) or _slot_after_a_boot(app)
-        if colour:
-            started: list[tuple[Unit, float | None]] = []
-            for unit in (instances.instance(unit, colour) for unit in instances.templates(app)):
-                manager = _manager(unit)
-                if not manager.state().running:
-                    # one that is being started, as at boot, was told to before
-                    started.append((unit, host.boot_clock() if manager.is_down() else None))
-                    manager.start()
-                    done.append(f"{unit.name}: did not run, started")
-            lead_requests(app)
-            unproven += _unproven(app, started)
-            idle = slots.other(colour)
-            if slots.release_in(app.layout, idle) == slots.release_in(app.layout, colour):
-                durable.with_reserve(app.layout.reserve, lambda: slots.forget(app.layout, idle))
-        serves = colour or instances.led_to(app)
-        if serves and not colour:
-            warn("no slot leads to the live release, so what serves is left as it is: bb-release restart")
-        for each in (each for each in slots.COLOURS if each != serves):
-            for unit in (instances.instance(unit, each) for unit in instances.templates(app)):
-                manager = _manager(unit)
-                if not manager.is_down():
-                    manager.stop()
-                    done.append(f"{unit.name}: ran beside the live release, stopped")
-    except ReleaseError as error:
-        warn(f"{error.message}; {error.remedy}")
-    return done, unproven
-
-
-def _slot_after_a_boot(app: App) -> str:
-    """Give the live release a slot where a person has moved `current` and nothing serves any more: as after a boot.
-
-    Returns the slot's colour; "" where something runs, or no slot was ever made (it is started in another way).
-    """
-    live = activation.current(app.layout)
-    led = any(slots.release_in(app.layout, each) for each in slots.COLOURS)
-    if live is None or not led or any(instances.count_up(app, each) for each in slots.COLOURS):
-        return ""
-    colour = idle_colour(app)
-    durable.with_reserve(app.layout.reserve, lambda: slots.point(app.layout, colour, live))
-    return colour
-
-
-def _unproven(app: App, started: Sequence[tuple[Unit, float | None]]) -> Iterator[ReleaseError]:
-    """Why each that does not run from the live release, for all that is seen, does not; it serves all the same."""
-    live = activation.current(app.layout)
-    if live is None:
-        return
-    for unit, told in started:
-        manager = _manager(unit)
-        try:
-            prove_run(app, unit, manager, live, require_running(unit, manager), told)
-        except ReleaseError as error:
-            yield error
-
-
-def _manager(unit: Unit) -> SystemdUnit:
+def systemd_unit(unit: Unit) -> SystemdUnit:
     return cast("SystemdUnit", instances.manager_for(unit))  # the configuration allows no other kind
 
 

@@ -102,9 +102,9 @@ def active(app: App) -> str:
 
 
 def one_of(app: App, leading: list[str]) -> str:
-    """Of the colours whose slots lead to a release, the one that runs; of two that do, that to which requests go."""
-    led = led_to(app)
-    return max(leading, key=lambda colour: (count_up(app, colour), colour == led))
+    """Of the colours whose slots lead to a release, one that runs; of two that do, that to which requests go."""
+    led, up = led_to(app), {colour: count_up(app, colour) for colour in leading}
+    return max(leading, key=lambda colour: (up[colour] > 0, colour == led, up[colour]))
 
 
 def count_up(app: App, colour: str) -> int:

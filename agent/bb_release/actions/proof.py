@@ -61,7 +61,7 @@ def standing(app: App, unit: Unit, manager: UnitManager, release: Path, state: U
     if by != START or was_proven(releases.read(release), unit.name, state):
         return by
     main = state.main_pid or min(manager.processes(), default=0)
-    if not _started_since(started_through(app, unit), main, state, release):
+    if not started_since(started_through(app, unit), main, state, release):
         raise NotHealthy(
             f"{unit.name} was not seen to be started since {release.name} is live",
             remedy=f"bb-release restart {configured_name(app, unit)}",
@@ -74,7 +74,7 @@ def was_proven(release: Release, name: str, state: UnitState) -> bool:
     return bool(state.run) and release.manifest.proven.get(name) == state.run
 
 
-def _started_since(link: Path, main_pid: int, state: UnitState, release: Path) -> bool:
+def started_since(link: Path, main_pid: int, state: UnitState, release: Path) -> bool:
     """Compared on the boot clock; where /proc hides the process, its manager's word is taken."""
     booted_at = time.time() - host.boot_clock()
     facts = host.evidence(main_pid, release)

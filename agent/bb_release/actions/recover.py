@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from bb_release.actions import handover, interruption, package_sets, prune
+from bb_release.actions import handover, handover_repair, interruption, package_sets, prune
 from bb_release.actions.run import Run, environments, site_state
 from bb_release.actions.static import publish_static
 from bb_release.actions.switch import (
@@ -84,12 +84,12 @@ def _put_in_order(run: Run) -> list[str]:
         elif release.manifest.makes_bad:
             durable.with_reserve(layout.reserve, partial(condemn_what_was_left, release, everything))
             done.append(f"{release.manifest.makes_bad}: a rollback had left it, now bad")
-    repaired, unproven = handover.repair(run.app, run.log.warn)
+    repaired, wrong = handover_repair.repair(run.app, run.log.warn)
     done += repaired
     for text in done:
         run.log.say(f"recovered: {text}")
-    outcome = unproven.pop() if unproven and run.action == "recover" else None  # what else a run is for may mend it
-    for error in unproven:
+    outcome = wrong.pop() if wrong and run.action == "recover" else None  # what else a run is for may mend it
+    for error in wrong:
         run.log.warn("\n    ".join([error.message, *error.details.splitlines(), error.remedy]))
     if outcome:
         outcome.exit_code = 21
@@ -124,7 +124,7 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
             )
         handover.bring_back(run.app, release)
         handover.lead_requests(run.app)
-        handover.bring_workers_back(run.app)
+        handover.bring_workers_back(run.app, release)
         publish_static(deployment)
         restart_units(deployment)
         verify(deployment)

@@ -91,21 +91,10 @@ def make_live(deployment: Deployment, run: Run) -> None:
 def end_what_was_before(deployment: Deployment) -> None:
     """Stop the instance that served before, and name what else is not of the release, which is live and recorded.
 
-    Raises ReleaseError, exit code 21, where old code goes on taking tasks.
+    That is a shell in an old release, a worker of no unit. Raises ReleaseError.
     """
-    try:
-        if instances.templates(deployment.app):
-            run_steps((handover.STOP_BEFORE,), deployment)
-    except ReleaseError as error:
-        error.exit_code = 21
-        error.site = f"live on {deployment.release.describe()}, verified; a worker of the release before goes on"
-        raise
-    finally:
-        warn_of_stragglers(deployment)
-
-
-def warn_of_stragglers(deployment: Deployment) -> None:
-    """Name the processes that the switch has not reached: a shell in an old release, a worker of no unit."""
+    if instances.templates(deployment.app):
+        run_steps((handover.STOP_BEFORE,), deployment)
     for text in proof.stragglers(deployment.app, deployment.release):
         deployment.reporter.warn(text)
 
@@ -197,11 +186,10 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
         durable.with_reserve(layout.reserve, lambda: _mark(bad, State.RETURNING, failure))
         handover.bring_back(deployment.app, previous)
         point_current_at(deployment.app, previous)
-        handover.bring_workers_back(deployment.app)
+        handover.bring_workers_back(deployment.app, previous)
         static.publish_static(back)
         restart_units(back)
         verify(back)
-        handover.stop_before(back)
         durable.with_reserve(layout.reserve, lambda: note_proof(back))
     except (ReleaseError, OSError) as unexpected:
         second = as_failure(unexpected)
@@ -220,6 +208,14 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
     with _recording(error, layout):
         condemn(bad, run, failure)
     run.facts.update(switched_back_to=previous.name)
+    try:
+        handover.stop_before(back)
+    except ReleaseError as second:
+        error.tell_also(second)
+    if back.at_work:
+        error.tell_also(back.at_work)
+        error.exit_code, error.remedy = 21, f"{back.at_work.remedy}; then: {error.remedy}"
+        error.site += f"; a worker of {bad.name} goes on taking tasks"
     back.failed_step = deployment.failed_step
     tell(back, "after-rollback")
     raise error

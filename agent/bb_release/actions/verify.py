@@ -75,7 +75,7 @@ def _unfit(app: App, unit: Unit) -> Iterator[PreflightFailed]:
     """Why an instance must not run beside the other one, as systemd has read it; nothing where it does not say."""
     for each in (instances.instance(unit, colour) for colour in slots.COLOURS):
         try:
-            facts = systemctl.properties(each.name, ["ExecStart", "Environment"], user=unit.user)
+            facts = systemctl.properties(each.name, ["ExecStart", "Environment", "WorkingDirectory"], user=unit.user)
         except ReleaseError:  # told by `check_can`
             return
         findings = [*beside(Written(app, each, facts))]

@@ -73,11 +73,14 @@ class Written:
 
     def option(self, *names: str) -> str:
         """The value of an option, as `--name value`, `--name=value` or `-n value`; "" where it is not there."""
+        return next(self.values(*names), "")
+
+    def values(self, *names: str) -> Iterator[str]:
+        """Every value of an option that may be given more than once."""
         for word, following in zip(self.options, [*self.options[1:], ""], strict=False):
             name, equals, value = word.partition("=")
             if name in names:
-                return value if equals else following
-        return ""
+                yield value if equals else following
 
     def configured(self, name: str) -> str:
         """A plain number in the file that gunicorn reads by itself; "" where there is none, or it cannot be read."""

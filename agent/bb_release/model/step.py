@@ -63,6 +63,7 @@ class Deployment:
     proof: dict[str, str] = field(default_factory=dict)
     proven: dict[str, str] = field(default_factory=dict)
     scope: Scope = Scope.RELEASE
+    at_work: ReleaseError | None = None  # why a worker of another release goes on taking tasks beside the live one
 
     @property
     def layout(self) -> Layout:
