@@ -126,6 +126,9 @@ def test_a_release_that_ends_while_it_is_imported_takes_one_program_down_and_no_
         assert 20 == done.returncode, done.stdout + done.stderr
         assert [] == failed(visits)
         assert live == site.current() == site.answering()["release"]
+        log = (site.folder / "supervisord.log").read_text()
+        begun = [log.count(f"spawned: 'web_{number}'") for number in range(2)]
+        assert 2 == min(begun) < max(begun), "one of the two is begun anew on the way back, and not before"
 
 
 def test_check_reads_the_programs_as_supervisord_has_them_and_what_their_processes_have(shared: Site) -> None:

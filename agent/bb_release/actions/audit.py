@@ -1,7 +1,8 @@
 """What would go wrong with a unit as systemd has read it, in plain words, each with the line to change.
 
 A function of what `systemctl show` says, and of gunicorn's own file. It judges units that run the release, and those
-of our own templates are without any finding. The consequences were measured: systemd 252, gunicorn 20.1 to 27, Celery 5.7.
+of our own templates are without any finding. The consequences were measured: systemd 252, gunicorn 20.1 to 27, Celery
+5.7.
 """
 
 from __future__ import annotations
