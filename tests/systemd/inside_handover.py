@@ -609,6 +609,29 @@ def test_blue_green_a_moved_link_is_no_reason_to_stop_what_serves() -> None:
     require_one_colour(first)
 
 
+def test_blue_green_a_moved_link_to_what_cannot_start_stops_nothing_that_serves() -> None:
+    first, second = two_releases("colours")
+    for release in (second, first):
+        bb("colours", "switch", release, "--force")
+    idle, drop_in = other(serving()), Path("/etc/systemd/system/colours@.service.d/refusing.conf")
+    assert slot(idle) == second
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Unit]\nRefuseManualStart=yes\n")
+    sh("systemctl", "daemon-reload")
+    try:
+        sh("ln", "-sfn", f"releases/{second}", str(COLOURS / "current"))
+        with load() as counts:
+            done = bb("colours", "recover", check=False)
+        assert f"systemctl start colours@{idle}.service failed" in done.stdout + done.stderr
+        assert {("200", first)} == set(counts)
+    finally:
+        shutil.rmtree(drop_in.parent)
+        sh("systemctl", "daemon-reload")
+    sh("ln", "-sfn", f"releases/{first}", str(COLOURS / "current"))
+    bb("colours", "recover")
+    require_one_colour(first)
+
+
 @contextmanager
 def one_more_unit_that_cannot_go_on_with(release: str) -> Iterator[None]:
     """A unit that is restarted after the swap, and ends where it is started from one release."""
@@ -981,7 +1004,7 @@ def test_blue_green_an_old_worker_that_cannot_be_stopped_is_for_a_person() -> No
     with load() as counts:
         code, said = switched_while(new, lambda: prop(started, "ActiveState") == "active", old, "RefuseManualStop")
     assert code == 21, said
-    assert "and takes tasks with the old release's code" in said
+    assert "it goes on taking tasks with another release's code" in said
     assert f"still on {new}" in said, said
     assert "the switch itself is done, but not all that follows it" in said
     assert ("active", "verified", new) == (prop(old, "ActiveState"), manifest(new), current(COLOURS))

@@ -242,6 +242,11 @@ def test_an_instance_starts_through_its_slot_which_is_led_elsewhere_only_while_i
         assert [] == found(GREEN, **slotted(ExecStart=line(f"{ROOT}/slots/green/venv/bin/gunicorn {part} shop.wsgi")))
     for part in ("--bind unix:///run/shop/green.sock", "--bind /run/shop//green.sock", "--bind unix:/run/shop/$X.sock"):
         assert [] == found(GREEN, **slotted(ExecStart=line(f"{ROOT}/slots/green/venv/bin/gunicorn {part} shop.wsgi")))
+    green = line(f"{ROOT}/slots/green/venv/bin/gunicorn --bind unix:/run/shop/green.sock shop.wsgi")
+    more = 'GUNICORN_CMD_ARGS="--bind unix:/run/shop/active.sock"'  # the line counts
+    assert [] == found(GREEN, **slotted(ExecStart=green, Environment=more))
+    attached = line(f"{ROOT}/slots/green/venv/bin/gunicorn -bunix:/run/shop/blue.sock shop.wsgi")
+    assert 1 == len(found(GREEN, **slotted(ExecStart=attached)))
     for place in ("/run/shop/blue.sock", "/run/shop/active.sock", "//run/shop//blue.sock"):
         for more in ("", "--bind unix:/run/shop/green.sock "):
             wrong = line(f"{ROOT}/slots/green/venv/bin/gunicorn {more}--bind unix:{place} shop.wsgi")

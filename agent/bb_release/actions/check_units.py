@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from bb_release.actions import audit, audit_supervisor, instances, seen, site_environment, unit_rights, unit_scope
+from bb_release.actions.audit_beside import beside
 from bb_release.actions.instances import manager_for
 from bb_release.actions.units import role
+from bb_release.actions.written import Written
 from bb_release.errors import ReleaseError
-from bb_release.model import activation
+from bb_release.model import activation, slots
 from bb_release.model.app import App, Unit
 from bb_release.model.fact import Fact, problem, warn
 from bb_release.tools import filesystem, host, systemctl
@@ -93,6 +96,17 @@ def starts(app: App) -> Iterator[Fact]:
         if facts.get("UnitFileState") == "disabled" and unit.handover != instances.BLUE_GREEN:
             yield warn(f"{unit.name} does not start at boot", f"{scope} enable {unit.name}")
         yield from audit.audit(app, unit, facts, sockets)
+        if unit.handover == instances.BLUE_GREEN and not [*beside(Written(app, unit, facts))]:
+            yield from _other(app, unit)
+
+
+def _other(app: App, unit: Unit) -> Iterator[Fact]:
+    """What keeps the other instance from being started beside this one: its lines are the same, its colour is not."""
+    colour = unit.name.partition("@")[2].removesuffix(".service")
+    other = instances.instance(unit, slots.other(colour))
+    with suppress(ReleaseError):
+        facts = systemctl.properties(other.name, audit.PROPERTIES, user=unit.user)
+        yield from beside(Written(app, other, facts))
 
 
 def _programs(app: App, unit: Unit) -> Iterator[Fact]:

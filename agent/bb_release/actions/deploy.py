@@ -74,8 +74,8 @@ def deploy(run: Run, wish: Wish) -> Release:
         explain(run, wish, deployment, error)
         raise
     after(run, deployment, wish)
-    if deployment.at_work:
-        raise deployment.at_work
+    if deployment.unfinished:
+        raise deployment.unfinished
     return deployment.release
 
 

@@ -45,7 +45,7 @@ def ask_every_worker(unit: Unit, manager: UnitManager, wanted: Health, release: 
         processes = [pid for pid in manager.processes() if host.alive(pid)]
         if not processes:
             raise NotHealthy(f"{unit.name} has ended", remedy=f"see journalctl -u {unit.name}")
-        asked.require_own(processes)
+        asked.require_own(manager, processes)
         workers = workers_among(processes, asked.answered)
         asked.require_none_lost(processes, workers)
         if workers is None and rounds_unseen >= ROUNDS_UNSEEN:
@@ -80,10 +80,13 @@ class Asked:
     looked_at: float = 0.0
     ended: int = 0
 
-    def require_own(self, processes: list[int]) -> None:
+    def require_own(self, manager: UnitManager, processes: list[int]) -> None:
         """Raise NotHealthy where something else answers at the unit's address; `processes` were read after it did."""
-        for pid in self.latest - {0} - set(processes):
-            if host.alive(pid):
+        strangers = [pid for pid in self.latest - {0} - set(processes) if host.alive(pid)]
+        if strangers:  # where /proc hides them, one that has just ended seems to live until it is waited for
+            time.sleep(YOUNG_SECONDS)
+        for pid in strangers:
+            if host.alive(pid) and pid not in manager.processes():
                 raise NotHealthy(
                     f"process {pid}, which answers at the address of {self.unit.name}, is none of that unit's",
                     remedy=f"what is it? See ps -fp {pid}. A socket belongs to one unit alone",

@@ -6,7 +6,7 @@ from bb_release.actions import build, handover, instances, migrations
 from bb_release.actions.run import Run, environments, health_now, not_live
 from bb_release.actions.site_commands import tell
 from bb_release.actions.switch import end_what_was_before, make_live, note_proof, record_verified
-from bb_release.actions.verify import require_units, restart_units, verify
+from bb_release.actions.verify import require_fit, require_units, restart_units, verify
 from bb_release.errors import Explained, NoSuchRelease, ReleaseNotUsable
 from bb_release.model import activation, durable
 from bb_release.model import release as releases
@@ -70,8 +70,8 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
     if makes_bad:
         run.log.say(f"{makes_bad} is bad now: no rollback or timer goes there again")
         tell(deployment, "after-rollback")
-    if deployment.at_work:
-        raise deployment.at_work
+    if deployment.unfinished:
+        raise deployment.unfinished
     return deployment.release
 
 
@@ -90,6 +90,7 @@ def restart(run: Run, name: str = "") -> Release:
     meaning = f": {name} is an instance of {only}" if name != only else ""
     run.log.say(f"restart {', '.join(restarted)}{meaning}")
     if anew:
+        require_fit(run.app)
         handover.start_beside(deployment)  # when this fails, nothing live was changed
     try:
         if anew:
@@ -106,6 +107,6 @@ def restart(run: Run, name: str = "") -> Release:
     run.done = "the restart itself is done"
     durable.with_reserve(run.app.layout.reserve, lambda: note_proof(deployment))
     end_what_was_before(deployment)
-    if deployment.at_work:
-        raise deployment.at_work
+    if deployment.unfinished:
+        raise deployment.unfinished
     return deployment.release

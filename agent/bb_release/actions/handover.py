@@ -157,14 +157,16 @@ def _have_run(app: App, unit: Unit, release: Release) -> None:
     state = manager.state()
     if not state.running:
         manager.start()
-    elif not started_since(instances.started_through(app, unit), state.main_pid, state, release.folder):
+        return
+    main = state.main_pid or min(manager.processes(), default=0)
+    if not started_since(instances.started_through(app, unit), main, state, release.folder):
         manager.restart()
 
 
 def stop_before(deployment: Deployment) -> None:
     """Stop what served before: it finishes its requests. The new release is live, so a failure is a warning.
 
-    A worker that goes on taking tasks with another release's code is noted as `at_work`, for who ends the run.
+    A worker that goes on taking tasks with another release's code is `unfinished` business, for who ends the run.
     """
     app = deployment.app
     if not instances.templates(app) or not instances.active(app):
@@ -180,7 +182,7 @@ def stop_before(deployment: Deployment) -> None:
             manager.stop()
         except ReleaseError as error:
             if not unit.socket and manager.state().running:  # not one that still finishes what it had begun
-                deployment.at_work = still_at_work(error, manager)
+                deployment.unfinished = still_at_work(error, manager)
             raise
         workers.tell_what_was_left(deployment, unit, manager, tasks)
 

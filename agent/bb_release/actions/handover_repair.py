@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from bb_release.actions import handover, instances
-from bb_release.actions.verify import processes_of, prove_run, require_running
-from bb_release.config_rules import role
+from bb_release.actions.verify import prove_run, require_running
 from bb_release.errors import ReleaseError
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Unit
@@ -38,16 +37,16 @@ def repair(app: App, warn: Callable[[str], None]) -> tuple[list[str], list[Relea
                 as_far_as_possible(partial(_stop_beside, unit, done, wrong))
 
     def put_in_order() -> None:
-        colour = instances.active(app)
-        serves = colour or instances.led_to(app)
-        if not serves:
-            stop_all_but("")
-            serves = colour = _slot_after_a_boot(app)
-        if colour:
-            _serve_again(app, colour, as_far_as_possible, done, wrong)
-        elif serves:
+        colour, led = instances.active(app), instances.led_to(app)
+        if not colour and led and instances.count_up(app, led):
             warn("no slot leads to the live release, so what serves is left as it is: bb-release restart")
-        stop_all_but(serves)
+            stop_all_but(led)
+            return
+        if not colour:
+            stop_all_but("")
+            colour = _slot_after_a_boot(app)
+        if colour and _serve_again(app, colour, as_far_as_possible, done, wrong):
+            stop_all_but(colour)  # not before: where this one does not serve, the other may
 
     as_far_as_possible(put_in_order)
     return done, wrong
@@ -55,8 +54,8 @@ def repair(app: App, warn: Callable[[str], None]) -> tuple[list[str], list[Relea
 
 def _serve_again(
     app: App, colour: str, attempt: Callable[[Callable[[], object]], None], done: list[str], wrong: list[ReleaseError]
-) -> None:
-    """Have all run that serves: visitors first."""
+) -> bool:
+    """Have all run that serves, visitors first; whether those are served now."""
     started: list[tuple[Unit, float | None]] = []
 
     def start(unit: Unit) -> None:
@@ -68,15 +67,23 @@ def _serve_again(
             done.append(f"{unit.name}: did not run, started")
 
     ours = [instances.instance(unit, colour) for unit in instances.templates(app)]
-    for unit in (unit for unit in ours if unit.socket):
+    web = [unit for unit in ours if unit.socket]
+    for unit in web:
         attempt(partial(start, unit))
-    attempt(partial(handover.lead_requests, app))
+    if _all_run(web):
+        attempt(partial(handover.lead_requests, app))
     for unit in (unit for unit in ours if not unit.socket):
         attempt(partial(start, unit))
+    well = _all_run(web or ours) and (not web or instances.led_to(app) == colour)
     wrong += _unproven(app, [(unit, told) for unit, told in started if f"{unit.name}: did not run, started" in done])
     idle = slots.other(colour)
     if slots.release_in(app.layout, idle) == slots.release_in(app.layout, colour):
         durable.with_reserve(app.layout.reserve, lambda: slots.forget(app.layout, idle))
+    return well
+
+
+def _all_run(units: list[Unit]) -> bool:
+    return all(handover.systemd_unit(unit).state().running for unit in units)
 
 
 def _stop_beside(unit: Unit, done: list[str], wrong: list[ReleaseError]) -> None:
@@ -97,18 +104,11 @@ def _stop_beside(unit: Unit, done: list[str], wrong: list[ReleaseError]) -> None
 def _slot_after_a_boot(app: App) -> str:
     """Give the live release a slot where a person has moved `current` and nothing serves any more: as after a boot.
 
-    Returns the slot's colour; "" where something runs, or it is started in another way: no slot was ever made, or a
-    unit that is none of these runs.
+    Returns the slot's colour; "" where something runs, or no slot was ever made (it is started in another way).
     """
     live = activation.current(app.layout)
     led = any(slots.release_in(app.layout, each) for each in slots.COLOURS)
     if live is None or not led or any(instances.count_up(app, each) for each in slots.COLOURS):
-        return ""
-    roles = {role(unit.name, app.name) for unit in instances.templates(app)}
-    others = (
-        unit for unit in app.units if unit.handover != instances.BLUE_GREEN and role(unit.name, app.name) in roles
-    )
-    if any(processes_of(instances.manager_for(unit)) for unit in others):
         return ""
     colour = handover.idle_colour(app)
     durable.with_reserve(app.layout.reserve, lambda: slots.point(app.layout, colour, live))

@@ -85,7 +85,10 @@ def make_live(deployment: Deployment, run: Run) -> None:
         go_back(deployment, run, error)
     record_verified(deployment, run)
     run.done = f"the {run.action} itself is done"
-    end_what_was_before(deployment)
+    try:
+        end_what_was_before(deployment)
+    except ReleaseError as error:
+        deployment.unfinished = error
 
 
 def end_what_was_before(deployment: Deployment) -> None:
@@ -210,11 +213,11 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
     run.facts.update(switched_back_to=previous.name)
     try:
         handover.stop_before(back)
-    except ReleaseError as second:
-        error.tell_also(second)
-    if back.at_work:
-        error.tell_also(back.at_work)
-        error.exit_code, error.remedy = 21, f"{back.at_work.remedy}; then: {error.remedy}"
+    except (ReleaseError, OSError) as unexpected:
+        error.tell_also(as_failure(unexpected))
+    if back.unfinished:
+        error.tell_also(back.unfinished)
+        error.exit_code, error.remedy = 21, f"{back.unfinished.remedy}; then: {error.remedy}"
         error.site += f"; a worker of {bad.name} goes on taking tasks"
     back.failed_step = deployment.failed_step
     tell(back, "after-rollback")

@@ -71,6 +71,13 @@ def no_place(unit: Unit) -> Iterator[PreflightFailed]:
     )
 
 
+def require_fit(app: App) -> None:
+    """Raises PreflightFailed where an instance must not be started beside the other one."""
+    for unit in instances.templates(app):
+        for refusal in _unfit(app, unit):
+            raise refusal
+
+
 def _unfit(app: App, unit: Unit) -> Iterator[PreflightFailed]:
     """Why an instance must not run beside the other one, as systemd has read it; nothing where it does not say."""
     for each in (instances.instance(unit, colour) for colour in slots.COLOURS):

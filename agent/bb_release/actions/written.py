@@ -48,16 +48,18 @@ class Written:
 
     @cached_property
     def options(self) -> list[str]:
-        """The words after the server's own; after them, as they count less, those that gunicorn has by a variable."""
+        """The words after the server's own."""
         names = [PurePath(word).name for word in self.words]
-        words = self.words[names.index(self.server) + 1 :] if self.server else []
-        if self.server == "gunicorn":
-            more = self.environment.get("GUNICORN_CMD_ARGS", "")
-            try:
-                words = [*words, *shlex.split(more)]
-            except ValueError:  # quotes that are not closed: gunicorn does not start with it
-                words = [*words, *more.split()]
-        return words
+        return self.words[names.index(self.server) + 1 :] if self.server else []
+
+    @cached_property
+    def more_options(self) -> list[str]:
+        """What gunicorn has by a variable: of an option that the line has too, nothing counts."""
+        more = self.environment.get("GUNICORN_CMD_ARGS", "") if self.server == "gunicorn" else ""
+        try:
+            return shlex.split(more)
+        except ValueError:  # quotes that are not closed: gunicorn does not start with it
+            return more.split()
 
     @cached_property
     def environment(self) -> dict[str, str]:
@@ -72,15 +74,24 @@ class Written:
         return self.app.project_in(self.base)
 
     def option(self, *names: str) -> str:
-        """The value of an option, as `--name value`, `--name=value` or `-n value`; "" where it is not there."""
+        """The value of an option, in any of the ways to write it; "" where it is not there."""
         return next(self.values(*names), "")
 
     def values(self, *names: str) -> Iterator[str]:
-        """Every value of an option that may be given more than once."""
-        for word, following in zip(self.options, [*self.options[1:], ""], strict=False):
-            name, equals, value = word.partition("=")
-            if name in names:
-                yield value if equals else following
+        """Every value of an option that may be given more than once: `--name value`, `--name=value`, `-nvalue`."""
+        for options in (self.options, self.more_options):
+            found = False
+            for word, following in zip(options, [*options[1:], ""], strict=False):
+                name, equals, value = word.partition("=")
+                if name in names:
+                    yield value if equals else following
+                elif word[:2] in names and word[2:]:
+                    yield word[2:]
+                else:
+                    continue
+                found = True
+            if found:
+                return
 
     def configured(self, name: str) -> str:
         """A plain number in the file that gunicorn reads by itself; "" where there is none, or it cannot be read."""

@@ -63,7 +63,7 @@ class Deployment:
     proof: dict[str, str] = field(default_factory=dict)
     proven: dict[str, str] = field(default_factory=dict)
     scope: Scope = Scope.RELEASE
-    at_work: ReleaseError | None = None  # why a worker of another release goes on taking tasks beside the live one
+    unfinished: ReleaseError | None = None  # what went wrong when the release was live and recorded, told at the end
 
     @property
     def layout(self) -> Layout:
