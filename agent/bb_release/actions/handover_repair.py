@@ -70,8 +70,13 @@ def _serve_again(
     web = [unit for unit in ours if unit.socket]
     for unit in web:
         attempt(partial(start, unit))
-    if _all_run(web):
-        attempt(partial(handover.lead_requests, app))
+
+    def lead() -> None:
+        led = instances.led_to(app)  # visitors stay with the other one while that alone runs
+        if led in ("", colour) or not instances.count_up(app, led) or _all_run(web):
+            handover.lead_requests(app)
+
+    attempt(lead)
     for unit in (unit for unit in ours if not unit.socket):
         attempt(partial(start, unit))
     well = _all_run(web or ours) and (not web or instances.led_to(app) == colour)
