@@ -718,19 +718,28 @@ def lead(link: Path, target: str) -> None:
     staged.replace(link)
 
 
-def killed_in_a_switch(release: str, reached: Callable[[], bool]) -> None:
-    """A switch that is killed as soon as so much of it is done."""
+def switching(release: str, **output: int) -> subprocess.Popen[str]:
+    """A switch that has begun."""
     entry = pwd.getpwnam("deploy")
-    agent = subprocess.Popen(
+    return subprocess.Popen(
         [AGENT, "-a", "colours", "switch", release, "--force"], user="deploy", group=entry.pw_gid, cwd="/",
-        extra_groups=os.getgrouplist("deploy", entry.pw_gid), stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={"PATH": "/usr/bin:/bin"},
+        extra_groups=os.getgrouplist("deploy", entry.pw_gid), stdin=subprocess.DEVNULL, text=True,
+        env={"PATH": "/usr/bin:/bin"}, **output,
     )  # fmt: skip
+
+
+def await_in(agent: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+    """As soon as so much of it is done."""
     deadline = time.monotonic() + 60
+    while not reached():
+        assert agent.poll() is None, "it was done before"
+        assert time.monotonic() < deadline
+
+
+def killed_in_a_switch(release: str, reached: Callable[[], bool]) -> None:
+    agent = switching(release, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while not reached():
-            assert agent.poll() is None, "it was done before"
-            assert time.monotonic() < deadline
+        await_in(agent, reached)
     finally:
         agent.send_signal(signal.SIGKILL)
         agent.wait()
@@ -975,18 +984,9 @@ def switched_while(release: str, reached: Callable[[], bool], unit: str, what: s
     """A switch during which systemd is told to do something to a unit for nobody; its exit code, and what it said."""
     drop_in = Path(f"/etc/systemd/system/{unit}.d/refusing.conf")
     drop_in.parent.mkdir()
-    entry = pwd.getpwnam("deploy")
     try:
-        with subprocess.Popen(
-            [AGENT, "-a", "colours", "switch", release, "--force"], user="deploy", group=entry.pw_gid, cwd="/",
-            extra_groups=os.getgrouplist("deploy", entry.pw_gid), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={"PATH": "/usr/bin:/bin"},
-        ) as agent:  # fmt: skip
-            deadline = time.monotonic() + 60
-            while not reached():
-                assert agent.poll() is None, agent.communicate()
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+        with switching(release, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as agent:
+            await_in(agent, reached)
             drop_in.write_text(f"[Unit]\n{what}=yes\n")
             if what == "RefuseManualStart":
                 sh("systemctl", "stop", unit)

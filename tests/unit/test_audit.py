@@ -265,9 +265,8 @@ def test_an_instance_starts_through_its_slot_which_is_led_elsewhere_only_while_i
         assert f"take Environment={name}=… out" == change
     pair = replace(GREEN, name="shop-celery@green.service", socket="")
     more = {"ExecStart": line(f"{ROOT}/slots/green/venv/bin/celery -A shop --workdir {ROOT}/current/app worker")}
-    ((text, _),) = found(
-        pair, **slotted(**more)
-    )  # started when `current` has moved, and led elsewhere by the next move
+    # started when `current` has moved, and led elsewhere by the next move
+    ((text, _),) = found(pair, **slotted(**more))
     assert "starts with --workdir" in text
     assert "a worker that starts late, or imports late, mixes two releases" in text
     more = {"ExecStart": line(f"{ROOT}/slots/green/venv/bin/celery -A shop worker -B -s /var/lib/s")}

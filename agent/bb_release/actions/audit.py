@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePath
 
-from bb_release.actions.audit_beside import FOLDER_OPTIONS, FOLDER_VARIABLES, beside, leads_below
+from bb_release.actions.audit_beside import FOLDER_OPTIONS, beside, through_current
 from bb_release.actions.instances import BLUE_GREEN
 from bb_release.actions.written import PYTHON, Findings, Written, has_pool, is_below, is_worker
 from bb_release.config_rules import LOOKS_SECRET
@@ -86,14 +86,7 @@ def mixing(it: Written) -> Findings:
         if run == "-m" or run.startswith(f"{it.base}/venv/bin/"):
             what = f"python -m {it.server}".strip() if run == "-m" else f"python {run}"
             yield it.wrong(f" starts as {what}: {late}", f"{it.START}={it.base}/venv/bin/{it.server or 'PROGRAM'} …")
-    current = str(it.app.layout.current)
-    for name in FOLDER_OPTIONS:
-        if any(is_below(path, current) for path in it.option(name).split(",")):
-            yield it.wrong(f" starts with {name} {it.option(name)}: {late}",
-                           f"take {name} out; {it.FOLDER}={it.project}")  # fmt: skip
-    for name in FOLDER_VARIABLES:
-        if leads_below(it, name, current):
-            yield it.wrong(f" has {name}= through the link: {late}", f"take Environment={name}=… out")
+    yield from through_current(it, "the link", late)
 
 
 def reload(it: Written) -> Findings:

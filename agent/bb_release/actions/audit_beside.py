@@ -20,7 +20,6 @@ ALONE = {
 }
 # each leaves a path through the link in a running process, which follows it from the moment of the switch
 FOLDER_OPTIONS = ("--chdir", "--pythonpath", "--app-dir", "--workdir")
-FOLDER_VARIABLES = ("PWD", "PYTHONPATH")
 
 
 def beside(it: Written) -> Findings:
@@ -42,18 +41,19 @@ def elsewhere(it: Written) -> Findings:
     current = str(it.app.layout.current)
     if is_below(it.facts.get("WorkingDirectory", "").lstrip("!-"), current):
         yield it.wrong(f" works in {current}: {old}", f"{it.FOLDER}={it.project}")
+    yield from through_current(it, current, old)
+
+
+def through_current(it: Written, link: str, why: str) -> Findings:
+    """Each option and variable that has it import through `current`, called `link` there, and why that is wrong."""
+    current = str(it.app.layout.current)
     for name in FOLDER_OPTIONS:
         if any(is_below(path, current) for path in it.option(name).split(",")):
-            yield it.wrong(f" starts with {name} {it.option(name)}: {old}",
+            yield it.wrong(f" starts with {name} {it.option(name)}: {why}",
                            f"take {name} out; {it.FOLDER}={it.project}")  # fmt: skip
-    for name in FOLDER_VARIABLES:
-        if leads_below(it, name, current):
-            yield it.wrong(f" has {name}= through {current}: {old}", f"take Environment={name}=… out")
-
-
-def leads_below(it: Written, name: str, top: str) -> bool:
-    """Whether a variable of the unit, a path or several, leads below a folder."""
-    return any(is_below(path, top) for path in it.environment.get(name, "").split(":"))
+    for name in ("PWD", "PYTHONPATH"):
+        if any(is_below(path, current) for path in it.environment.get(name, "").split(":")):
+            yield it.wrong(f" has {name}= through {link}: {why}", f"take Environment={name}=… out")
 
 
 def listens(it: Written) -> Findings:

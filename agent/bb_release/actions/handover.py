@@ -181,16 +181,17 @@ def stop_before(deployment: Deployment) -> None:
         try:
             manager.stop()
         except ReleaseError as error:
-            if not unit.socket and manager.state().running:  # not one that still finishes what it had begun
-                deployment.unfinished = still_at_work(error, manager)
+            deployment.unfinished = still_at_work(unit, manager, error) or deployment.unfinished
             raise
         workers.tell_what_was_left(deployment, unit, manager, tasks)
 
     _each_idle(app, deployment.reporter.warn, stop)
 
 
-def still_at_work(error: ReleaseError, manager: SystemdUnit) -> ReleaseError:
-    """What a worker means that could not be stopped."""
+def still_at_work(unit: Unit, manager: SystemdUnit, error: ReleaseError) -> ReleaseError | None:
+    """What it means that a worker could not be stopped; None of what takes no tasks: it only finishes what it began."""
+    if unit.socket or not manager.state().running:
+        return None
     found = UnitsNotRestarted(
         f"{error.message}; it goes on taking tasks with another release's code", remedy=manager.stop_command(),
         details=error.details,

@@ -62,8 +62,9 @@ def _serve_again(
         manager = handover.systemd_unit(unit)
         if not manager.state().running:
             # one that is being started, as at boot, was told to before
-            started.append((unit, host.boot_clock() if manager.is_down() else None))
+            told = host.boot_clock() if manager.is_down() else None
             manager.start()
+            started.append((unit, told))
             done.append(f"{unit.name}: did not run, started")
 
     ours = [instances.instance(unit, colour) for unit in instances.templates(app)]
@@ -80,7 +81,7 @@ def _serve_again(
     for unit in (unit for unit in ours if not unit.socket):
         attempt(partial(start, unit))
     well = _all_run(web or ours) and (not web or instances.led_to(app) == colour)
-    wrong += _unproven(app, [(unit, told) for unit, told in started if f"{unit.name}: did not run, started" in done])
+    wrong += _unproven(app, started)
     idle = slots.other(colour)
     if slots.release_in(app.layout, idle) == slots.release_in(app.layout, colour):
         durable.with_reserve(app.layout.reserve, lambda: slots.forget(app.layout, idle))
@@ -99,9 +100,10 @@ def _stop_beside(unit: Unit, done: list[str], wrong: list[ReleaseError]) -> None
     try:
         manager.stop()
     except ReleaseError as error:
-        if unit.socket or not manager.state().running:
+        at_work = handover.still_at_work(unit, manager, error)
+        if at_work is None:
             raise
-        wrong.append(handover.still_at_work(error, manager))
+        wrong.append(at_work)
     else:
         done.append(f"{unit.name}: ran beside the live release, stopped")
 
