@@ -113,6 +113,15 @@ def test_a_beat_under_any_name_is_never_started_beside_itself(words: str, told: 
     assert (bool(told), True) == (twice in said, f"may not restart {blue}" in said), said
 
 
+def test_a_beat_that_deploy_would_refuse_is_not_started_by_a_recovery_either() -> None:
+    start = f"{ROOT}/slots/%i/venv/bin/celery -A broken_brackets beat --schedule /var/lib/cron"
+    with an_instance_to_recover(start) as blue:
+        done = bb("recover", check=False)
+        assert 21 == done.returncode, done.stdout + done.stderr
+        assert f"{blue} is a beat: while two instances run" in done.stderr
+        assert "inactive" == prop(blue, "ActiveState")
+
+
 def test_an_instance_is_told_by_the_name_that_can_be_typed_and_one_beside_it_with_what_stops_it() -> None:
     by_hand, green = SUDOERS.read_text(), CRON.replace("@", "@green")
     with template("/bin/sleep 600"):
@@ -155,6 +164,8 @@ def test_an_instance_that_recover_starts_and_nothing_proves_is_no_success() -> N
         done = bb("recover", check=False)
         assert 21 == done.returncode, done.stdout + done.stderr
         assert f"{blue}: did not run, started" in done.stdout
+        assert f"site:    still on {current()}" in done.stderr
+        assert f"; recovered: {blue}: did not run, started" in done.stderr
         assert f"error: not-healthy\n  nothing proves which release {blue} runs" in done.stderr
         assert f"start {blue} through {ROOT}/slots/blue/venv/bin/" in done.stderr
         sh("systemctl", "stop", blue)

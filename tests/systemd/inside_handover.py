@@ -622,7 +622,8 @@ def test_blue_green_a_moved_link_to_what_cannot_start_stops_nothing_that_serves(
         sh("ln", "-sfn", f"releases/{second}", str(COLOURS / "current"))
         with load() as counts:
             done = bb("colours", "recover", check=False)
-        assert f"systemctl start colours@{idle}.service failed" in done.stdout + done.stderr
+        assert 21 == done.returncode, done.stdout + done.stderr
+        assert f"systemctl start colours@{idle}.service failed" in done.stderr
         assert {("200", first)} == set(counts)
     finally:
         shutil.rmtree(drop_in.parent)
@@ -630,6 +631,48 @@ def test_blue_green_a_moved_link_to_what_cannot_start_stops_nothing_that_serves(
     sh("ln", "-sfn", f"releases/{first}", str(COLOURS / "current"))
     bb("colours", "recover")
     require_one_colour(first)
+
+
+@pytest.mark.parametrize(
+    ("how", "told"), [("crash-loop", "the master ends by itself"), ("500", "the health view is unwell")]
+)
+def test_blue_green_a_moved_link_to_what_is_not_well_stops_nothing_that_serves(how: str, told: str) -> None:
+    first, second = two_releases("colours")
+    serves = f"colours@{serving()}.service"
+    before = prop(serves, "MainPID")
+    lead(COLOURS / "slots" / other(serving()), f"../releases/{second}")
+    mode("colours", how, second)
+    lead(COLOURS / "current", f"releases/{second}")
+    with load() as counts:
+        done = bb("colours", "recover", check=False)
+    mode("colours", "well", second)
+    assert 21 == done.returncode, done.stdout + done.stderr
+    assert told in done.stderr
+    assert f"{serves} is left as it is" in done.stdout + done.stderr
+    assert {("200", first)} == set(counts)
+    assert before == prop(serves, "MainPID")
+    lead(COLOURS / "current", f"releases/{first}")
+    bb("colours", "recover")
+    require_one_colour(first)
+
+
+def test_blue_green_what_must_not_run_beside_the_other_is_found_and_not_started_anew() -> None:
+    live, idle = current(COLOURS), f"colours@{other(serving())}.service"
+    before = prop(f"colours@{serving()}.service", "MainPID")
+    drop_in = Path(f"/etc/systemd/system/{idle}.d/through.conf")
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nWorkingDirectory=/srv/colours/current/app\n")
+    sh("systemctl", "daemon-reload")
+    try:
+        refused, found = bb("colours", "restart", check=False), bb("colours", "check", check=False)
+    finally:
+        shutil.rmtree(drop_in.parent)
+        sh("systemctl", "daemon-reload")
+    told = f"{idle} works in /srv/colours/current: it starts before that link moves"
+    assert (1, True) == (refused.returncode, told in refused.stderr), refused.stdout + refused.stderr
+    assert told in found.stdout, found.stdout
+    assert before == prop(f"colours@{serving()}.service", "MainPID")
+    require_one_colour(live)
 
 
 @contextmanager
@@ -734,6 +777,7 @@ def await_in(agent: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
     while not reached():
         assert agent.poll() is None, "it was done before"
         assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 def killed_in_a_switch(release: str, reached: Callable[[], bool]) -> None:
@@ -838,12 +882,17 @@ def test_blue_green_survives_a_reboot(by: str) -> None:
     assert "enabled" == prop("colours-boot.service", "UnitFileState")
 
 
-def test_blue_green_a_boot_serves_a_release_to_which_a_person_has_moved_the_link() -> None:
+@pytest.mark.parametrize("outlives", [False, True], ids=["as in /run", "its link outlives the boot"])
+def test_blue_green_a_boot_serves_a_release_to_which_a_person_has_moved_the_link(outlives: bool) -> None:
     first, second = two_releases("colours")
-    sh("ln", "-sfn", f"releases/{second}", str(COLOURS / "current"))
+    idle = COLOURS / "slots" / other(serving())
+    lead(COLOURS / "current", f"releases/{second}")
     sh("systemctl", "stop", "colours@blue.service", "colours@green.service")
-    shutil.rmtree("/run/colours")
-    sh("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/colours.conf")
+    if outlives:  # and no slot leads to the release
+        idle.unlink()
+    else:
+        shutil.rmtree("/run/colours")
+        sh("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/colours.conf")
     said = bb("colours", "recover")
     serves = f"colours@{serving()}.service"
     assert f"{serves}: did not run, started" in said.stdout + said.stderr
@@ -1026,6 +1075,7 @@ def test_blue_green_an_old_worker_that_cannot_start_does_not_keep_the_web_on_a_b
                 second, lambda: prop(started, "ActiveState") == "active", old, "RefuseManualStart"
             )
             assert code == 21, said
+            assert f"{old.replace(f'@{serving()}', f'@{other(serving())}')} of another release still run" in said, said
             assert first == current(COLOURS) == health(str(ACTIVE))["release"]
         assert {} == failures(counts)
         bb("colours", "unhold", check=False)

@@ -245,6 +245,8 @@ def test_an_instance_starts_through_its_slot_which_is_led_elsewhere_only_while_i
     green = line(f"{ROOT}/slots/green/venv/bin/gunicorn --bind unix:/run/shop/green.sock shop.wsgi")
     more = 'GUNICORN_CMD_ARGS="--bind unix:/run/shop/active.sock"'  # the line counts
     assert [] == found(GREEN, **slotted(ExecStart=green, Environment=more))
+    user = line(f"{ROOT}/slots/green/venv/bin/gunicorn -u shop shop.wsgi")  # other servers' -u is an address
+    assert 1 == len(found(GREEN, **slotted(ExecStart=user, Environment=more)))
     attached = line(f"{ROOT}/slots/green/venv/bin/gunicorn -bunix:/run/shop/blue.sock shop.wsgi")
     assert 1 == len(found(GREEN, **slotted(ExecStart=attached)))
     for place in ("/run/shop/blue.sock", "/run/shop/active.sock", "//run/shop//blue.sock"):

@@ -45,7 +45,7 @@ def test_the_right_is_tried_by_what_does_nothing_to_a_unit_in_its_state_and_to_i
     )
     assert [("shop.service", "reset-failed", "restart")] == asked("restart", "restart", **runs, shop_socket="active")
     assert [("shop.service", "reset-failed", "reload")] == asked("reload", "", **runs, shop_socket="active")
-    assert [("shop.service", "reset-failed", "restart stop")] == asked("restart", "blue-green", **runs)
-    assert [("shop.service", "try-restart stop", "restart stop")] == asked(
+    assert [("shop.service", "reset-failed", "restart start stop")] == asked("restart", "blue-green", **runs)
+    assert [("shop.service", "try-restart stop", "restart start stop")] == asked(
         "restart", "blue-green", shop_service="inactive"
     )

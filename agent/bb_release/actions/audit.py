@@ -154,7 +154,7 @@ def beat(it: Written) -> Findings:
 
 def hidden(it: Written) -> Findings:
     """Paths that the unit's own hardening takes from it, or shows to it alone."""
-    bind = it.option("-b", "--bind", "--uds", "--fd").removeprefix("unix:")
+    bind = (it.option("-b", "--bind") or it.option("--uds", "--fd")).removeprefix("unix:")
     paths = [path for path in (str(it.app.root), bind) if path.startswith("/")]
     for path in paths:
         if it.facts.get("PrivateTmp") not in ("", "no", None) and _is_in(path, "/tmp", "/var/tmp"):  # noqa: S108

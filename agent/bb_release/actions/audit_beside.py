@@ -58,11 +58,11 @@ def through_current(it: Written, link: str, why: str) -> Findings:
 
 def listens(it: Written) -> Findings:
     """A server removes what lies at its address, and takes it away again when it ends: the other instance's socket."""
-    link, colour = Path(it.unit.socket), it.base.rpartition("/")[2]
-    others = {_place(str(path)) for path in (link, instances.socket_of(it.unit, slots.other(colour)))}
-    for address in it.values("-b", "--bind", "--uds", "-u", "--unix-socket"):
+    others = [it.unit.socket, str(instances.socket_of(it.unit, slots.other(instances.colour_of(it.unit))))]
+    # gunicorn's, and those of others: that it has a -u (its user) is no reason not to look for its -b
+    for address in (*it.values("-b", "--bind"), *it.values("--uds", "-u", "--unix-socket")):
         path = address.strip("'\";").removeprefix("unix:")
-        if path.startswith("/") and _place(path) in others:
+        if path.startswith("/") and _place(path) in map(_place, others):
             own = instances.socket_of(it.unit, "%i")
             yield it.wrong(f" listens at {_place(path)}: it would take that away from what serves",
                            f"{it.START}=… {own}")  # fmt: skip

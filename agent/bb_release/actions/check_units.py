@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from bb_release.actions import audit, audit_supervisor, instances, seen, site_environment, unit_rights, unit_scope
 from bb_release.actions.audit_beside import beside
@@ -15,12 +14,11 @@ from bb_release.actions.instances import manager_for
 from bb_release.actions.units import role
 from bb_release.actions.written import Written
 from bb_release.errors import ReleaseError
-from bb_release.model import activation, slots
+from bb_release.model import activation
 from bb_release.model.app import App, Unit
 from bb_release.model.fact import Fact, problem, warn
 from bb_release.tools import filesystem, host, systemctl
 from bb_release.tools.units import rights as as_written
-from bb_release.tools.units.systemd import SystemdUnit
 
 BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 # measured: 102 to 614 failed at 200 a second, 237 where the application takes 3 s to import
@@ -102,8 +100,7 @@ def starts(app: App) -> Iterator[Fact]:
 
 def _other(app: App, unit: Unit) -> Iterator[Fact]:
     """What keeps the other instance from being started beside this one: its lines are the same, its colour is not."""
-    colour = unit.name.partition("@")[2].removesuffix(".service")
-    other = instances.instance(unit, slots.other(colour))
+    other = instances.twin(unit)
     with suppress(ReleaseError):
         facts = systemctl.properties(other.name, audit.PROPERTIES, user=unit.user)
         yield from beside(Written(app, other, facts))
@@ -149,7 +146,7 @@ def handovers(app: App) -> Iterator[Fact]:
 
 def _waiting(unit: Unit) -> Fact:
     try:
-        cast("SystemdUnit", manager_for(unit)).require_listening()
+        instances.systemd_unit(unit).require_listening()
         starts = systemctl.properties(unit.name, ["ExecStart"], user=unit.user).get("ExecStart", "")
     except ReleaseError as error:
         return warn(f"{error.message}: {COST.format(unit.name)}", error.remedy)
@@ -196,7 +193,7 @@ def _polkit_allows(app: App, owner: str, units: Iterable[Unit]) -> bool:
             return path.read_text("utf-8") == rule
         except (OSError, UnicodeDecodeError):
             return False
-    managers = ((unit, cast("SystemdUnit", manager_for(unit))) for unit in units)
+    managers = ((unit, instances.systemd_unit(unit)) for unit in units)
     try:
         return all(manager.polkit_allows("restart" if unit.runs_release else "reload") for unit, manager in managers)
     except ReleaseError:

@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from bb_release.actions import instances, workers
 from bb_release.actions.build import request_of
 from bb_release.actions.every_worker import ask_every_worker
-from bb_release.actions.proof import started_since
+from bb_release.actions.proof import standing
 from bb_release.actions.verify import prove_units, remember
-from bb_release.errors import ReleaseError, UnitsNotRestarted
+from bb_release.errors import NotHealthy, ReleaseError, UnitsNotRestarted
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Health, Unit
 from bb_release.model.release import Release
@@ -40,17 +39,18 @@ def start_beside(deployment: Deployment) -> None:
     if not colour and live is not None and live.name != deployment.release.name:
         # what is live was started in another way: with a slot of its own it can be brought back like any other
         serves = serves or slots.COLOURS[1]
-        durable.with_reserve(layout.reserve, lambda: slots.point(layout, serves, live))
+        if not slots.release_in(layout, serves):  # the slot of what serves says what that runs
+            durable.with_reserve(layout.reserve, lambda: slots.point(layout, serves, live))
     idle = slots.other(serves)
     durable.with_reserve(layout.reserve, lambda: slots.point(layout, idle, deployment.release))
-    units = [instances.instance(unit, idle) for unit in instances.templates(app) if unit.socket]
+    units = [unit for unit in instances.of(app, idle) if unit.socket]
     try:
         for unit in units:
             _start(deployment, unit)
         for unit in units:
             own = own_health(app.health, unit, idle) if app.health else None
             prove_units(deployment, [unit], own)
-            silent = ask_every_worker(unit, systemd_unit(unit), own, deployment.release) if own else set()
+            silent = ask_every_worker(unit, instances.systemd_unit(unit), own, deployment.release) if own else set()
             if silent:
                 pids = ", ".join(map(str, sorted(silent)))
                 deployment.reporter.warn(
@@ -76,7 +76,7 @@ def _workers(app: App) -> Iterator[Unit]:
 
 def _start(deployment: Deployment, unit: Unit) -> None:
     """Not systemd's start: what a killed run left there is no proof of anything."""
-    manager = systemd_unit(unit)
+    manager = instances.systemd_unit(unit)
     deployment.reporter.line(f"start {unit.name}")
     remember(deployment, unit, manager)
     deployment.ordered[unit.name] = host.boot_clock()
@@ -140,26 +140,27 @@ def bring_back(app: App, release: Release) -> None:
         durable.with_reserve(app.layout.reserve, lambda: slots.forget(app.layout, slots.other(colour)))
     if not leading:
         durable.with_reserve(app.layout.reserve, lambda: slots.point(app.layout, colour, release))
-    for unit in instances.templates(app):
+    for unit in instances.of(app, colour):
         if unit.socket:
-            _have_run(app, instances.instance(unit, colour), release)
+            _have_run(app, unit, release)
 
 
-def bring_workers_back(app: App, release: Release) -> None:
+def bring_workers_back(deployment: Deployment) -> None:
     """Start what takes work by itself, should it not run: no visitor waits for it. Raises ReleaseError."""
-    for unit in _workers(app):
-        _have_run(app, unit, release)
+    for unit in _workers(deployment.app):
+        _have_run(deployment.app, unit, deployment.release)
 
 
 def _have_run(app: App, unit: Unit, release: Release) -> None:
     """Start an instance, or start it anew where it runs from what its slot led to before."""
-    manager = systemd_unit(unit)
+    manager = instances.systemd_unit(unit)
     state = manager.state()
     if not state.running:
         manager.start()
         return
-    main = state.main_pid or min(manager.processes(), default=0)
-    if not started_since(instances.started_through(app, unit), main, state, release.folder):
+    try:
+        standing(app, unit, manager, release.folder, state)
+    except NotHealthy:
         manager.restart()
 
 
@@ -178,44 +179,45 @@ def stop_before(deployment: Deployment) -> None:
         if unit.celery:
             with suppress(ReleaseError):  # what it does is only told
                 tasks = workers.tasks_before(deployment, unit, manager)
-        try:
-            manager.stop()
-        except ReleaseError as error:
-            deployment.unfinished = still_at_work(unit, manager, error) or deployment.unfinished
-            raise
+        manager.stop()
         workers.tell_what_was_left(deployment, unit, manager, tasks)
 
-    _each_idle(app, deployment.reporter.warn, stop)
-
-
-def still_at_work(unit: Unit, manager: SystemdUnit, error: ReleaseError) -> ReleaseError | None:
-    """What it means that a worker could not be stopped; None of what takes no tasks: it only finishes what it began."""
-    if unit.socket or not manager.state().running:
-        return None
-    found = UnitsNotRestarted(
-        f"{error.message}; it goes on taking tasks with another release's code", remedy=manager.stop_command(),
-        details=error.details,
-    )  # fmt: skip
-    found.exit_code = 21
-    return found
+    for unit in instances.of(app, idle_colour(app)):
+        deployment.unfinished = end_beside(unit, deployment.reporter.warn, stop) or deployment.unfinished
 
 
 def stop_idle(app: App, warn: Callable[[str], None], colour: str = "") -> None:
     """Stop what was started beside the live release and never led to."""
-    _each_idle(app, warn, lambda _, manager: manager.stop(), colour)
+    for unit in instances.of(app, colour or idle_colour(app)):
+        end_beside(unit, warn)
 
 
-def _each_idle(
-    app: App, warn: Callable[[str], None], stop: Callable[[Unit, SystemdUnit], None], colour: str = ""
-) -> None:
-    idle = colour or idle_colour(app)
-    for unit in (instances.instance(unit, idle) for unit in instances.templates(app)):
-        manager = systemd_unit(unit)
-        try:
-            if not manager.is_down():
-                stop(unit, manager)
-        except ReleaseError as error:
-            warn(f"{error.message}; it runs beside the live release: {manager.stop_command()}")
+def end_beside(
+    unit: Unit,
+    warn: Callable[[str], None],
+    stop: Callable[[Unit, SystemdUnit], None] = lambda _, manager: manager.stop(),
+) -> ReleaseError | None:
+    """Stop an instance that is not to run; where it goes on that is a warning, and of a worker what is returned.
+
+    What takes no tasks only finishes what it began. Of a worker that systemd tells nothing about, nobody has seen that
+    it ended.
+    """
+    manager = instances.systemd_unit(unit)
+    try:
+        if not manager.is_down():
+            stop(unit, manager)
+    except ReleaseError as error:
+        warn(f"{error.message}; it runs beside the live release: {manager.stop_command()}")
+        with suppress(ReleaseError):
+            if unit.socket or not manager.state().running:
+                return None
+        found = UnitsNotRestarted(
+            f"{error.message}; it goes on taking tasks with another release's code", remedy=manager.stop_command(),
+            details=error.details,
+        )  # fmt: skip
+        found.exit_code = 21
+        return found
+    return None
 
 
 def idle_colour(app: App) -> str:
@@ -223,8 +225,13 @@ def idle_colour(app: App) -> str:
     return slots.other(instances.active(app) or instances.led_to(app))
 
 
-def systemd_unit(unit: Unit) -> SystemdUnit:
-    return cast("SystemdUnit", instances.manager_for(unit))  # the configuration allows no other kind
+def beside(app: App) -> str:
+    """What runs beside the live release and was not stopped, for a `site:` line; "" for nothing that is known of."""
+    try:
+        up = [unit.name for unit in instances.of(app, idle_colour(app)) if not instances.systemd_unit(unit).is_down()]
+    except ReleaseError:
+        return ""
+    return f"; {', '.join(up)} of another release still {'run' if len(up) > 1 else 'runs'}" if up else ""
 
 
 START_BESIDE = Step("start-beside", "start the release beside the live one, and prove it", Scope.SITE, start_beside)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from bb_release.errors import NoSuchRelease
+from bb_release.errors import NoSuchRelease, StateUnreadable
 from bb_release.model import slots
 from bb_release.model.app import App, Unit
 from bb_release.tools import process
@@ -44,6 +45,31 @@ def instance(unit: Unit, colour: str) -> Unit:
     return replace(unit, name=f"{unit.name.partition('@')[0]}@{colour}.service")
 
 
+def both(unit: Unit) -> list[Unit]:
+    """The two instances of a template."""
+    return [instance(unit, colour) for colour in slots.COLOURS]
+
+
+def of(app: App, colour: str) -> list[Unit]:
+    """The instances of a colour, one of each template."""
+    return [instance(unit, colour) for unit in templates(app)]
+
+
+def twin(unit: Unit) -> Unit:
+    """The other instance of the same template."""
+    return instance(unit, slots.other(colour_of(unit)))
+
+
+def systemd_unit(unit: Unit) -> SystemdUnit:
+    """Who runs a unit of systemd's, which each instance is: the configuration allows no other kind."""
+    return cast("SystemdUnit", manager_for(unit))
+
+
+def colour_of(unit: Unit) -> str:
+    """The colour of an instance."""
+    return unit.name.partition("@")[2].removesuffix(".service")
+
+
 def configured_name(app: App, unit: Unit) -> str:
     """The name of a unit as it is configured, which is what a person types: of an instance, its template's."""
     names = (each.name for each in templates(app) if each.name.partition("@")[0] == unit.name.partition("@")[0])
@@ -57,7 +83,7 @@ def meant(app: App, word: str) -> str:
     """
     known = {unit.name: unit.name for unit in app.units}
     for unit in templates(app):
-        for name in (instance(unit, colour).name for colour in slots.COLOURS):
+        for name in (each.name for each in both(unit)):
             known |= {name: unit.name, name.removesuffix(".service"): unit.name}
     if word not in known:
         names = ", ".join(unit.name for unit in app.units)
@@ -73,18 +99,25 @@ def socket_of(unit: Unit, colour: str) -> Path:
 def started_through(app: App, unit: Unit) -> Path:
     """The link through which a unit, or an instance, has to start: `current`, or the slot of its colour."""
     if unit.handover == BLUE_GREEN:
-        return app.layout.slots / unit.name.partition("@")[2].removesuffix(".service")
+        return app.layout.slots / colour_of(unit)
     return app.layout.current
 
 
 def led_to(app: App) -> str:
-    """The colour to which the link of the first socket leads; "" where there is none."""
+    """The colour to which the link of the first socket leads; "" where there is none. Raises StateUnreadable."""
     for unit in templates(app):
         if unit.socket:
             try:
                 colour = os.readlink(unit.socket).rpartition("/")[2].removesuffix(".sock")
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 return ""
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # no link, but a server's own socket
+                    return ""
+                raise StateUnreadable(
+                    f"{unit.socket} cannot be read, so which instance serves is not known: {error.strerror}",
+                    remedy=f"let this user look into {Path(unit.socket).parent}",
+                ) from error
             return colour if colour in slots.COLOURS else ""
     return ""
 
@@ -108,9 +141,9 @@ def one_of(app: App, leading: list[str]) -> str:
 
 
 def count_up(app: App, colour: str) -> int:
-    """How many instances of a colour run, or will again by themselves."""
-    managers = (cast("SystemdUnit", manager_for(instance(unit, colour))) for unit in templates(app))
-    return sum(not manager.is_down() for manager in managers)
+    """How many instances of a colour run, or will again by themselves: of those that serve visitors, if any does."""
+    units = of(app, colour)
+    return sum(not systemd_unit(unit).is_down() for unit in [u for u in units if u.socket] or units)
 
 
 def serving(app: App) -> tuple[Unit, ...]:
@@ -125,6 +158,6 @@ def every(app: App) -> Iterator[Unit]:
     """Every unit, and of a template both instances: what rights are needed for."""
     for unit in app.units:
         if unit.handover == BLUE_GREEN:
-            yield from (instance(unit, colour) for colour in slots.COLOURS)
+            yield from both(unit)
         else:
             yield unit

@@ -62,7 +62,7 @@ def explain(run: Run, wish: Wish, deployment: Deployment, error: Explained) -> N
     release = releases.read(deployment.release.folder)
     if release.state is State.BUILDING:
         release = deployment.release  # what it has got to is in memory only
-    if error.exit_code == 20:  # switched back: that has been told, to after-rollback too
+    if deployment.went_back:  # that has been told, to after-rollback too
         return
     if error.site:  # the switch has told already
         tell(deployment, "after-failure")

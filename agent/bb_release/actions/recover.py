@@ -7,15 +7,14 @@ from pathlib import Path
 
 from bb_release.actions import handover, handover_repair, interruption, package_sets, prune
 from bb_release.actions.run import Run, environments, site_state
-from bb_release.actions.static import publish_static
 from bb_release.actions.switch import (
     condemn_what_was_left,
     end_what_was_before,
     go_back,
     record_verified,
+    serve_again,
     undo_announcement,
 )
-from bb_release.actions.verify import restart_units, verify
 from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation, durable
 from bb_release.model import release as releases
@@ -93,6 +92,7 @@ def _put_in_order(run: Run) -> list[str]:
         run.log.warn("\n    ".join([error.message, *error.details.splitlines(), error.remedy]))
     if outcome:
         outcome.exit_code = 21
+        outcome.site = "; ".join([site_state(run.app), *([f"recovered: {'; '.join(done)}"] if done else [])])
         raise outcome
     return done
 
@@ -124,10 +124,7 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
             )
         handover.bring_back(run.app, release)
         handover.lead_requests(run.app)
-        handover.bring_workers_back(run.app, release)
-        publish_static(deployment)
-        restart_units(deployment)
-        verify(deployment)
+        serve_again(deployment)
     except Exception as error:  # noqa: BLE001 - as in a deploy: the site is not left on what nobody has proven
         return go_on_back(run, deployment, as_failure(error))
     record_verified(deployment, run)
@@ -141,5 +138,7 @@ def go_on_back(run: Run, deployment: Deployment, error: ReleaseError) -> str:
     except ReleaseError as outcome:
         if outcome.exit_code != 20:
             raise
+        if run.action != "recover":  # which goes on with what it is for
+            run.facts.pop("switched_back_to", None)
         return f"{deployment.release.name}: {outcome.site}"
     return ""

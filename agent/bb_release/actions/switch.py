@@ -85,21 +85,21 @@ def make_live(deployment: Deployment, run: Run) -> None:
         go_back(deployment, run, error)
     record_verified(deployment, run)
     run.done = f"the {run.action} itself is done"
-    try:
-        end_what_was_before(deployment)
-    except ReleaseError as error:
-        deployment.unfinished = error
+    end_what_was_before(deployment)
 
 
 def end_what_was_before(deployment: Deployment) -> None:
     """Stop the instance that served before, and name what else is not of the release, which is live and recorded.
 
-    That is a shell in an old release, a worker of no unit. Raises ReleaseError.
+    That is a shell in an old release, a worker of no unit. What goes wrong is `unfinished`, for who ends the run.
     """
-    if instances.templates(deployment.app):
-        run_steps((handover.STOP_BEFORE,), deployment)
-    for text in proof.stragglers(deployment.app, deployment.release):
-        deployment.reporter.warn(text)
+    try:
+        if instances.templates(deployment.app):
+            run_steps((handover.STOP_BEFORE,), deployment)
+        for text in proof.stragglers(deployment.app, deployment.release):
+            deployment.reporter.warn(text)
+    except ReleaseError as error:
+        deployment.unfinished = deployment.unfinished or error
 
 
 def undo_announcement(deployment: Deployment) -> None:
@@ -178,7 +178,8 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
     if previous is None or not deployment.switch_back:
         error.exit_code = 21
         why = "there is nothing to go back to" if previous is None else "told not to switch back"
-        error.site = f"live on {bad.describe()}, {health_now(deployment.app, bad)}; {why}"
+        now = health_now(deployment.app, bad)
+        error.site = f"live on {bad.describe()}, {now}; {why}{handover.beside(deployment.app)}"
         with _recording(error, layout):
             durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
         raise error
@@ -189,17 +190,15 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
         durable.with_reserve(layout.reserve, lambda: _mark(bad, State.RETURNING, failure))
         handover.bring_back(deployment.app, previous)
         point_current_at(deployment.app, previous)
-        handover.bring_workers_back(deployment.app, previous)
-        static.publish_static(back)
-        restart_units(back)
-        verify(back)
+        serve_again(back)
         durable.with_reserve(layout.reserve, lambda: note_proof(back))
     except (ReleaseError, OSError) as unexpected:
         second = as_failure(unexpected)
         error.tell_also(second)
         error.exit_code = 21
         live = activation.current_name(layout)
-        error.site = f"live on {live}; the way back to {previous.describe()} failed: {second.message}"
+        failed = f"the way back to {previous.describe()} failed: {second.message}"
+        error.site = f"live on {live}; {failed}{handover.beside(deployment.app)}"
         again = "bb-release restart" if live == previous.name else f"bb-release switch {previous.name}"
         error.remedy = f"{second.remedy}; then: {again}; or deploy what mends it"
         with _recording(error, layout):
@@ -220,8 +219,24 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
         error.exit_code, error.remedy = 21, f"{back.unfinished.remedy}; then: {error.remedy}"
         error.site += f"; a worker of {bad.name} goes on taking tasks"
     back.failed_step = deployment.failed_step
+    deployment.went_back = True
     tell(back, "after-rollback")
     raise error
+
+
+def serve_again(deployment: Deployment) -> None:
+    """All that follows the link: visitors are served by the release already, and one part is not kept from them by
+    another that fails. Raises the first failure, or NotHealthy.
+    """
+    failed: list[Exception] = []
+    for act in (static.publish_static, restart_units, handover.bring_workers_back):
+        try:
+            act(deployment)
+        except (ReleaseError, OSError) as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+    verify(deployment)
 
 
 @contextmanager

@@ -9,13 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bb_release.actions import instances, proof, workers
-from bb_release.actions.audit_beside import beside
+from bb_release.actions import audit_beside, instances, proof, workers
 from bb_release.actions.instances import manager_for
 from bb_release.actions.run import wait_well
-from bb_release.actions.written import Written
+from bb_release.actions.written import Findings, Written
 from bb_release.errors import NotHealthy, PreflightFailed, ReleaseError
-from bb_release.model import slots
 from bb_release.model.app import App, Health, Unit
 from bb_release.model.release import Release
 from bb_release.model.step import Deployment
@@ -45,7 +43,7 @@ def require_units(app: App, warn: Callable[[str], None]) -> None:
             if warning:
                 warn(warning)
     for unit in instances.templates(app):
-        refusals += [*no_place(unit), *_unfit(app, unit)]
+        refusals += [*no_place(unit), *unfit(app, unit)]
     if refusals:
         raise PreflightFailed(
             "; ".join(error.message for error in refusals),
@@ -74,18 +72,20 @@ def no_place(unit: Unit) -> Iterator[PreflightFailed]:
 def require_fit(app: App) -> None:
     """Raises PreflightFailed where an instance must not be started beside the other one."""
     for unit in instances.templates(app):
-        for refusal in _unfit(app, unit):
+        for refusal in unfit(app, unit):
             raise refusal
 
 
-def _unfit(app: App, unit: Unit) -> Iterator[PreflightFailed]:
+def unfit(
+    app: App, unit: Unit, wrong_in: Callable[[Written], Findings] = audit_beside.beside
+) -> Iterator[PreflightFailed]:
     """Why an instance must not run beside the other one, as systemd has read it; nothing where it does not say."""
-    for each in (instances.instance(unit, colour) for colour in slots.COLOURS):
+    for each in instances.both(unit):
         try:
             facts = systemctl.properties(each.name, ["ExecStart", "Environment", "WorkingDirectory"], user=unit.user)
         except ReleaseError:  # told by `check_can`
             return
-        findings = [*beside(Written(app, each, facts))]
+        findings = [*wrong_in(Written(app, each, facts))]
         yield from (PreflightFailed(fact.text, remedy=fact.do) for fact in findings)
         if findings:  # the other instance is the same file
             return
@@ -158,7 +158,7 @@ def prove_units(deployment: Deployment, units: Sequence[Unit], wanted: Health | 
     began = time.monotonic()
     managers = [(unit, manager_for(unit)) for unit in units]
     first = [require_running(unit, manager) for unit, manager in managers]
-    ask_health(deployment, units, wanted)
+    deployment.reporter.line(f"health: {ask_health(units, wanted, deployment.release)}")
     settle = max((unit.settle_seconds for unit in units), default=0.0)
     time.sleep(max(0.0, settle - (time.monotonic() - began)))
     for (unit, manager), before in zip(managers, first, strict=True):
@@ -174,7 +174,7 @@ def prove_units(deployment: Deployment, units: Sequence[Unit], wanted: Health | 
         deployment.proof[unit.name], deployment.proven[unit.name] = by, before.run
         deployment.reporter.line(f"{unit.name}: proven by {by}")
     # once more: it may have answered before it broke, and a worker may take long to find out that it cannot go on
-    ask_health(deployment, units, wanted)
+    deployment.reporter.line(f"health: {ask_health(units, wanted, deployment.release)}")
     for (unit, manager), before in zip(managers, first, strict=True):
         require_stable(unit, manager, before)
 
@@ -190,18 +190,17 @@ def prove_run(
         raise
 
 
-def ask_health(deployment: Deployment, units: Sequence[Unit], wanted: Health | None) -> None:
-    """Ask until the site is well. Raises NotHealthy, with the last lines of the units."""
+def ask_health(units: Sequence[Unit], wanted: Health | None, release: Release) -> str:
+    """Ask until the site is well; its answer in words. Raises NotHealthy, with the last lines of the units."""
     if wanted is None:
-        return
+        return "not asked (none is configured)"
     try:
-        seen = wait_well(wanted, deployment.release.name).line
+        return wait_well(wanted, release.name).line
     except NotHealthy as error:
         said = {unit.name: manager_for(unit).log_lines(LINES_OF_EACH) for unit in units}
         lines = [line for name, own in said.items() if own for line in (f"{name}:", *own)]
         error.details = "\n".join([error.details, *lines]).strip("\n")
         raise
-    deployment.reporter.line(f"health: {seen}")
 
 
 def not_running(unit: Unit, manager: UnitManager, message: str) -> NotHealthy:

@@ -63,6 +63,7 @@ class Deployment:
     proof: dict[str, str] = field(default_factory=dict)
     proven: dict[str, str] = field(default_factory=dict)
     scope: Scope = Scope.RELEASE
+    went_back: bool = False  # the switch was undone, and that is told
     unfinished: ReleaseError | None = None  # what went wrong when the release was live and recorded, told at the end
 
     @property

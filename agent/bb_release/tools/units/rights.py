@@ -39,7 +39,7 @@ def questions(verb: str, unit: str, handover: str, states: Mapping[str, str]) ->
     down = states[unit] in ("inactive", "failed")
     beside = handover == "blue-green"
     harmless = ("try-restart" if down else "reset-failed", *(("stop",) if beside and down else ()))
-    yield Question(unit, harmless, (verb, *(("stop",) if beside else ())))
+    yield Question(unit, harmless, (verb, *(("start", "stop") if beside else ())))
     # a socket that failed with its service is started again; where requests do not wait in it, it is left alone
     if verb == "restart" and handover != "restart":
         for name in (name for name in states if name != unit):
