@@ -108,7 +108,8 @@ def print_status(facts: dict[str, Any]) -> None:
             other = f", runs from {', '.join(unit['other_releases'])}" if unit["other_releases"] else ""
             _print(f"  unit:     {unit['name']}: {unit['summary']}{pid}{proof}{other}{old}")
     for unit in facts["beside"]:
-        _print(f"  beside:   {unit['name']}: {unit['summary']}, process {unit['pid']}, and nothing leads to it")
+        led = "and it still serves" if unit["serves"] else "and nothing leads to it"
+        _print(f"  beside:   {unit['name']}: {unit['summary']}, process {unit['pid']}, {led}")
     for each in facts["database"]:
         _print(f"  database: ahead by {_few(each['migrations'])} (release {each['release']})")
     if facts["hold"]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from bb_release.actions import instances, workers
 from bb_release.actions.build import request_of
 from bb_release.actions.every_worker import ask_every_worker
-from bb_release.actions.proof import standing
+from bb_release.actions.proof import standing, started_since
 from bb_release.actions.verify import prove_units, remember
 from bb_release.errors import NotHealthy, ReleaseError, UnitsNotRestarted
 from bb_release.model import activation, durable, slots
@@ -33,10 +33,9 @@ DRAIN_SECONDS = 1.0  # longer than it takes nginx to connect by the link as it w
 def start_beside(deployment: Deployment) -> None:
     """Start the release in the idle slot and prove it there, while nothing leads to it. Raises ReleaseError."""
     app, layout = deployment.app, deployment.layout
-    colour = instances.active(app)
     live = activation.current(layout)
-    serves = colour or instances.led_to(app)  # without a slot when a person has moved `current`: it is not disturbed
-    if not colour and live is not None and live.name != deployment.release.name:
+    serves = instances.serves(app)
+    if not instances.active(app) and live is not None and live.name != deployment.release.name:
         # what is live was started in another way: with a slot of its own it can be brought back like any other
         serves = serves or slots.COLOURS[1]
         if not slots.release_in(layout, serves):  # the slot of what serves says what that runs
@@ -158,7 +157,10 @@ def _have_run(app: App, unit: Unit, release: Release) -> None:
     if not state.running:
         manager.start()
         return
-    try:
+    main = state.main_pid or min(manager.processes(), default=0)
+    if started_since(instances.started_through(app, unit), main, state, release.folder):
+        return
+    try:  # a clock that was set back says so of what has served all the time
         standing(app, unit, manager, release.folder, state)
     except NotHealthy:
         manager.restart()
@@ -197,7 +199,7 @@ def end_beside(
     warn: Callable[[str], None],
     stop: Callable[[Unit, SystemdUnit], None] = lambda _, manager: manager.stop(),
 ) -> ReleaseError | None:
-    """Stop an instance that is not to run; where it goes on that is a warning, and of a worker what is returned.
+    """Stop an instance that is not to run; that it goes on is a warning, and of a worker it is returned.
 
     What takes no tasks only finishes what it began. Of a worker that systemd tells nothing about, nobody has seen that
     it ended.
@@ -207,9 +209,9 @@ def end_beside(
         if not manager.is_down():
             stop(unit, manager)
     except ReleaseError as error:
-        warn(f"{error.message}; it runs beside the live release: {manager.stop_command()}")
         with suppress(ReleaseError):
             if unit.socket or not manager.state().running:
+                warn(f"{error.message}; it runs beside the live release: {manager.stop_command()}")
                 return None
         found = UnitsNotRestarted(
             f"{error.message}; it goes on taking tasks with another release's code", remedy=manager.stop_command(),
@@ -222,7 +224,7 @@ def end_beside(
 
 def idle_colour(app: App) -> str:
     """The colour that does not serve."""
-    return slots.other(instances.active(app) or instances.led_to(app))
+    return slots.other(instances.serves(app))
 
 
 def beside(app: App) -> str:

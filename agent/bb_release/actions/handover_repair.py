@@ -1,7 +1,6 @@
-"""Blue-green after a killed run, or a boot: what `current` leads to serves again, and what it replaces is stopped.
+"""Blue-green after a killed run, or a boot: what `current` leads to serves again, and nothing else does.
 
-Nothing is stopped, and no visitor led away from it, before that which is to take its place is seen to run from the live
-release: a person may have moved `current` to one that does not start.
+Not where visitors are led to another release, which runs: a person has moved `current`, and nobody has proven to what.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from functools import partial
 
 from bb_release.actions import handover, instances
 from bb_release.actions.audit_beside import beside, twice
-from bb_release.actions.verify import ask_health, prove_run, require_running, require_stable, unfit
-from bb_release.errors import ReleaseError
+from bb_release.actions.verify import prove_run, require_running, require_stable, unfit
+from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Unit
 from bb_release.tools import host
@@ -23,9 +22,9 @@ from bb_release.tools import host
 def repair(app: App, warn: Callable[[str], None]) -> tuple[list[str], list[ReleaseError]]:
     """After a killed run and after a boot: the links, the slots and the instances as `current` wants them.
 
-    Returns what was done, in words, and what a person has to know: what does not run, why what runs is not proven to
-    run from the live release, and which worker of another release goes on. What else cannot be done is a warning: it
-    must not stop the deploy that mends it.
+    Returns what was done, in words, and what a person has to know: what does not run, why what was started is not
+    proven to run from the live release, and what runs from another. What else cannot be done is a warning: it must not
+    stop the deploy that mends it.
     """
     order = Repair(app, warn)
     if instances.templates(app):
@@ -51,10 +50,13 @@ class Repair:
 
     def restore(self) -> None:
         colour = instances.active(self.app)
-        serves = "" if colour else self._what_serves()
+        serves = self._what_else_serves(colour)
         if serves:
-            self.warn("no slot leads to the live release, so what serves is left as it is: bb-release restart")
-            self._stop(instances.of(self.app, slots.other(serves)))
+            name = slots.release_in(self.app.layout, serves) or "another release"
+            self.wrong.append(NotHealthy(
+                f"current leads to {activation.current_name(self.app.layout)}, and {name} serves",
+                remedy=f"bb-release restart starts what current leads to beside it; bb-release switch {name} leads back"
+            ))  # fmt: skip
             return
         colour = colour or self._slot_after_a_boot()
         if colour:
@@ -62,12 +64,15 @@ class Repair:
         else:  # no release was ever live in a slot
             self._stop([each for unit in instances.templates(self.app) for each in instances.both(unit)])
 
-    def _what_serves(self) -> str:
-        """The colour to which requests are led, without a socket one that has a slot; "" where none of it runs."""
-        layout, led = self.app.layout, instances.led_to(self.app)
-        has_socket = any(unit.socket for unit in instances.templates(self.app))
-        begun = [led] if has_socket else [each for each in slots.COLOURS if slots.release_in(layout, each)]
-        return next((each for each in begun if each and instances.count_up(self.app, each)), "")
+    def _what_else_serves(self, colour: str) -> str:
+        """The other colour where visitors are led to it, or, without a socket, where its worker runs alone; else ""."""
+        app = self.app
+        if any(unit.socket for unit in instances.templates(app)):
+            others = [instances.led_to(app)]
+        else:
+            alone = not colour or not instances.count_up(app, colour)
+            others = [each for each in slots.COLOURS if alone and slots.release_in(app.layout, each)]
+        return next((each for each in others if each not in ("", colour) and instances.count_up(app, each)), "")
 
     def _slot_after_a_boot(self) -> str:
         """Give the live release a slot where a person has moved `current` and nothing serves any more: as after a boot.
@@ -83,24 +88,27 @@ class Repair:
         return colour
 
     def _have_serve(self, colour: str) -> None:
-        """Have all of a colour run, visitors first; each of the other one is stopped once what replaces it is well."""
+        """Have all of a colour run, visitors first, and then nothing of the other one."""
         app, idle = self.app, slots.other(colour)
-        ours, others = instances.of(app, colour), instances.of(app, idle)
-        led, web = instances.led_to(app), [unit for unit in ours if unit.socket]
-        begun = [self._start(unit) for unit in web]
-        if led in ("", colour) or not instances.count_up(app, led):  # nobody else serves while this one is proven
-            self.as_far_as_possible(lambda: handover.lead_requests(app))
-        web_is_well = all([*begun, *map(self._is_proven, web)])
-        if web_is_well:
-            self.as_far_as_possible(lambda: handover.lead_requests(app))
-            web_is_well = not web or instances.led_to(app) == colour
-        for unit, other in zip(ours, others, strict=True):
-            well = web_is_well if unit.socket else self._start(unit) and self._is_proven(unit)
-            if well:
+        ours = instances.of(app, colour)
+        web = [unit for unit in ours if unit.socket]
+        for unit in web:
+            self._start(unit)
+        try:
+            handover.lead_requests(app)
+        except ReleaseError as error:
+            self.wrong.append(error)
+        for unit in web:
+            self._is_proven(unit)
+        left = False
+        for unit in ours:
+            other = instances.twin(unit)
+            if unit.socket or (self._start(unit) and self._is_proven(unit)):
                 self._stop([other])
             elif not instances.systemd_unit(other).is_down():
+                left = True
                 self.warn(f"{other.name} is left as it is: {unit.name}, which is to take its place, is not well")
-        if web_is_well and slots.release_in(app.layout, idle) == slots.release_in(app.layout, colour):
+        if not left and slots.release_in(app.layout, idle) == slots.release_in(app.layout, colour):
             durable.with_reserve(app.layout.reserve, lambda: slots.forget(app.layout, idle))
 
     def _start(self, unit: Unit) -> bool:
@@ -109,11 +117,11 @@ class Repair:
         try:
             if manager.state().running:
                 return True
-            down = manager.is_down()
-            twin_runs = down and not instances.systemd_unit(instances.twin(unit)).is_down()
-            for refusal in unfit(self.app, unit, beside if twin_runs else twice):
+            alone = instances.systemd_unit(instances.twin(unit)).is_down()
+            for refusal in unfit(self.app, unit, twice if alone else beside):
                 raise refusal
-            told = host.boot_clock() if down else None  # one that is being started, as at boot, was told to before
+            # one that is being started, as at boot, was told to before
+            told = host.boot_clock() if manager.is_down() else None
             manager.start()
         except ReleaseError as error:
             self.wrong.append(error)
@@ -127,13 +135,11 @@ class Repair:
         live = activation.current(self.app.layout)
         if unit.name not in self.told or live is None:
             return True
-        manager, wanted = instances.systemd_unit(unit), self.app.health
+        manager = instances.systemd_unit(unit)
         try:
             run = require_running(unit, manager)
-            if not instances.systemd_unit(instances.twin(unit)).is_down():  # which may serve on: there is time for more
-                if wanted and unit.socket:
-                    ask_health([unit], handover.own_health(wanted, unit, instances.colour_of(unit)), live)
-                time.sleep(unit.settle_seconds)
+            if not (unit.socket or instances.systemd_unit(instances.twin(unit)).is_down()):
+                time.sleep(unit.settle_seconds)  # the other one takes the tasks meanwhile
             prove_run(self.app, unit, manager, live, run, self.told[unit.name])
             require_stable(unit, manager, run)
         except ReleaseError as error:

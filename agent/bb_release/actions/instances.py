@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from bb_release.errors import NoSuchRelease, StateUnreadable
+from bb_release.errors import NoSuchRelease
 from bb_release.model import slots
 from bb_release.model.app import App, Unit
 from bb_release.tools import process
@@ -104,20 +103,13 @@ def started_through(app: App, unit: Unit) -> Path:
 
 
 def led_to(app: App) -> str:
-    """The colour to which the link of the first socket leads; "" where there is none. Raises StateUnreadable."""
+    """The colour to which the link of the first socket leads; "" where there is none."""
     for unit in templates(app):
         if unit.socket:
             try:
                 colour = os.readlink(unit.socket).rpartition("/")[2].removesuffix(".sock")
-            except (FileNotFoundError, NotADirectoryError):
+            except OSError:
                 return ""
-            except OSError as error:
-                if error.errno == errno.EINVAL:  # no link, but a server's own socket
-                    return ""
-                raise StateUnreadable(
-                    f"{unit.socket} cannot be read, so which instance serves is not known: {error.strerror}",
-                    remedy=f"let this user look into {Path(unit.socket).parent}",
-                ) from error
             return colour if colour in slots.COLOURS else ""
     return ""
 
@@ -132,6 +124,15 @@ def active(app: App) -> str:
     if len(leading) < 2:
         return "".join(leading)
     return led_to(app) or one_of(app, leading)
+
+
+def serves(app: App) -> str:
+    """The colour that must not be disturbed: that to which visitors are led, where a person has moved `current`, too.
+
+    "" where none is known. Raises as `active`.
+    """
+    led = led_to(app)
+    return led if led and count_up(app, led) else active(app) or led
 
 
 def one_of(app: App, leading: list[str]) -> str:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from bb_release.actions import handover, handover_repair, interruption, package_sets, prune
 from bb_release.actions.run import Run, environments, site_state
+from bb_release.actions.static import publish_static
 from bb_release.actions.switch import (
     condemn_what_was_left,
     end_what_was_before,
     go_back,
     record_verified,
-    serve_again,
     undo_announcement,
 )
+from bb_release.actions.verify import restart_units, verify
 from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation, durable
 from bb_release.model import release as releases
@@ -124,11 +125,16 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
             )
         handover.bring_back(run.app, release)
         handover.lead_requests(run.app)
-        serve_again(deployment)
+        handover.bring_workers_back(deployment)
+        publish_static(deployment)
+        restart_units(deployment)
+        verify(deployment)
     except Exception as error:  # noqa: BLE001 - as in a deploy: the site is not left on what nobody has proven
         return go_on_back(run, deployment, as_failure(error))
     record_verified(deployment, run)
     end_what_was_before(deployment)
+    if deployment.unfinished:  # of a worker that goes on the repair will tell
+        run.log.warn(f"{deployment.unfinished.message}; {deployment.unfinished.remedy}")
     return f"{release.name}: the switch to it was finished, it is live and verified"
 
 

@@ -136,7 +136,7 @@ def unit(app: App, which: Unit, live: str) -> SeenUnit:
 
 
 def beside(app: App) -> list[dict[str, Any]]:
-    """The instances that run though nothing leads to them, once the run that started them is over."""
+    """The instances that run beside those of the live release, once the run that started them is over."""
     ours = {each.name for each in units(app)}
     idle = [each for each in instances.every(app) if each.handover == instances.BLUE_GREEN and each.name not in ours]
     if not idle or lock.is_held(app.layout):
@@ -148,5 +148,6 @@ def beside(app: App) -> list[dict[str, Any]]:
         except ReleaseError:  # the other instance has told, of the same template
             continue
         if state.running:
-            found.append({"name": which.name, "summary": state.summary, "pid": state.main_pid})
+            serves = bool(which.socket) and instances.led_to(app) == instances.colour_of(which)
+            found.append({"name": which.name, "summary": state.summary, "pid": state.main_pid, "serves": serves})
     return found

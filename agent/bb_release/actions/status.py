@@ -87,7 +87,10 @@ def _to_do(
         elif unit["unproven"]:
             yield {"do": unit["remedy"], "why": f"not proven: {unit['unproven']}"}
     for unit in beside:
-        yield {"do": "bb-release recover", "why": f"{unit['name']} still runs, and nothing leads to it"}
+        if unit["serves"]:  # a person has moved `current`
+            yield {"do": "bb-release restart", "why": f"{unit['name']} still serves, and is not of the live release"}
+        else:
+            yield {"do": "bb-release recover", "why": f"{unit['name']} still runs, and nothing leads to it"}
     if app.health and health != "healthy" and not any(u["other_releases"] or not u["running"] for u in units):
         yield {
             "do": "bb-release restart",

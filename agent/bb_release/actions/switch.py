@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from bb_release.actions import handover, instances, interruption, proof, static, static_pool
 from bb_release.actions.run import Run, environments, health_now
@@ -225,16 +226,18 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
 
 
 def serve_again(deployment: Deployment) -> None:
-    """All that follows the link: visitors are served by the release already, and one part is not kept from them by
-    another that fails. Raises the first failure, or NotHealthy.
-    """
-    failed: list[Exception] = []
-    for act in (static.publish_static, restart_units, handover.bring_workers_back):
+    """What follows the link on the way back: each part, though another fails. Raises the first failure, with all."""
+    failed: list[ReleaseError] = []
+    acts: list[Callable[[Deployment], None]] = [static.publish_static]
+    acts += [partial(restart_units, only=unit.name) for unit in instances.serving(deployment.app)]
+    for act in (*acts, handover.bring_workers_back):
         try:
             act(deployment)
         except (ReleaseError, OSError) as error:
-            failed.append(error)
+            failed.append(as_failure(error))
     if failed:
+        for other in failed[1:]:
+            failed[0].tell_also(other)
         raise failed[0]
     verify(deployment)
 
