@@ -626,9 +626,10 @@ def test_blue_green_a_moved_link_to_what_is_not_well_stops_nothing_that_serves(h
         seen = json.loads(bb("colours", "status", "--json", check=False).stdout)["to_do"]
     assert {("200", first)} == set(counts)
     for done in (recovered, again):
+        assert f"; but {first} serves" in done.stderr
         assert (21, True) == (done.returncode, f"current leads to {second}, and {first} serves" in done.stderr), done
     assert (1, True) == (restarted.returncode, told in restarted.stderr), restarted
-    assert "bb-release restart" in [
+    assert "bb-release -a colours restart" in [
         each["do"] for each in seen if f"colours@{serves}.service still serves" in each["why"]
     ]
     assert (before, "inactive") == (
@@ -1061,7 +1062,7 @@ def test_blue_green_an_old_worker_that_cannot_start_does_not_keep_the_web_on_a_b
                 second, lambda: prop(started, "ActiveState") == "active", old, "RefuseManualStart"
             )
             assert code == 21, said
-            assert f"{old.replace(f'@{serving()}', f'@{other(serving())}')} of another release still run" in said, said
+            assert f"{old.replace(f'@{serving()}', f'@{other(serving())}')} still runs beside it" in said, said
             assert first == current(COLOURS) == health(str(ACTIVE))["release"]
         assert {} == failures(counts)
         bb("colours", "unhold", check=False)

@@ -59,9 +59,10 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
     site, build_env, secrets = environments(run.app, target)
     run.log.add_secrets(secrets)
     run.facts.update({"from": live.name if live else "", "to": target.name})
-    back = live
-    if live and live.name == target.name:  # a bad one that is started anew is no way back for itself
-        back = releases.last_good(releases.readable(run.app.layout)[0])
+    back = instances.served(run.app, live)
+    if back and back.name == target.name:  # what is started anew is no way back for itself
+        good = releases.last_good(releases.readable(run.app.layout)[0])
+        back = good if good and good.name != target.name else None
     deployment = Deployment(run.app, target, back, run.log, run.lock, site, build_env, makes_bad=makes_bad)
     run.log.say(f"switch to {target.describe()}")
     run_steps(REHEARSE_TARGET, deployment)
@@ -98,11 +99,11 @@ def restart(run: Run, name: str = "") -> Release:
             handover.start_workers(deployment)
         restart_units(deployment, only)
         verify(deployment)
-        if live.state is State.BAD:  # it was found wanting, and now it is not
+        if not live.is_good:  # it was found wanting, or a person has moved `current` to it
             record_verified(deployment, run)
     except Explained as error:  # a signal too: units may have been stopped
         error.exit_code = 21
-        error.site = f"live on {live.describe()}, {health_now(run.app, live)}"
+        error.site = f"live on {live.describe()}, {health_now(run.app, live)}{handover.beside(run.app)}"
         raise
     run.done = "the restart itself is done"
     durable.with_reserve(run.app.layout.reserve, lambda: note_proof(deployment))

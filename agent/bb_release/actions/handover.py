@@ -228,12 +228,12 @@ def idle_colour(app: App) -> str:
 
 
 def beside(app: App) -> str:
-    """What runs beside the live release and was not stopped, for a `site:` line; "" for nothing that is known of."""
+    """What runs beside that which serves, and was not stopped, for a `site:` line; "" for nothing that is known of."""
     try:
         up = [unit.name for unit in instances.of(app, idle_colour(app)) if not instances.systemd_unit(unit).is_down()]
     except ReleaseError:
         return ""
-    return f"; {', '.join(up)} of another release still {'run' if len(up) > 1 else 'runs'}" if up else ""
+    return f"; {', '.join(up)} still {'run' if len(up) > 1 else 'runs'} beside it" if up else ""
 
 
 START_BESIDE = Step("start-beside", "start the release beside the live one, and prove it", Scope.SITE, start_beside)

@@ -12,6 +12,8 @@ from functools import partial
 
 from bb_release.actions import handover, instances
 from bb_release.actions.audit_beside import beside, twice
+from bb_release.actions.proof import standing
+from bb_release.actions.run import command_to
 from bb_release.actions.verify import prove_run, require_running, require_stable, unfit
 from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation, durable, slots
@@ -49,30 +51,20 @@ class Repair:
             self.warn(f"{error.message}; {error.remedy}")
 
     def restore(self) -> None:
-        colour = instances.active(self.app)
-        serves = self._what_else_serves(colour)
-        if serves:
-            name = slots.release_in(self.app.layout, serves) or "another release"
+        app = self.app
+        if instances.elsewhere(app):
+            live, served = activation.current_name(app.layout), instances.served(app, None)
             self.wrong.append(NotHealthy(
-                f"current leads to {activation.current_name(self.app.layout)}, and {name} serves",
-                remedy=f"bb-release restart starts what current leads to beside it; bb-release switch {name} leads back"
+                f"current leads to {live or 'nothing'}, and {served.name if served else 'another release'} serves",
+                remedy="bb-release restart starts what current leads to beside it, and leads to that when it is proven"
+                + (f"; {command_to(served)} leads back" if served else ""),
             ))  # fmt: skip
             return
-        colour = colour or self._slot_after_a_boot()
+        colour = instances.active(app) or self._slot_after_a_boot()
         if colour:
             self._have_serve(colour)
         else:  # no release was ever live in a slot
-            self._stop([each for unit in instances.templates(self.app) for each in instances.both(unit)])
-
-    def _what_else_serves(self, colour: str) -> str:
-        """The other colour where visitors are led to it, or, without a socket, where its worker runs alone; else ""."""
-        app = self.app
-        if any(unit.socket for unit in instances.templates(app)):
-            others = [instances.led_to(app)]
-        else:
-            alone = not colour or not instances.count_up(app, colour)
-            others = [each for each in slots.COLOURS if alone and slots.release_in(app.layout, each)]
-        return next((each for each in others if each not in ("", colour) and instances.count_up(app, each)), "")
+            self._stop([each for unit in instances.templates(app) for each in instances.both(unit)])
 
     def _slot_after_a_boot(self) -> str:
         """Give the live release a slot where a person has moved `current` and nothing serves any more: as after a boot.
@@ -131,16 +123,23 @@ class Repair:
         return True
 
     def _is_proven(self, unit: Unit) -> bool:
-        """Whether what was started now runs from the live release, for all that is seen; notes why it does not."""
+        """Whether it runs from the live release, for all that is seen; notes why it does not.
+
+        Asked of what was started now, and of a worker beside which another one works.
+        """
         live = activation.current(self.app.layout)
-        if unit.name not in self.told or live is None:
-            return True
-        manager = instances.systemd_unit(unit)
+        manager, started = instances.systemd_unit(unit), unit.name in self.told
         try:
+            alone = bool(unit.socket) or instances.systemd_unit(instances.twin(unit)).is_down()
+            if live is None or (alone and not started):
+                return True
             run = require_running(unit, manager)
-            if not (unit.socket or instances.systemd_unit(instances.twin(unit)).is_down()):
+            if not alone:
                 time.sleep(unit.settle_seconds)  # the other one takes the tasks meanwhile
-            prove_run(self.app, unit, manager, live, run, self.told[unit.name])
+            if started:
+                prove_run(self.app, unit, manager, live, run, self.told[unit.name])
+            else:
+                standing(self.app, unit, manager, live.folder, run)
             require_stable(unit, manager, run)
         except ReleaseError as error:
             self.wrong.append(error)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from bb_release.errors import NoSuchRelease
+from bb_release.errors import NoSuchRelease, ReleaseError
+from bb_release.model import release as releases
 from bb_release.model import slots
 from bb_release.model.app import App, Unit
+from bb_release.model.release import Release
 from bb_release.tools import process
 from bb_release.tools.units import UnitManager, manager_of
 
@@ -127,12 +130,41 @@ def active(app: App) -> str:
 
 
 def serves(app: App) -> str:
-    """The colour that must not be disturbed: that to which visitors are led, where a person has moved `current`, too.
+    """The colour that must not be disturbed; "" where none is known. Raises as `active`."""
+    return elsewhere(app) or active(app) or led_to(app)
 
-    "" where none is known. Raises as `active`.
+
+def elsewhere(app: App) -> str:
+    """The colour that serves though `current` leads to what the other one runs, or neither: a person has moved it.
+
+    Visitors are led to it, and it runs; without a socket, its worker runs alone. "" where that is not so. Raises as
+    `active`.
     """
-    led = led_to(app)
-    return led if led and count_up(app, led) else active(app) or led
+    colour = active(app)
+    if any(unit.socket for unit in templates(app)):
+        others = [led_to(app)]
+    else:
+        alone = not (colour and count_up(app, colour))
+        others = [each for each in slots.COLOURS if alone and slots.release_in(app.layout, each)]
+    return next((each for each in others if each not in ("", colour) and count_up(app, each)), "")
+
+
+def served(app: App, live: Release | None) -> Release | None:
+    """The release that serves: the live one, or another where a person has moved `current`. Raises as `active`."""
+    colour = elsewhere(app)
+    if not colour:
+        return live
+    with suppress(ReleaseError):
+        return releases.read(app.layout.releases / slots.release_in(app.layout, colour))
+    return None
+
+
+def but_serves(app: App) -> str:
+    """Another release that serves, for a `site:` line; "" where none does."""
+    with suppress(ReleaseError):
+        other = served(app, None)
+        return f"; but {other.name} serves" if other else ""
+    return ""
 
 
 def one_of(app: App, leading: list[str]) -> str:

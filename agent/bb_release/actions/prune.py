@@ -35,11 +35,13 @@ def verdicts(app: App, keep: int | None = None) -> list[Verdict]:
     before = releases.before_current(everything, live)
     previous = live.manifest.previous if live and live.manifest.previous else before.name if before else ""
     in_use, some_unseen = host.releases_in_use(layout.releases)
+    serves = instances.served(app, live)
     unseen = left_live_lately(everything) if some_unseen and site_is_hidden(app) else set()
     return judge(
         everything, keep=app.keep if keep is None else keep,
         current=live.name if live else "", previous=previous,
-        pinned=hold.pins(layout), in_use=list(in_use), unseen=unseen, unreadable=list(broken),
+        pinned=hold.pins(layout), in_use=[*in_use, *([serves.name] if serves else [])], unseen=unseen,
+        unreadable=list(broken),
     )  # fmt: skip
 
 

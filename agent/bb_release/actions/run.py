@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bb_release import config
-from bb_release.actions import interruption, masking, site_environment, timer
+from bb_release.actions import instances, interruption, masking, site_environment, timer
 from bb_release.actions.notify import notify
 from bb_release.actions.owner import require_owner, who_runs
 from bb_release.envfile import read as read_envfile
@@ -226,7 +226,7 @@ def site_state(app: App) -> str:
     if live is None:
         last = last_live(app)
         return f"{not_live(app).message}: {command_to(last)}; {health_now(app)}" if last else "nothing is live yet"
-    return f"still on {live.describe()}, {health_now(app, live)}"
+    return f"still on {live.describe()}, {health_now(app, live)}{instances.but_serves(app)}"
 
 
 def last_live(app: App) -> Release | None:

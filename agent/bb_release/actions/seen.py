@@ -148,6 +148,6 @@ def beside(app: App) -> list[dict[str, Any]]:
         except ReleaseError:  # the other instance has told, of the same template
             continue
         if state.running:
-            serves = bool(which.socket) and instances.led_to(app) == instances.colour_of(which)
+            serves = instances.elsewhere(app) == instances.colour_of(which)
             found.append({"name": which.name, "summary": state.summary, "pid": state.main_pid, "serves": serves})
     return found

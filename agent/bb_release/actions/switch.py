@@ -13,7 +13,7 @@ from bb_release.actions.run import Run, environments, health_now
 from bb_release.actions.site_commands import tell
 from bb_release.actions.verify import remembered_units, restart_units, verify
 from bb_release.errors import ReleaseError
-from bb_release.model import activation, durable, hold
+from bb_release.model import activation, durable, hold, slots
 from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.layout import Layout
@@ -28,7 +28,6 @@ def activate(deployment: Deployment) -> None:
     static_pool.keep_reachable(deployment)
     release, layout = deployment.release, deployment.layout
     previous = deployment.previous.name if deployment.previous else ""
-    anew = activation.current_name(layout) == release.name  # one that is live and bad: it was started beside itself
 
     def announce() -> None:
         deployment.release = release.mark(
@@ -38,8 +37,8 @@ def activate(deployment: Deployment) -> None:
 
     durable.with_reserve(layout.reserve, announce)
     point_current_at(deployment.app, deployment.release)
-    if anew and instances.templates(deployment.app):
-        handover.take_over(deployment)
+    if instances.templates(deployment.app) and len(slots.leading(layout)) > 1:
+        handover.take_over(deployment)  # it was started beside itself
 
 
 def point_current_at(app: App, release: Release) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bb_release import __version__
-from bb_release.actions import build
+from bb_release.actions import build, instances
 from bb_release.actions.run import Run, environments
 from bb_release.errors import ReleaseError, ReleaseNotUsable
 from bb_release.model import release as releases
@@ -68,7 +68,8 @@ def begin(run: Run, wish: Wish, ref: str, revision: str, live: Release | None, r
             release.mark(State.FAILED, failure={"code": error.code, "step": "", "message": run.log.mask(error.message)})
         raise
     run.log.add_secrets(secrets)
-    previous = live if live is None or live.is_good else releases.last_good(everything)
+    serves = instances.served(app, live)
+    previous = serves if serves is None or serves.is_good else releases.last_good(everything)
     return Deployment(
         app, release, previous, run.log, run.lock, site, build_env, switch_back=wish.switch_back,
         archive=wish.archive, newest=wish.force, is_first=not any(r.manifest.activations for r in everything),
