@@ -183,7 +183,7 @@ def serving(app: App) -> tuple[Unit, ...]:
     """Every unit, a template's as the instance that serves; before the first deploy, that which will be the first."""
     if not templates(app):
         return app.units
-    colour = active(app) or slots.COLOURS[0]
+    colour = active(app) or elsewhere(app) or slots.COLOURS[0]
     return tuple(instance(unit, colour) if unit.handover == BLUE_GREEN else unit for unit in app.units)
 
 
