@@ -73,7 +73,7 @@ def chosen_of(points: list[tuple[str, int, bool]], chance: random.Random) -> lis
         kinds = [[point for point in points if point[2] is many] for many in (False, True)]
         return sorted(
             point
-            for kind, most in zip(kinds, (3, 1), strict=True)
+            for kind, most in zip(kinds, (2, 1), strict=True)
             for point in chance.sample(kind, min(most, len(kind)))
         )
     chosen = [point for point in points if not point[2]]

@@ -45,7 +45,7 @@ def test_recover_works_on_a_full_disk(
     name: str, trouble: str, ground: Ground, workers: ProcessPoolExecutor, usual: dict[str, Usual]
 ) -> None:
     stops = usual[name].points[2:]
-    stops = stops if host.everything() else stops[:: max(1, len(stops) // 5)]
+    stops = stops if host.everything() else stops[:: max(1, len(stops) // 3)]
     jobs = [
         workers.submit(disk_room.on_a_bad_disk, ground, SCENARIOS[name], trouble, [("recover",), ("list",)], stop=stop)
         for stop in stops
@@ -77,7 +77,7 @@ def test_a_switch_works_with_whatever_little_room_is_left(ground: Ground, worker
     words = [("switch", "previous")]
     jobs = [
         workers.submit(disk_room.on_a_bad_disk, ground, SCENARIOS["switch"], "no bytes", words, left=left * 1024)
-        for left in range(0, 49, 4 if host.everything() else 12)
+        for left in range(0, 49, 4 if host.everything() else 16)
     ]
     answers = [one for job in jobs for one in job.result()]
     assert [] == told(answers)

@@ -22,8 +22,8 @@ from power_usual import Usual, some
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 # At how many of its points a scenario is cut in the ordinary run, on ext4 and on xfs.
 SAMPLE = {
-    "switch": (8, 4), "rollback": (5, 3), "prune": (5, 3), "deploy": (5, 3), "switched-back": (5, 2), "first-deploy": (2, 1),
-    "mirror-repair": (3, 1),
+    "switch": (4, 3), "rollback": (3, 2), "prune": (3, 1), "deploy": (3, 2), "switched-back": (3, 1), "first-deploy": (2, 1),
+    "mirror-repair": (2, 1),
 }  # fmt: skip
 AGAIN = list(Again)
 PAIRS = 60  # with --all, of the thousands of places where the power can go and go again in the repair
@@ -111,7 +111,7 @@ def test_the_power_is_cut_and_comes_back_while_recover_repairs(
         for at in some(usual[name].points, 2, chance)
         for second in some(list(range(4, 24)), 1, chance)
     ]
-    chosen = chance.sample(pairs, min(len(pairs), PAIRS if host.everything() else 5 if kind == "ext4" else 2))
+    chosen = chance.sample(pairs, min(len(pairs), PAIRS if host.everything() else 3 if kind == "ext4" else 1))
     with results.counted(
         f"power cut, {kind}: in recover", of=len(pairs) if host.everything() else 0, seed=SEED
     ) as count:

@@ -31,26 +31,24 @@ CLOSES_STATE = RUN.format(command='["chmod", "500", "{root}/state"]')
 FILLS_STATE = RUN.format(command='["sh", "-c", "dd if=/dev/zero of={root}/state/fill bs=1k 2>/dev/null; exit 0"]')
 
 
+@pytest.fixture(scope="module")
+def views(live_site: Site) -> str:
+    """As they are before a test changes them."""
+    live_site.config.write_text(live_site.config.read_text().replace("timeout_seconds = 15", "timeout_seconds = 8"))
+    return (live_site.repository / "brackets/views.py").read_text()
+
+
 @pytest.fixture
-def site_with_a_switch(live_site: Site) -> Iterator[Site]:
-    """What is live is unwell as soon as there is a file; afterwards it is a site as it was."""
+def site_with_a_switch(live_site: Site, views: str, request: pytest.FixtureRequest) -> Site:
+    """What is live is unwell as soon as there is a file."""
     site = live_site
-    views, settings = (site.repository / "brackets/views.py").read_text(), dict(site.settings)
-    site.edit("brackets/views.py", views + UNWELL.format(always=False))
-    site.config.write_text(site.config.read_text().replace("timeout_seconds = 15", "timeout_seconds = 8"))
-    site.own()
-    site.ok("unhold")
-    site.ok("deploy")
-    yield site
     (site.root / "shared" / "unwell").unlink(missing_ok=True)
-    site.settings.clear()
-    site.settings.update(settings)
-    site.write_config()
     site.own()
-    (site.repository / "brackets/views.py").write_text(views)
-    site.edit("NOTE", "as it was")
+    (site.repository / "brackets/views.py").write_text(views + UNWELL.format(always=False))
+    site.edit("NOTE", request.node.name)
     site.ok("unhold")
     site.ok("deploy")
+    return site
 
 
 def push_a_bad_one(site: Site) -> str:

@@ -1062,7 +1062,8 @@ def test_blue_green_an_old_worker_that_cannot_start_does_not_keep_the_web_on_a_b
                 second, lambda: prop(started, "ActiveState") == "active", old, "RefuseManualStart"
             )
             assert code == 21, said
-            assert f"{old.replace(f'@{serving()}', f'@{other(serving())}')} still runs beside it" in said, said
+            bad = old.replace(f"@{serving()}", f"@{other(serving())}")
+            assert f"{bad} still run beside it" in said, said
             assert first == current(COLOURS) == health(str(ACTIVE))["release"]
         assert {} == failures(counts)
         bb("colours", "unhold", check=False)

@@ -243,7 +243,7 @@ def test_an_instance_starts_through_its_slot_which_is_led_elsewhere_only_while_i
     for part in ("--bind unix:///run/shop/green.sock", "--bind /run/shop//green.sock", "--bind unix:/run/shop/$X.sock"):
         assert [] == found(GREEN, **slotted(ExecStart=line(f"{ROOT}/slots/green/venv/bin/gunicorn {part} shop.wsgi")))
     green = line(f"{ROOT}/slots/green/venv/bin/gunicorn --bind unix:/run/shop/green.sock shop.wsgi")
-    more = 'GUNICORN_CMD_ARGS="--bind unix:/run/shop/active.sock"'  # the line counts
+    more = '"GUNICORN_CMD_ARGS=--bind unix:/run/shop/active.sock"'  # the line counts
     assert [] == found(GREEN, **slotted(ExecStart=green, Environment=more))
     user = line(f"{ROOT}/slots/green/venv/bin/gunicorn -u shop shop.wsgi")  # other servers' -u is an address
     assert 1 == len(found(GREEN, **slotted(ExecStart=user, Environment=more)))
