@@ -59,10 +59,11 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
     site, build_env, secrets = environments(run.app, target)
     run.log.add_secrets(secrets)
     run.facts.update({"from": live.name if live else "", "to": target.name})
-    back = instances.served(run.app, live)
+    served = instances.served(run.app, live)
+    back = served if served and served.is_good else live
     if back and back.name == target.name:  # what is started anew is no way back for itself
-        good = releases.last_good(releases.readable(run.app.layout)[0])
-        back = good if good and good.name != target.name else None
+        everything, _ = releases.readable(run.app.layout)
+        back = releases.last_good([release for release in everything if release.name != target.name])
     deployment = Deployment(run.app, target, back, run.log, run.lock, site, build_env, makes_bad=makes_bad)
     run.log.say(f"switch to {target.describe()}")
     run_steps(REHEARSE_TARGET, deployment)
@@ -99,7 +100,7 @@ def restart(run: Run, name: str = "") -> Release:
             handover.start_workers(deployment)
         restart_units(deployment, only)
         verify(deployment)
-        if not live.is_good:  # it was found wanting, or a person has moved `current` to it
+        if live.state is State.BAD:  # it was found wanting, and now it is not
             record_verified(deployment, run)
     except Explained as error:  # a signal too: units may have been stopped
         error.exit_code = 21

@@ -189,9 +189,10 @@ def stop_before(deployment: Deployment) -> None:
 
 
 def stop_idle(app: App, warn: Callable[[str], None], colour: str = "") -> None:
-    """Stop what was started beside the live release and never led to."""
+    """Stop what was started beside the live release and never led to: no worker, which is started after the swap."""
     for unit in instances.of(app, colour or idle_colour(app)):
-        end_beside(unit, warn)
+        if unit.socket:
+            end_beside(unit, warn)
 
 
 def end_beside(

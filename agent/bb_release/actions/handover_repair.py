@@ -10,26 +10,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from bb_release.actions import handover, instances
+from bb_release.actions import handover, instances, workers
 from bb_release.actions.audit_beside import beside, twice
 from bb_release.actions.proof import standing
-from bb_release.actions.run import command_to
+from bb_release.actions.run import Run, command_to, environments
 from bb_release.actions.verify import prove_run, require_running, require_stable, unfit
 from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Unit
+from bb_release.model.step import Deployment
 from bb_release.tools import host
 
 
-def repair(app: App, warn: Callable[[str], None]) -> tuple[list[str], list[ReleaseError]]:
+def repair(run: Run) -> tuple[list[str], list[ReleaseError]]:
     """After a killed run and after a boot: the links, the slots and the instances as `current` wants them.
 
     Returns what was done, in words, and what a person has to know: what does not run, why what was started is not
     proven to run from the live release, and what runs from another. What else cannot be done is a warning: it must not
     stop the deploy that mends it.
     """
-    order = Repair(app, warn)
-    if instances.templates(app):
+    order = Repair(run)
+    if instances.templates(run.app):
         order.as_far_as_possible(order.restore)
     return order.done, order.wrong
 
@@ -38,11 +39,17 @@ def repair(app: App, warn: Callable[[str], None]) -> tuple[list[str], list[Relea
 class Repair:
     """One repair under way."""
 
-    app: App
-    warn: Callable[[str], None]
+    run: Run
     done: list[str] = field(default_factory=list)
     wrong: list[ReleaseError] = field(default_factory=list)
     told: dict[str, float | None] = field(default_factory=dict)  # when each was told to start, on the boot clock
+
+    @property
+    def app(self) -> App:
+        return self.run.app
+
+    def warn(self, text: str) -> None:
+        self.run.log.warn(text)
 
     def as_far_as_possible(self, act: Callable[[], object]) -> None:
         try:
@@ -53,11 +60,14 @@ class Repair:
     def restore(self) -> None:
         app = self.app
         if instances.elsewhere(app):
-            live, served = activation.current_name(app.layout), instances.served(app, None)
+            live, served = activation.current(app.layout), instances.served(app, None)
+            name, ways = (served.name, [f"{command_to(served)} leads back"]) if served else ("another release", [])
+            if live:
+                way = "bb-release restart" if live.is_good else command_to(live)
+                ways.insert(0, f"{way} starts what current leads to beside it, and leads to that when it is proven")
             self.wrong.append(NotHealthy(
-                f"current leads to {live or 'nothing'}, and {served.name if served else 'another release'} serves",
-                remedy="bb-release restart starts what current leads to beside it, and leads to that when it is proven"
-                + (f"; {command_to(served)} leads back" if served else ""),
+                f"current leads to {live.name if live else 'nothing'}, and {name} serves",
+                remedy="; ".join(ways) or "bb-release list",
             ))  # fmt: skip
             return
         colour = instances.active(app) or self._slot_after_a_boot()
@@ -133,14 +143,19 @@ class Repair:
             alone = bool(unit.socket) or instances.systemd_unit(instances.twin(unit)).is_down()
             if live is None or (alone and not started):
                 return True
-            run = require_running(unit, manager)
+            state = require_running(unit, manager)
             if not alone:
                 time.sleep(unit.settle_seconds)  # the other one takes the tasks meanwhile
             if started:
-                prove_run(self.app, unit, manager, live, run, self.told[unit.name])
+                prove_run(self.app, unit, manager, live, state, self.told[unit.name])
             else:
-                standing(self.app, unit, manager, live.folder, run)
-            require_stable(unit, manager, run)
+                standing(self.app, unit, manager, live.folder, state)
+            require_stable(unit, manager, state)
+            if unit.celery and not alone:
+                site, build_env, secrets = environments(self.app, live)
+                self.run.log.add_secrets(secrets)
+                deployment = Deployment(self.app, live, None, self.run.log, self.run.lock, site, build_env)
+                workers.require_answer(deployment, unit, manager, partial(require_stable, unit, manager, state))
         except ReleaseError as error:
             self.wrong.append(error)
             return False

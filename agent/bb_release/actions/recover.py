@@ -84,7 +84,7 @@ def _put_in_order(run: Run) -> list[str]:
         elif release.manifest.makes_bad:
             durable.with_reserve(layout.reserve, partial(condemn_what_was_left, release, everything))
             done.append(f"{release.manifest.makes_bad}: a rollback had left it, now bad")
-    repaired, wrong = handover_repair.repair(run.app, run.log.warn)
+    repaired, wrong = handover_repair.repair(run)
     done += repaired
     for text in done:
         run.log.say(f"recovered: {text}")

@@ -144,8 +144,9 @@ def _record(deployment: Deployment, run: Run) -> None:
         )  # fmt: skip
         deployment.release = condemn_what_was_left(deployment.release, everything)
 
-    left = next((r for r in everything if r.name == release.manifest.previous), None)
-    if left and release.manifest.sequence < left.manifest.sequence:
+    # a person may have moved `current` from what served, which is the way back
+    left = [r for r in everything if r.name in (release.manifest.previous, run.facts.get("from"))]
+    if any(release.manifest.sequence < each.manifest.sequence for each in left):
         act = "rollback" if release.manifest.makes_bad else "switch"
         why = f": {run.reason}" if run.reason and run.action == act else ""
         hold_timers(run, f"{act} to {release.name}{why}")
