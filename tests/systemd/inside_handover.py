@@ -632,9 +632,8 @@ def test_blue_green_a_moved_link_to_what_is_not_well_stops_nothing_that_serves(h
     assert any(  # with the slot of the other one, or without
         "bb-release -a colours restart" in each["do"] and f"colours@{serves}.service " in each["why"] for each in seen
     ), seen
-    assert (before, "inactive") == (
-        prop(f"colours@{serves}.service", "MainPID"), prop(f"colours@{idle}.service", "ActiveState"),
-    )  # fmt: skip
+    assert before == prop(f"colours@{serves}.service", "MainPID")
+    assert prop(f"colours@{idle}.service", "ActiveState") in ("inactive", "failed")
     mode("colours", "well", second)
     with load() as counts:
         bb("colours", "switch", first, "--force")
