@@ -35,7 +35,7 @@ def bench() -> Iterator[tuple[Path, dict[str, Any]]]:
     folder, numbers = scratch / "kept", scratch / "numbers.json"
     try:
         done = subprocess.run(
-            [PROJECT / "scripts" / "bench", "--size", "small", "--rounds", "1", "--releases", "8",
+            [PROJECT / "scripts" / "bench", "--size", "small", "--rounds", "1", "--releases", "20",
              "--json", numbers, "--keep", folder],
             cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1500,
         )  # fmt: skip
@@ -121,9 +121,9 @@ def test_packages_that_are_hard_linked_are_counted_once(bench: tuple[Path, dict[
 
 def test_many_releases_were_there_and_are_pruned(bench: tuple[Path, dict[str, Any]]) -> None:
     folder, facts = bench
-    assert 8 == facts["many"]["releases"]
+    assert 20 == facts["many"]["releases"]
     left = os.listdir(folder / "many" / "releases")
-    assert len(left) == facts["many"]["left_after_prune"] < 8
+    assert len(left) == facts["many"]["left_after_prune"] < 20
 
 
 def test_nothing_is_left_running(bench: tuple[Path, dict[str, Any]]) -> None:

@@ -158,7 +158,7 @@ def prove_units(deployment: Deployment, units: Sequence[Unit], wanted: Health | 
     began = time.monotonic()
     managers = [(unit, manager_for(unit)) for unit in units]
     first = [require_running(unit, manager) for unit, manager in managers]
-    deployment.reporter.line(f"health: {ask_health(units, wanted, deployment.release)}")
+    ask_health(deployment, units, wanted)
     settle = max((unit.settle_seconds for unit in units), default=0.0)
     time.sleep(max(0.0, settle - (time.monotonic() - began)))
     for (unit, manager), before in zip(managers, first, strict=True):
@@ -174,7 +174,7 @@ def prove_units(deployment: Deployment, units: Sequence[Unit], wanted: Health | 
         deployment.proof[unit.name], deployment.proven[unit.name] = by, before.run
         deployment.reporter.line(f"{unit.name}: proven by {by}")
     # once more: it may have answered before it broke, and a worker may take long to find out that it cannot go on
-    deployment.reporter.line(f"health: {ask_health(units, wanted, deployment.release)}")
+    ask_health(deployment, units, wanted)
     for (unit, manager), before in zip(managers, first, strict=True):
         require_stable(unit, manager, before)
 
@@ -190,17 +190,18 @@ def prove_run(
         raise
 
 
-def ask_health(units: Sequence[Unit], wanted: Health | None, release: Release) -> str:
-    """Ask until the site is well; its answer in words. Raises NotHealthy, with the last lines of the units."""
+def ask_health(deployment: Deployment, units: Sequence[Unit], wanted: Health | None) -> None:
+    """Ask until the site is well. Raises NotHealthy, with the last lines of the units."""
     if wanted is None:
-        return "not asked (none is configured)"
+        return
     try:
-        return wait_well(wanted, release.name).line
+        seen = wait_well(wanted, deployment.release.name).line
     except NotHealthy as error:
         said = {unit.name: manager_for(unit).log_lines(LINES_OF_EACH) for unit in units}
         lines = [line for name, own in said.items() if own for line in (f"{name}:", *own)]
         error.details = "\n".join([error.details, *lines]).strip("\n")
         raise
+    deployment.reporter.line(f"health: {seen}")
 
 
 def not_running(unit: Unit, manager: UnitManager, message: str) -> NotHealthy:
