@@ -142,6 +142,7 @@ class Place:
     lines: list[str] = field(default_factory=list)
     env: Mapping[str, str] = field(default_factory=dict)
     pass_fds: tuple[int, ...] = ()
+    manage_path: str = "manage.py"
 
     def write(self, files: Mapping[str, str]) -> None:
         for name, text in {**FILES, **files}.items():
@@ -154,7 +155,7 @@ class Place:
         path = f"{self.python.parent}:{process.PATH}"
         env = process.environment({"PATH": path, "PYTHONDONTWRITEBYTECODE": "1", **self.env})
         return django.Project(
-            self.python, self.folder, "manage.py", env, self.pass_fds, self.lines.append, stage=self.staged
+            self.python, self.folder, self.manage_path, env, self.pass_fds, self.lines.append, stage=self.staged
         )
 
     def manage(self, *words: str, **options: Any) -> process.Completed:
@@ -175,9 +176,9 @@ class Place:
             "collectstatic": lambda: self.manage(*django.COLLECT_STATIC).returncode,
             "migrations": lambda: self.ask("migrations"),
             "migrate": lambda: self.manage(*django.MIGRATE, low_priority=False).returncode,
-            "rehearse": lambda: self.ask(
-                "rehearse", application="", path="/health/?a=1", headers={"host": "shop.example.org"}, scheme="https"
-            ),
+            "rehearse": lambda: self.rehearse("https"),
+            "rehearse http": lambda: self.rehearse("http"),
+            "extra steps": self.extra_steps,
         }
         try:
             ended: object = acts[name]()
@@ -185,6 +186,15 @@ class Place:
             ended = error.reason
         said = [line for line in self.lines if not line.startswith("no stage")]
         return self._plain(ended), sorted(self._plain(line) for line in said)
+
+    def rehearse(self, scheme: str) -> dict[str, Any]:
+        headers = {"host": "shop.example.org"}
+        return self.ask("rehearse", application="", path="/health/?a=1", headers=headers, scheme=scheme)
+
+    def extra_steps(self) -> int:
+        """Commands of the site's own: one makes a static file, one is of Django and not the stage's."""
+        self.write({"shop/static/shop/built.css": "a { color: red }\n"})
+        return self.manage("createcachetable", "shop_cache").returncode
 
     def starts(self) -> int:
         """How often the project was loaded."""

@@ -47,7 +47,9 @@ for item in sorted(facts.items()):
 NO_APPLICATION = "an application that cannot be imported"
 ENVIRONMENT_ALONE = "settings that only the environment names, while manage.py and wsgi.py name others"
 KILLED = "a migration that is killed half way, and then run to its end"
+TO_HTTPS = "every address led to https, behind a proxy"
 ACTS = {
+    TO_HTTPS: ("check", "rehearse", "rehearse http"),
     "nothing special": EVERYTHING, "django-configurations": EVERYTHING, ENVIRONMENT_ALONE: EVERYTHING,
     NO_APPLICATION: EVERYTHING, KILLED: ("check", "migrations", "migrate", "migrations", "migrate", "migrations"),
 }  # fmt: skip
@@ -131,6 +133,10 @@ STAGED: dict[str, dict[str, str]] = {
     "checks that find errors": when_ready(
         "from django.core.checks import Error, Warning, register\n"
         "@register()\ndef wrong(app_configs, **options): return [Error('wrong', id='shop.E001'), Warning('hm')]"
+    ),
+    TO_HTTPS: in_settings(
+        "MIDDLEWARE = ['django.middleware.security.SecurityMiddleware']\nSECURE_SSL_REDIRECT = True\n"
+        "SECURE_PROXY_SSL_HEADER = ('HTTP_X_FORWARDED_PROTO', 'https')\nALLOWED_HOSTS = ['shop.example.org']\n"
     ),
     NO_APPLICATION: {"shop/wsgi.py": "raise RuntimeError('no such service')\n"},
     "a migration that fails in the middle": {
@@ -222,14 +228,16 @@ def python(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 
 def compare(
-    folder: Path, python: Path, files: dict[str, str], acts: tuple[str, ...], *, staged: bool, **variables: str
-) -> str:
+    folder: Path, python: Path, files: dict[str, str], acts: tuple[str, ...], *, staged: bool,
+    manage_path: str = "manage.py", **variables: str,
+) -> str:  # fmt: skip
     """Do the same with a stage and without; the same has to come of it. Returns why there was no stage."""
-    with both(folder, python, files, env={"BB_RELEASE": "2026-11-23-12-00-00", **variables}) as (alone, other):
+    env = {"BB_RELEASE": "2026-11-23-12-00-00", **variables}
+    with both(folder, python, files, env=env, manage_path=manage_path) as (alone, other):
         for act in acts:
             assert alone.do(act) == other.do(act), act
         assert alone.left() == other.left()
-        assert (1 if staged else alone.starts()) == other.starts()
+        assert (1 + acts.count("extra steps") if staged else alone.starts()) == other.starts()
         why = other.why_not()
     assert [] == process._running
     return why
@@ -239,6 +247,28 @@ def compare(
 def test_in_the_stage_all_is_as_it_is_alone_with(name: str, tmp_path: Path, python: Path) -> None:
     variables = {"DJANGO_SETTINGS_MODULE": "shop.settings"} if name == ENVIRONMENT_ALONE else {}
     assert "" == compare(tmp_path, python, STAGED[name], ACTS.get(name, SOME), staged=True, **variables)
+
+
+def test_in_the_stage_a_manage_py_below_the_working_directory_finds_what_it_finds_alone(
+    tmp_path: Path, python: Path
+) -> None:
+    """Python looks for modules where manage.py is; files are opened where the command was begun."""
+    files = {
+        "bin/manage.py": "import os, sys\nsys.path.append(os.getcwd())\nimport beside\n" + MANAGE,
+        "bin/beside.py": "print('beside')\n",
+        "VERSION": "1.2",
+        **in_settings("print(sys.path[0], open('VERSION').read())\n"),
+    }
+    assert "" == compare(tmp_path, python, files, EVERYTHING, staged=True, manage_path="bin/manage.py")
+
+
+def test_in_the_stage_a_command_sees_what_a_step_between_two_commands_did(tmp_path: Path, python: Path) -> None:
+    acts = ("check", "extra steps", "collectstatic", "migrations", "migrate")
+    caches = (
+        "CACHES = {'default': {'BACKEND': 'django.core.cache.backends.db.DatabaseCache', 'LOCATION': 'shop_cache'}}\n"
+    )
+    assert "" == compare(tmp_path, python, in_settings(caches), acts, staged=True)
+    assert (tmp_path / "staged" / "collected" / "shop" / "built.css").is_file()
 
 
 def test_each_command_in_the_stage_draws_random_numbers_of_its_own_from_numpy(tmp_path: Path, python: Path) -> None:
