@@ -629,9 +629,9 @@ def test_blue_green_a_moved_link_to_what_is_not_well_stops_nothing_that_serves(h
         assert f"; but {first} serves" in done.stderr
         assert (21, True) == (done.returncode, f"current leads to {second}, and {first} serves" in done.stderr), done
     assert (1, True) == (restarted.returncode, told in restarted.stderr), restarted
-    assert any(  # with the slot of the other one, or without
-        "bb-release -a colours restart" in each["do"] and f"colours@{serves}.service " in each["why"] for each in seen
-    ), seen
+    # no command that is refused is named
+    assert [f"current leads to {second}, and {first} serves"] == [each["why"] for each in seen], seen
+    assert "bb-release -a colours restart" == seen[0]["do"]
     assert before == prop(f"colours@{serves}.service", "MainPID")
     assert prop(f"colours@{idle}.service", "ActiveState") in ("inactive", "failed")
     mode("colours", "well", second)
@@ -693,6 +693,54 @@ def test_blue_green_what_goes_wrong_after_the_swap_goes_back_to_the_instance_tha
     assert {} == failures(counts)
     require_one_colour(first)
     assert before == prop(f"colours@{serving()}.service", "MainPID")
+
+
+def test_blue_green_a_moved_link_is_told_by_each_command_and_switch_leads_on() -> None:
+    first, second = two_releases("colours")
+    serves, idle = serving(), other(serving())
+    mark(second, "verified")
+    with one_more_unit_that_cannot_go_on_with("no-release"):
+        bb("colours", "restart", "colours-more.service")
+        before = prop("colours-more.service", "MainPID")
+        lead(COLOURS / "slots" / idle, f"../releases/{second}")
+        lead(COLOURS / "current", f"releases/{second}")
+        sh("systemctl", "start", f"colours@{idle}.service")
+        with load() as counts:
+            assert "bb-release -a colours restart" in bb("colours", "check", check=False).stdout
+            for words in (["restart", "colours-more.service"], ["recover"], ["deploy"]):
+                done = bb("colours", *words, check=False)
+                assert (21, True) == (done.returncode, f"; but {first} serves" in done.stderr), done
+                assert "bb-release -a colours restart" in done.stderr, done
+            assert f"colours@{serves}.service: runs beside the live release" in done.stderr, done
+            assert before == prop("colours-more.service", "MainPID")
+            assert {("200", first)} == set(counts)
+            bb("colours", "switch", second)
+            require_one_colour(second)
+    assert {} == failures(counts)
+    bb("colours", "switch", first)
+    mark(second, "ready")
+    bb("colours", "unhold", check=False)
+    require_one_colour(first)
+
+
+def test_blue_green_a_link_moved_back_in_the_middle_of_a_switch_is_no_reason_to_stop_what_it_leads_to() -> None:
+    first, second = two_releases("colours")
+    idle = other(serving())
+    with one_more_unit_that_cannot_go_on_with(second), load() as counts:
+        agent = switching(second, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        await_in(agent, lambda: os.readlink(ACTIVE) == f"{idle}.sock")
+        lead(COLOURS / "current", f"releases/{first}")
+        said = "".join(agent.communicate(timeout=120))
+        assert (20, True) == (agent.returncode, f"switched back to {first}" in said), said
+        mark(second, "ready")
+        lead(COLOURS / "current", f"releases/{second}")
+        restarted = bb("colours", "restart", check=False)
+    assert (20, True) == (restarted.returncode, f"switched back to {first}" in restarted.stderr), restarted
+    assert {} == failures(counts)
+    assert "bad" == manifest(second)
+    mark(second, "ready")
+    bb("colours", "unhold")
+    require_one_colour(first)
 
 
 def test_blue_green_the_way_back_from_a_bad_live_release_leads_to_one_that_has_no_slot_any_more() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.model.manifest import MANIFEST, Manifest, State
 from bb_release.model.release import Release
-from bb_release.model.step import Deployment, Scope, Step, run_steps
+from bb_release.model.step import Deployment, Scope, Step, do_each, run_steps
 
 
 class Notes:
@@ -135,3 +136,21 @@ def test_a_bug_is_a_failure_of_its_step_and_is_called_a_bug(deployment: Deployme
 
 def test_a_deployments_text_shows_no_secret(deployment: Deployment) -> None:
     assert "s3cr3t-value" not in repr(deployment)
+
+
+def test_each_act_is_done_though_another_fails_and_the_first_failure_tells_of_all() -> None:
+    done = []
+
+    def act(name: str, error: Exception | None = None) -> None:
+        done.append(name)
+        if error:
+            raise error
+
+    refused = NotHealthy("the first one", remedy="mend it")
+    acts = [partial(act, "a"), partial(act, "b", refused), partial(act, "c", OSError(errno.ENOSPC, "full"))]
+    with pytest.raises(NotHealthy) as caught:
+        do_each([*acts, partial(act, "d")])
+    assert ["a", "b", "c", "d"] == done
+    assert caught.value is refused
+    assert "full" in refused.details
+    do_each(acts[:1])

@@ -7,11 +7,12 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from bb_release import config, envfile
-from bb_release.actions import check_folders, check_site, check_units, masking, notify, signed, site_environment
+from bb_release.actions import check_folders, check_site, check_units, masking, moved, notify, signed, site_environment
 from bb_release.actions.owner import as_owner
 from bb_release.actions.wanted import access_of
 from bb_release.actions.written import is_below
@@ -203,13 +204,20 @@ def repository(app: App) -> Iterator[Fact]:
         yield Fact(f"{app.repository}: {app.branch} is at {found[:7]}")
 
 
+def moved_link(app: App) -> Iterator[Fact]:
+    with suppress(ReleaseError):  # each unit tells what is not known of it
+        wrong = moved.found(app)
+        if wrong:
+            yield problem(wrong[0], wrong[1][0][0])
+
+
 GROUPS: dict[str, tuple[Probe, ...]] = {
     "configuration": (who_looks,),
     "folders": check_folders.PROBES,
     "secrets": (environment_files, keys),
     "programs": (git_there, interpreter, installer),
     "repository": (repository, signed.probe),
-    "units": check_units.PROBES,
+    "units": (moved_link, *check_units.PROBES),
     "site": check_site.PROBES,
 }
 # these speak of the root's owner or file system: where there is no root yet, one line says so

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bb_release.actions import build, handover, instances, migrations
-from bb_release.actions.run import Run, environments, health_now, not_live
+from bb_release.actions import build, handover, instances, migrations, moved
+from bb_release.actions.run import Run, command_to, environments, health_now, not_live
 from bb_release.actions.site_commands import tell
 from bb_release.actions.switch import end_what_was_before, make_live, note_proof, record_verified
 from bb_release.actions.verify import require_fit, require_units, restart_units, verify
@@ -43,7 +43,8 @@ def rollback(run: Run, *, force: bool = False) -> Release:
 
 
 def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, makes_bad: str) -> Release:
-    if live and target.name == live.name and live.state is State.VERIFIED:
+    is_there = live and target.name == live.name and live.state is State.VERIFIED
+    if live and is_there and not instances.elsewhere(run.app):
         from bb_release.actions.outcome import require_well
 
         require_well(run, live)
@@ -53,13 +54,13 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
         raise ReleaseNotUsable(
             f"release {target.describe()} is {target.state}",
             remedy="choose another one (bb-release list)"
-            + ("; --force takes it all the same" if target.state is State.BAD else ""),
+            + (f"; {command_to(target)} takes it all the same" if target.state is State.BAD else ""),
         )
     require_units(run.app, run.log.warn)
     site, build_env, secrets = environments(run.app, target)
     run.log.add_secrets(secrets)
-    run.facts.update({"from": live.name if live else "", "to": target.name})
     served = instances.served(run.app, live)
+    run.facts.update({"from": served.name if served else "", "to": target.name})
     back = served if served and served.is_good else live
     if back and back.name == target.name:  # what is started anew is no way back for itself
         everything, _ = releases.readable(run.app.layout)
@@ -78,11 +79,18 @@ def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, m
 
 
 def restart(run: Run, name: str = "") -> Release:
-    """Restart and verify the live release, or one unit of it; what is started beside itself has one slot for all."""
+    """Restart and verify the live release, or one unit of it; what is started beside itself has one slot for all.
+
+    Where a person has moved `current`, and visitors are led to what it led to before, this is a switch.
+    """
     live = activation.current(run.app.layout)
     if live is None:
         raise not_live(run.app)
     only = instances.meant(run.app, name) if name else ""
+    if only:
+        moved.require_not(run.app)
+    elif instances.elsewhere(run.app):
+        return switch_to(run, live, live, force=False, makes_bad="")
     beside = [unit.name for unit in instances.templates(run.app)]
     anew = bool(beside) and (not only or only in beside)
     site, build_env, secrets = environments(run.app, live)

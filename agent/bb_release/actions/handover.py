@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from bb_release.actions import instances, workers
@@ -23,7 +24,7 @@ from bb_release.errors import NotHealthy, ReleaseError, UnitsNotRestarted
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Health, Unit
 from bb_release.model.release import Release
-from bb_release.model.step import Deployment, Scope, Step
+from bb_release.model.step import Deployment, Scope, Step, do_each
 from bb_release.tools import host
 from bb_release.tools.units.systemd import SystemdUnit
 
@@ -146,8 +147,8 @@ def bring_back(app: App, release: Release) -> None:
 
 def bring_workers_back(deployment: Deployment) -> None:
     """Start what takes work by itself, should it not run: no visitor waits for it. Raises ReleaseError."""
-    for unit in _workers(deployment.app):
-        _have_run(deployment.app, unit, deployment.release)
+    app, release = deployment.app, deployment.release
+    do_each(partial(_have_run, app, unit, release) for unit in _workers(app))
 
 
 def _have_run(app: App, unit: Unit, release: Release) -> None:
@@ -210,10 +211,9 @@ def end_beside(
         if not manager.is_down():
             stop(unit, manager)
     except ReleaseError as error:
-        with suppress(ReleaseError):
-            if unit.socket or not manager.state().running:
-                warn(f"{error.message}; it runs beside the live release: {manager.stop_command()}")
-                return None
+        if unit.socket or _has_ended(manager):
+            warn(f"{error.message}; it may run beside the live release: {manager.stop_command()}")
+            return None
         found = UnitsNotRestarted(
             f"{error.message}; it goes on taking tasks with another release's code", remedy=manager.stop_command(),
             details=error.details,
@@ -223,18 +223,30 @@ def end_beside(
     return None
 
 
+def _has_ended(manager: SystemdUnit) -> bool:
+    """Nothing of it runs, and that was seen."""
+    with suppress(ReleaseError):
+        return not manager.state().running
+    return False
+
+
 def idle_colour(app: App) -> str:
     """The colour that does not serve."""
     return slots.other(instances.serves(app))
 
 
 def beside(app: App) -> str:
-    """What runs beside that which serves, and was not stopped, for a `site:` line; "" for nothing that is known of."""
-    try:
-        up = [unit.name for unit in instances.of(app, idle_colour(app)) if not instances.systemd_unit(unit).is_down()]
-    except ReleaseError:
-        return ""
-    return f"; {', '.join(up)} still {'run' if len(up) > 1 else 'runs'} beside it" if up else ""
+    """What runs beside the live release, for a `site:` line; "" for nothing that is known of.
+
+    That is what visitors are led to where a person has moved `current`, else what was not stopped.
+    """
+    with suppress(ReleaseError):
+        colour = instances.active(app) or instances.led_to(app)
+        idle = instances.of(app, slots.other(colour)) if colour else []
+        up = [unit.name for unit in idle if not instances.systemd_unit(unit).is_down()]
+        still = f"; {', '.join(up)} still {'run' if len(up) > 1 else 'runs'} beside it" if up else ""
+        return instances.but_serves(app) or still
+    return ""
 
 
 START_BESIDE = Step("start-beside", "start the release beside the live one, and prove it", Scope.SITE, start_beside)

@@ -6,16 +6,15 @@ Not where visitors are led to another release, which runs: a person has moved `c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from bb_release.actions import handover, instances, workers
+from bb_release.actions import handover, instances, moved, workers
 from bb_release.actions.audit_beside import beside, twice
 from bb_release.actions.proof import standing
-from bb_release.actions.run import Run, command_to, environments
+from bb_release.actions.run import Run, environments
 from bb_release.actions.verify import prove_run, require_running, require_stable, unfit
-from bb_release.errors import NotHealthy, ReleaseError
+from bb_release.errors import ReleaseError
 from bb_release.model import activation, durable, slots
 from bb_release.model.app import App, Unit
 from bb_release.model.step import Deployment
@@ -31,7 +30,10 @@ def repair(run: Run) -> tuple[list[str], list[ReleaseError]]:
     """
     order = Repair(run)
     if instances.templates(run.app):
-        order.as_far_as_possible(order.restore)
+        try:
+            order.restore()
+        except ReleaseError as error:
+            order.wrong.append(error)
     return order.done, order.wrong
 
 
@@ -51,30 +53,13 @@ class Repair:
     def warn(self, text: str) -> None:
         self.run.log.warn(text)
 
-    def as_far_as_possible(self, act: Callable[[], object]) -> None:
-        try:
-            act()
-        except ReleaseError as error:
-            self.warn(f"{error.message}; {error.remedy}")
-
     def restore(self) -> None:
-        app = self.app
-        if instances.elsewhere(app):
-            live, served = activation.current(app.layout), instances.served(app, None)
-            name, ways = (served.name, [f"{command_to(served)} leads back"]) if served else ("another release", [])
-            if live:
-                way = "bb-release restart" if live.is_good else command_to(live)
-                ways.insert(0, f"{way} starts what current leads to beside it, and leads to that when it is proven")
-            self.wrong.append(NotHealthy(
-                f"current leads to {live.name if live else 'nothing'}, and {name} serves",
-                remedy="; ".join(ways) or "bb-release list",
-            ))  # fmt: skip
-            return
-        colour = instances.active(app) or self._slot_after_a_boot()
+        moved.require_not(self.app)
+        colour = instances.active(self.app) or self._slot_after_a_boot()
         if colour:
             self._have_serve(colour)
         else:  # no release was ever live in a slot
-            self._stop([each for unit in instances.templates(app) for each in instances.both(unit)])
+            self._stop([each for unit in instances.templates(self.app) for each in instances.both(unit)])
 
     def _slot_after_a_boot(self) -> str:
         """Give the live release a slot where a person has moved `current` and nothing serves any more: as after a boot.
@@ -175,4 +160,7 @@ class Repair:
                 self.done.append(f"{unit.name}: ran beside the live release, stopped")
 
         for unit in units:
-            self.as_far_as_possible(partial(stop, unit))
+            try:
+                stop(unit)
+            except ReleaseError as error:
+                self.wrong.append(error)

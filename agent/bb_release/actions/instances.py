@@ -105,6 +105,11 @@ def started_through(app: App, unit: Unit) -> Path:
     return app.layout.current
 
 
+def has_socket(app: App) -> bool:
+    """Are visitors led to one of two instances? Else those are workers alone."""
+    return any(unit.socket for unit in templates(app))
+
+
 def led_to(app: App) -> str:
     """The colour to which the link of the first socket leads; "" where there is none."""
     for unit in templates(app):
@@ -140,8 +145,10 @@ def elsewhere(app: App) -> str:
     Visitors are led to it, and it runs; without a socket, its worker runs alone. "" where that is not so. Raises as
     `active`.
     """
+    if not templates(app):
+        return ""
     colour = active(app)
-    if any(unit.socket for unit in templates(app)):
+    if has_socket(app):
         others = [led_to(app)]
     else:
         alone = not (colour and count_up(app, colour))
@@ -149,18 +156,24 @@ def elsewhere(app: App) -> str:
     return next((each for each in others if each not in ("", colour) and count_up(app, each)), "")
 
 
-def served(app: App, live: Release | None) -> Release | None:
-    """The release that serves: the live one, or another where a person has moved `current`. Raises as `active`."""
+def left_running(app: App) -> Release | None:
+    """The release in that colour; None where none runs there, or it cannot be read. Raises as `active`."""
     colour = elsewhere(app)
-    if not colour:
-        return live
     with suppress(ReleaseError):
-        return releases.read(app.layout.releases / slots.release_in(app.layout, colour))
+        return releases.read(app.layout.releases / slots.release_in(app.layout, colour)) if colour else None
     return None
 
 
+def served(app: App, live: Release | None) -> Release | None:
+    """The release that visitors are led to: the live one, or another where a person has moved `current`.
+
+    Raises as `active`.
+    """
+    return (has_socket(app) and left_running(app)) or live
+
+
 def but_serves(app: App) -> str:
-    """Another release that serves, for a `site:` line; "" where none does."""
+    """Another release that visitors are led to, for a `site:` line; "" where there is none."""
     with suppress(ReleaseError):
         other = served(app, None)
         return f"; but {other.name} serves" if other else ""

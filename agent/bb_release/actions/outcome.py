@@ -31,14 +31,16 @@ def nothing_to_do(run: Run, live: Release, wish: Wish) -> Release:
 def require_well(run: Run, live: Release) -> None:
     """Of what is live and verified it is asked again whether it is well at this moment. Raises NotHealthy."""
     app = run.app
-    facts = status(app)
+    facts = status(app, in_a_run=True)
     if not facts["well"]:
         stopped = [f"{unit['name']}: {unit['unproven'] or unit['summary']}" for unit in facts["units"]
                    if not unit["running"] or unit["unproven"]]  # fmt: skip
+        beside = [f"{unit['name']}: runs beside the live release: {unit['summary']}" for unit in facts["beside"]]
+        ways = dict.fromkeys(each["do"] for each in facts["to_do"])
         error = NotHealthy(
             f"there is nothing to do, {live.describe()} is live, but the site is not well",
-            details="\n".join([*stopped, f"health: {facts['health']}"]),
-            remedy="bb-release restart; where that does not help: bb-release check",
+            details="\n".join([*stopped, *beside, f"health: {facts['health']}"]),
+            remedy="; ".join([*ways, "where that does not help: bb-release check"]),
         )
         error.exit_code = 21
         raise error

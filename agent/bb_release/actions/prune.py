@@ -35,12 +35,12 @@ def verdicts(app: App, keep: int | None = None) -> list[Verdict]:
     before = releases.before_current(everything, live)
     previous = live.manifest.previous if live and live.manifest.previous else before.name if before else ""
     in_use, some_unseen = host.releases_in_use(layout.releases)
-    serves = instances.served(app, live)
+    left = instances.left_running(app)
     unseen = left_live_lately(everything) if some_unseen and site_is_hidden(app) else set()
     return judge(
         everything, keep=app.keep if keep is None else keep,
         current=live.name if live else "", previous=previous,
-        pinned=hold.pins(layout), in_use=[*in_use, *([serves.name] if serves else [])], unseen=unseen,
+        pinned=hold.pins(layout), in_use=[*in_use, *([left.name] if left else [])], unseen=unseen,
         unreadable=list(broken),
     )  # fmt: skip
 

@@ -116,7 +116,7 @@ def finish_switch(run: Run, release: Release, everything: list[Release], live: s
     )
     if release.state is State.ACTIVATING and live != release.name:
         undo_announcement(deployment)
-        return f"{release.name}: the switch to it had not begun, it is {deployment.release.state} again"
+        return f"{release.name}: current does not lead to it, it is {deployment.release.state} again"
     try:
         if release.state is State.RETURNING:
             raise NotHealthy(

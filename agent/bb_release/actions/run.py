@@ -35,6 +35,7 @@ from bb_release.model import activation, durable, journal
 from bb_release.model import release as releases
 from bb_release.model.app import App, Health
 from bb_release.model.lock import app_lock
+from bb_release.model.manifest import State
 from bb_release.model.release import TIME, Release
 from bb_release.model.step import bug
 from bb_release.terminal import Terminal
@@ -237,7 +238,7 @@ def last_live(app: App) -> Release | None:
 
 def command_to(release: Release) -> str:
     """What a person types to make a release live."""
-    return f"bb-release switch {release.name}" + ("" if release.is_good else " --force")
+    return f"bb-release switch {release.name}" + (" --force" if release.state is State.BAD else "")
 
 
 def not_live(app: App) -> NoSuchRelease:

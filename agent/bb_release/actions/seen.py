@@ -135,11 +135,14 @@ def unit(app: App, which: Unit, live: str) -> SeenUnit:
     return SeenUnit(state, tuple(foreign), any(closed for _, closed in used), by, why)
 
 
-def beside(app: App) -> list[dict[str, Any]]:
-    """The instances that run beside those of the live release, once the run that started them is over."""
+def beside(app: App, *, in_a_run: bool = False) -> list[dict[str, Any]]:
+    """The instances that run beside those of the live release, once the run that started them is over.
+
+    `in_a_run`: asked by the one that holds the lock.
+    """
     ours = {each.name for each in units(app)}
     idle = [each for each in instances.every(app) if each.handover == instances.BLUE_GREEN and each.name not in ours]
-    if not idle or lock.is_held(app.layout):
+    if not idle or (lock.is_held(app.layout) and not in_a_run):
         return []
     found = []
     for which in idle:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bb_release.actions import instances, masking, proof, seen, site_environment
+from bb_release.actions import instances, masking, moved, proof, seen, site_environment
 from bb_release.actions.run import command_to, environments, health_now, last_live, not_live
 from bb_release.errors import NoSuchRelease, ReleaseError, StateUnreadable
 from bb_release.model import activation, hold, journal, lock
@@ -23,10 +24,10 @@ from bb_release.tools import host
 BEGINS_SECONDS = 2.0  # within which a run that has the lock has a log, too
 
 
-def status(app: App) -> dict[str, Any]:
+def status(app: App, *, in_a_run: bool = False) -> dict[str, Any]:
     """One screen of truth. `well` is true when the live release is verified, answers, and is proven of each unit.
 
-    Raises NotTheOwner, StateUnreadable.
+    `in_a_run`: asked by the one that holds the lock. Raises NotTheOwner, StateUnreadable.
     """
     seen.require_sight(app)
     live = seen.live_release(app)
@@ -40,7 +41,7 @@ def status(app: App) -> dict[str, Any]:
             "units": [], "beside": [], "database": [], "well": False, "to_do": list(_to_do(app, None, [], "")),
         }  # fmt: skip
     units = [{"name": unit.name, **unit_facts(app, unit, live)} for unit in seen.units(app)]
-    health, beside = health_now(app, live), seen.beside(app)
+    health, beside = health_now(app, live), seen.beside(app, in_a_run=in_a_run)
     well = live.state is State.VERIFIED and all(
         u["running"] and not (u["other_releases"] or u["unproven"]) for u in units
     )
@@ -77,8 +78,16 @@ def _to_do(
         else:
             yield {"do": "bb-release deploy", "why": "nothing was live yet"}
         return
+    with suppress(ReleaseError):
+        wrong = moved.found(app)
+        if wrong:  # what concerns one unit comes after that
+            yield {"do": wrong[1][0][0], "why": wrong[0]}
+            return
     if live.state is State.BAD:
         yield {"do": seen.way_on(app, live), "why": "the live release is marked bad"}
+    elif live.state in (State.READY, State.FAILED):  # a person has moved `current`
+        way = moved.lead_on(live) or seen.way_on(app, live)
+        yield {"do": way, "why": f"the live release is {live.state}, and nobody has proven it"}
     for unit in units:
         if not unit["running"]:
             yield {"do": unit["remedy"], "why": f"{unit['name']} does not run"}
@@ -87,10 +96,7 @@ def _to_do(
         elif unit["unproven"]:
             yield {"do": unit["remedy"], "why": f"not proven: {unit['unproven']}"}
     for unit in beside:
-        if unit["serves"]:  # a person has moved `current`
-            yield {"do": "bb-release restart", "why": f"{unit['name']} still serves, and is not of the live release"}
-        else:
-            yield {"do": "bb-release recover", "why": f"{unit['name']} still runs, and nothing leads to it"}
+        yield {"do": "bb-release recover", "why": f"{unit['name']} still runs, and nothing leads to it"}
     if app.health and health != "healthy" and not any(u["other_releases"] or not u["running"] for u in units):
         yield {
             "do": "bb-release restart",

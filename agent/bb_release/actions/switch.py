@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 
@@ -19,7 +19,7 @@ from bb_release.model.app import App
 from bb_release.model.layout import Layout
 from bb_release.model.manifest import State
 from bb_release.model.release import Release
-from bb_release.model.step import Deployment, Scope, Step, as_failure, run_steps
+from bb_release.model.step import Deployment, Scope, Step, as_failure, do_each, run_steps
 from bb_release.tools import stage
 
 
@@ -77,8 +77,10 @@ def make_live(deployment: Deployment, run: Run) -> None:
     try:
         run_steps(steps_of(deployment.app), deployment)
     except ReleaseError as error:
-        beside = deployment.failed_step is handover.START_BESIDE  # what is live may be started anew: it serves on
-        if beside or activation.current_name(deployment.layout) != deployment.release.name:
+        # asked of the step: a person may have moved the link back meanwhile, and what is live may be started anew
+        if deployment.failed_step is handover.START_BESIDE:
+            raise
+        if deployment.failed_step is ACTIVATE and not has_moved(deployment):
             handover.stop_idle(deployment.app, deployment.reporter.warn)
             undo_announcement(deployment)
             raise
@@ -86,6 +88,12 @@ def make_live(deployment: Deployment, run: Run) -> None:
     record_verified(deployment, run)
     run.done = f"the {run.action} itself is done"
     end_what_was_before(deployment)
+
+
+def has_moved(deployment: Deployment) -> bool:
+    """Has this switch moved the link? It may have led there before; what moves it is announced first."""
+    release = deployment.release
+    return release.state is State.ACTIVATING and activation.current_name(deployment.layout) == release.name
 
 
 def end_what_was_before(deployment: Deployment) -> None:
@@ -179,8 +187,11 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
     if previous is None or not deployment.switch_back:
         error.exit_code = 21
         why = "there is nothing to go back to" if previous is None else "told not to switch back"
-        now = health_now(deployment.app, bad)
-        error.site = f"live on {bad.describe()}, {now}; {why}{handover.beside(deployment.app)}"
+        there: Release | None = bad
+        with suppress(ReleaseError):
+            there = activation.current(layout)  # a person may have moved it meanwhile
+        now = f"{there.describe()}, {health_now(deployment.app, there)}" if there else "nothing"
+        error.site = f"live on {now}; {why}{handover.beside(deployment.app)}"
         with _recording(error, layout):
             durable.with_reserve(layout.reserve, lambda: _mark(bad, State.BAD, failure))
         raise error
@@ -227,18 +238,11 @@ def go_back(deployment: Deployment, run: Run, error: ReleaseError) -> None:
 
 def serve_again(deployment: Deployment) -> None:
     """What follows the link on the way back: each part, though another fails. Raises the first failure, with all."""
-    failed: list[ReleaseError] = []
-    acts: list[Callable[[Deployment], None]] = [static.publish_static]
-    acts += [partial(restart_units, only=unit.name) for unit in instances.serving(deployment.app)]
-    for act in (*acts, handover.bring_workers_back):
-        try:
-            act(deployment)
-        except (ReleaseError, OSError) as error:
-            failed.append(as_failure(error))
-    if failed:
-        for other in failed[1:]:
-            failed[0].tell_also(other)
-        raise failed[0]
+    do_each([
+        partial(static.publish_static, deployment),
+        *(partial(restart_units, deployment, unit.name) for unit in instances.serving(deployment.app)),
+        partial(handover.bring_workers_back, deployment),
+    ])  # fmt: skip
     verify(deployment)
 
 

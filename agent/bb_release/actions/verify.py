@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bb_release.actions import audit_beside, instances, proof, workers
+from bb_release.actions import audit_beside, instances, moved, proof, workers
 from bb_release.actions.instances import manager_for
 from bb_release.actions.run import wait_well
 from bb_release.actions.written import Findings, Written
@@ -151,6 +151,7 @@ def verify(deployment: Deployment) -> None:
     """Prove it: each unit runs and stays up, each of its processes is of this release, the site answers."""
     app = deployment.app
     prove_units(deployment, [unit for unit in instances.serving(app) if unit.runs_release], app.health)
+    moved.require_not(app)
 
 
 def prove_units(deployment: Deployment, units: Sequence[Unit], wanted: Health | None) -> None:

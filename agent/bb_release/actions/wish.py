@@ -68,7 +68,7 @@ def begin(run: Run, wish: Wish, ref: str, revision: str, live: Release | None, r
             release.mark(State.FAILED, failure={"code": error.code, "step": "", "message": run.log.mask(error.message)})
         raise
     run.log.add_secrets(secrets)
-    serves = instances.served(app, live) or live
+    serves = instances.served(app, live)
     previous = serves if serves is None or serves.is_good else releases.last_good(everything)
     return Deployment(
         app, release, previous, run.log, run.lock, site, build_env, switch_back=wish.switch_back,

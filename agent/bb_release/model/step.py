@@ -98,6 +98,20 @@ def as_failure(error: Exception) -> ReleaseError:
     return storage_failed(error) if isinstance(error, OSError) else bug(error)
 
 
+def do_each(acts: Iterable[Callable[[], None]]) -> None:
+    """Do each, though another one fails. Raises the first failure as a ReleaseError that tells of the others too."""
+    failed: list[ReleaseError] = []
+    for act in acts:
+        try:
+            act()
+        except (ReleaseError, OSError) as error:
+            failed.append(as_failure(error))
+    for other in failed[1:]:
+        failed[0].tell_also(other)
+    if failed:
+        raise failed[0]
+
+
 def run_steps(steps: Iterable[Step], deployment: Deployment) -> None:
     """Run each step in order and record each that finished; a finished RELEASE step is not done again."""
     for step in steps:
