@@ -50,7 +50,7 @@ def recall(file: Path, wanted: str) -> dict[str, Any] | None:
 def note(file: Path, found: str, says: Mapping[str, Any]) -> None:
     """Keep what a file says; without room or right to, the next run looks again."""
     with suppress(OSError):
-        durable.put_json(file, {"key": found, "sum": _sum(says), "says": says})
+        durable.put_note(file, json.dumps({"key": found, "sum": _sum(says), "says": says}).encode())
 
 
 def build(says: Mapping[str, Any], name: str) -> target.App:

@@ -24,8 +24,9 @@ FULL = ("ENOSPC", "EDQUOT")
 SAMPLE = {"switch": 4, "rollback": 3, "prune": 3, "deploy": 3, "switched-back": 2, "first-deploy": 2, "recover": 3}
 # of a switch that was killed when the link had just moved
 RECOVER = Scenario("recover", ("recover",), "second", "second")
-# nothing is decided from these: a line of a run's log, and what the lock's holder writes of itself
-NOTES = ("logs/", "state/lock")
+# nothing is decided from these: a line of a run's log, what the lock's holder writes of itself, and what a configuration
+# was found to say, which is looked up again
+NOTES = ("logs/", "state/lock", "state/configuration.json", "state/.configuration.json")
 # links that are made in advance for the next release: it makes its own where there are none
 AHEAD = re.compile(r"sets/\w+/spare\b|releases/[^/]+/\.static-(ahead|links$)")
 

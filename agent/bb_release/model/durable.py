@@ -30,6 +30,13 @@ def put(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Write a file: staging name, flush, rename, flush of the folder. Raises OSError; never retried as success."""
     with naming(path):
         _put(path, content, mode)
+        sync_folder(path.parent)
+
+
+def put_note(path: Path, content: bytes) -> None:
+    """`put` but for the folder's flush, of what is looked up again should the power take it. Raises OSError."""
+    with naming(path):
+        _put(path, content, 0o600)
 
 
 @contextmanager
@@ -55,7 +62,6 @@ def _put(path: Path, content: bytes, mode: int) -> None:
     finally:
         os.close(descriptor)
     staging.replace(path)
-    sync_folder(path.parent)
 
 
 def open_own(path: Path, flags: int) -> int:
