@@ -22,8 +22,8 @@ from power_usual import Usual, some
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 # At how many of its points a scenario is cut in the ordinary run, on ext4 and on xfs.
 SAMPLE = {
-    "switch": (4, 3), "rollback": (3, 2), "prune": (3, 1), "deploy": (3, 2), "switched-back": (3, 1), "first-deploy": (2, 1),
-    "mirror-repair": (2, 1),
+    "switch": (4, 3), "rollback": (3, 0), "prune": (3, 0), "deploy": (3, 2), "switched-back": (3, 0), "first-deploy": (2, 0),
+    "mirror-repair": (2, 0),
 }  # fmt: skip
 AGAIN = list(Again)
 PAIRS = 60  # with --all, of the thousands of places where the power can go and go again in the repair
@@ -35,7 +35,7 @@ KINDS = ("ext4", "xfs", "ext4-writeback")
 def test_a_power_cut_leaves_the_old_release_or_the_new_one_whole(
     name: str, kind: str, ground: Ground, workers: ProcessPoolExecutor, usual: dict[str, Usual]
 ) -> None:
-    if kind == "ext4-writeback" and not host.everything():
+    if not host.everything() and (kind == "ext4-writeback" or not SAMPLE[name][kind != "ext4"]):
         pytest.skip("only with BB_ALL=1")
     host.require_mounts(kind)
     chance = random.Random(f"{SEED} {name} {kind}")
