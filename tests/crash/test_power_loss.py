@@ -40,10 +40,11 @@ def test_a_power_cut_leaves_the_old_release_or_the_new_one_whole(
     host.require_mounts(kind)
     chance = random.Random(f"{SEED} {name} {kind}")
     print(f"SEED={SEED}")
-    points, moved = usual[name].points, usual[name].moved
+    points = usual[name].points
+    early = [at for at in points if at < usual[name].moved]
     chosen: list[int | float | None] = [*some(points, SAMPLE[name][kind != "ext4"], chance), None]
-    if not any(at is not None and at < moved for at in chosen):  # a small sample may all lie behind the link's move
-        chosen[:0] = [chance.choice([at for at in points if at < moved])] if moved else []
+    if early and not set(early) & set(chosen):  # a small sample may lie behind the link's move as a whole
+        chosen.insert(0, chance.choice(early))
     if SCENARIOS[name].words[0] == "deploy":  # git, uv and Django write between the agent's own operations
         chosen += [chance.uniform(0.1, 0.9) * usual[name].seconds for _ in range(20 if host.everything() else 1)]
     with results.counted(f"power cut, {kind}: {name}", of=len(points) + 1, seed=SEED) as count:
