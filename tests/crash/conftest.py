@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import results
-from power_ground import ground, workers  # noqa: F401 - fixtures of the power and disk tests
+from power_ground import ground, shared, workers  # noqa: F401 - fixtures of the power and disk tests
 from power_usual import usual  # noqa: F401
 from tiny_site import TinySite, in_memory, tiny_site
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import power_host as host
 import pytest
@@ -139,23 +141,76 @@ def keep_bases(ground: Ground) -> None:
     ground.site.own(ground.root)
 
 
-@contextmanager
-def standing() -> Iterator[Ground]:
+def standing() -> Ground:
     folder = Path(tempfile.mkdtemp(prefix="bb-"))
     folder.chmod(0o755)
     images = host.quick_folder()
     try:
-        yield build(folder, images)
-    finally:
-        shutil.rmtree(images, ignore_errors=True)
+        return build(folder, images)
+    except BaseException:
+        remove(folder, images)
+        raise
+
+
+def remove(*folders: Path) -> None:
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+class Shared:
+    """What the processes of one test run have in common, in a folder of theirs: made by the first that wants it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        with (self.folder / "power.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:  # closing it is not enough: a process that was forked meanwhile has it too
+                fcntl.flock(lock, fcntl.LOCK_UN)
+
+    def had_or_made(self, name: str, make: Callable[[], Any]) -> Any:
+        """Only under the lock."""
+        path = self.folder / f"{name}.pickle"
+        if not path.exists():
+            path.write_bytes(pickle.dumps(make()))
+        return pickle.loads(path.read_bytes())  # our own, of this run
+
+    @contextmanager
+    def ground(self) -> Iterator[Ground]:
+        """The last of those who have it removes it."""
+        users = self.folder / "power-users"
+        users.mkdir(exist_ok=True)
+        mine = users / str(os.getpid())
+        with self.locked():
+            made: Ground = self.had_or_made("ground", standing)
+            mine.touch()
+        try:
+            yield made
+        finally:
+            with self.locked():
+                mine.unlink()
+                if not any(users.iterdir()):
+                    for path in self.folder.glob("*.pickle"):
+                        path.unlink()
+                    remove(made.images, made.site.folder)
+
+
 @pytest.fixture(scope="session")
-def ground() -> Iterator[Ground]:
-    """One for the whole session: building it takes three deploys."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """pytest-xdist gives each of its processes a folder in the run's own."""
+    folder = tmp_path_factory.getbasetemp()
+    return Shared(folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder)
+
+
+@pytest.fixture(scope="session")
+def ground(shared: Shared) -> Iterator[Ground]:
+    """One for the whole run: building it takes three deploys."""
     host.require_mounts("ext4")
-    with standing() as made:
+    with shared.ground() as made:
         yield made
 
 

@@ -24,7 +24,7 @@ from example_site import NOBODY
 
 ALL = os.environ.get("BB_ALL") == "1"
 KILLS = int(os.environ.get("KILLS", "700" if ALL else "20"))
-TREES = int(os.environ.get("TREES", "100" if ALL else "8"))
+TREES = int(os.environ.get("TREES", "100" if ALL else "6"))
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 NAMES = [step.name for step in STEPS]
 

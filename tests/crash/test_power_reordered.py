@@ -22,9 +22,9 @@ from power_usual import Usual, some
 
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 # flushes to replay to in the ordinary run, and states with a random part of the writes that follow
-SAMPLE = {("switch", "ext4"): (12, 14), ("deploy", "ext4"): (8, 10), ("switched-back", "ext4"): (0, 0),
+SAMPLE = {("switch", "ext4"): (15, 17), ("deploy", "ext4"): (5, 6), ("switched-back", "ext4"): (0, 0),
           ("rollback", "ext4"): (0, 0), ("prune", "ext4"): (0, 0), ("first-deploy", "ext4"): (0, 0),
-          ("switch", "xfs"): (5, 5), ("deploy", "xfs"): (0, 0)}  # fmt: skip
+          ("switch", "xfs"): (4, 4), ("deploy", "xfs"): (0, 0)}  # fmt: skip
 LEAST = 50
 
 
