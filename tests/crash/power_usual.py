@@ -38,6 +38,7 @@ def usual(ground: Ground, workers: ProcessPoolExecutor, shared: Shared) -> dict[
 
 
 def undisturbed_all(ground: Ground, workers: ProcessPoolExecutor) -> dict[str, Usual]:
+    """Run each scenario on ext4; notes in the ground what the releases of each revision look like."""
     jobs = {name: workers.submit(undisturbed, ground, scenario, "ext4") for name, scenario in SCENARIOS.items()}
     found = {}
     for name, job in jobs.items():

@@ -123,14 +123,14 @@ def prepare_mirror(site: TinySite) -> tuple[str, ...]:
 
 
 SCENARIOS = {
-    "first deploy": Scenario(prepare_first, old_or_nothing, 4),
-    "good deploy": Scenario(prepare_deploy, old_or_new, 4),
-    "deploy of what is built": Scenario(prepare_resume, old_or_new, 4, service=True),
-    "deploy that is switched back": Scenario(prepare_bad, went_back, 4, service=True, exit_code=20),
-    "switch": Scenario(prepare_switch, switched_or_not, 4, service=True),
-    "rollback": Scenario(prepare_rollback, rolled_back_or_not, 4, service=True),
-    "prune": Scenario(prepare_prune, unchanged, 4),
-    "mirror repair": Scenario(prepare_mirror, unchanged, 4, next_deploy=require_sound),
+    "first deploy": Scenario(prepare_first, old_or_nothing, 5),
+    "good deploy": Scenario(prepare_deploy, old_or_new, 5),
+    "deploy of what is built": Scenario(prepare_resume, old_or_new, 5, service=True),
+    "deploy that is switched back": Scenario(prepare_bad, went_back, 5, service=True, exit_code=20),
+    "switch": Scenario(prepare_switch, switched_or_not, 5, service=True),
+    "rollback": Scenario(prepare_rollback, rolled_back_or_not, 5, service=True),
+    "prune": Scenario(prepare_prune, unchanged, 5),
+    "mirror repair": Scenario(prepare_mirror, unchanged, 5, next_deploy=require_sound),
 }
 
 

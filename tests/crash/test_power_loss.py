@@ -20,7 +20,7 @@ from power_ground import Ground
 from power_usual import Usual, some
 
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
-# At how many of its points a scenario is cut in the ordinary run, on ext4 and on xfs.
+# At how many of its points a scenario is cut in the ordinary run, on ext4 and on xfs; 0: only with BB_ALL=1.
 SAMPLE = {
     "switch": (4, 3), "rollback": (3, 0), "prune": (3, 0), "deploy": (3, 2), "switched-back": (3, 0), "first-deploy": (2, 0),
     "mirror-repair": (2, 0),

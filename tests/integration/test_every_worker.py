@@ -201,8 +201,8 @@ def test_workers_that_are_replaced_all_the_time_are_no_reason_to_wait(start: Sta
     for _ in range(4):  # each is answered by all, so these are more answers than the first workers have
         web.ask(timeout_seconds=5)
         if len(set(web.answered)) > WORKERS:
-            return
-    pytest.fail(f"none was replaced: {web.answered}")
+            break
+    assert len(set(web.answered)) > WORKERS
 
 
 def test_who_is_a_worker_is_not_known_of_what_does_not_show_itself(start: Start) -> None:

@@ -7,7 +7,6 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,10 +204,9 @@ def repository(app: App) -> Iterator[Fact]:
 
 
 def moved_link(app: App) -> Iterator[Fact]:
-    with suppress(ReleaseError):  # each unit tells what is not known of it
-        wrong = moved.found(app)
-        if wrong:
-            yield problem(wrong[0], wrong[1][0][0])
+    wrong = moved.seen(app)
+    if wrong:
+        yield problem(*wrong)
 
 
 GROUPS: dict[str, tuple[Probe, ...]] = {

@@ -43,8 +43,7 @@ def rollback(run: Run, *, force: bool = False) -> Release:
 
 
 def switch_to(run: Run, target: Release, live: Release | None, *, force: bool, makes_bad: str) -> Release:
-    is_there = live and target.name == live.name and live.state is State.VERIFIED
-    if live and is_there and not instances.elsewhere(run.app):
+    if live and target.name == live.name and live.state is State.VERIFIED and not instances.elsewhere(run.app):
         from bb_release.actions.outcome import require_well
 
         require_well(run, live)

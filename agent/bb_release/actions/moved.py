@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from bb_release.actions import instances
 from bb_release.actions.run import command_to
-from bb_release.errors import NotHealthy
+from bb_release.errors import NotHealthy, ReleaseError
 from bb_release.model import activation
 from bb_release.model.app import App
 from bb_release.model.manifest import State
@@ -20,12 +22,13 @@ def lead_on(live: Release) -> str:
 
 def ways(live: Release | None, left: Release | None) -> list[tuple[str, str]]:
     """What a person may type, the better one first, each with what it does."""
-    on = lead_on(live) if live else ""
-    found = [(command_to(left), "leads back")] if left else []
-    if on:
-        way = on, "starts what current leads to beside it, and leads to that when it is proven"
-        found.insert(1 if live and live.state is State.BAD else 0, way)
-    return found or [("bb-release list", "shows what there is to switch to")]
+    on, back = [], []
+    if live and lead_on(live):
+        on = [(lead_on(live), "starts what current leads to beside it, and leads to that when it is proven")]
+    if left:
+        back = [(command_to(left), "leads back")]
+    is_bad = live is not None and live.state is State.BAD
+    return (back + on if is_bad else on + back) or [("bb-release list", "shows what there is to switch to")]
 
 
 def found(app: App) -> tuple[str, list[tuple[str, str]]] | None:
@@ -39,6 +42,15 @@ def found(app: App) -> tuple[str, list[tuple[str, str]]] | None:
     does = "serves" if instances.has_socket(app) else "takes tasks"
     text = f"current leads to {live.name if live else 'nothing'}, and {left.name if left else 'another release'} {does}"
     return text, ways(live, left)
+
+
+def seen(app: App) -> tuple[str, str] | None:
+    """What is wrong, as `found`, and what to type first; None also where systemd does not say."""
+    with suppress(ReleaseError):
+        wrong = found(app)
+        if wrong:
+            return wrong[0], wrong[1][0][0]
+    return None
 
 
 def require_not(app: App) -> None:

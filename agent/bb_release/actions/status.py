@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -78,11 +77,11 @@ def _to_do(
         else:
             yield {"do": "bb-release deploy", "why": "nothing was live yet"}
         return
-    with suppress(ReleaseError):
-        wrong = moved.found(app)
-        if wrong:  # what concerns one unit comes after that
-            yield {"do": wrong[1][0][0], "why": wrong[0]}
-            return
+    wrong = moved.seen(app)
+    if wrong:  # what concerns one unit comes after that
+        why, do = wrong
+        yield {"do": do, "why": why}
+        return
     if live.state is State.BAD:
         yield {"do": seen.way_on(app, live), "why": "the live release is marked bad"}
     elif live.state in (State.READY, State.FAILED):  # a person has moved `current`

@@ -148,7 +148,10 @@ def remember(deployment: Deployment, unit: Unit, manager: UnitManager) -> UnitSt
 
 
 def verify(deployment: Deployment) -> None:
-    """Prove it: each unit runs and stays up, each of its processes is of this release, the site answers."""
+    """Prove it: each unit runs and stays up, each of its processes is of this release, the site answers.
+
+    And visitors are led to what `current` leads to: a person may have moved it.
+    """
     app = deployment.app
     prove_units(deployment, [unit for unit in instances.serving(app) if unit.runs_release], app.health)
     moved.require_not(app)
