@@ -35,8 +35,8 @@ def bench() -> Iterator[tuple[Path, dict[str, Any]]]:
     folder, numbers = scratch / "kept", scratch / "numbers.json"
     try:
         done = subprocess.run(
-            [PROJECT / "scripts" / "bench", "--size", "small", "--packages", "3", "--rounds", "1",
-             "--releases", "20", "--json", numbers, "--keep", folder],
+            [PROJECT / "scripts" / "bench", "--size", "small", "--rounds", "1", "--releases", "20",
+             "--json", numbers, "--keep", folder],
             cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1500,
         )  # fmt: skip
         assert 0 == done.returncode, done.stdout + done.stderr
