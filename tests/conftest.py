@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import sys
@@ -14,12 +15,24 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bb_release.model.layout import Layout
-from example_site import NOBODY, Site, running_site
+from example_site import NOBODY, PROJECT, Site, running_site
+
+# Begun last, one of these would go on alone when all others have ended; and those that need the power tests' images are
+# not next to each other, as only one of several can make them.
+LONG = (
+    "booted.py", "test_failpoints.py", "test_calls.py", "test_power_loss.py", "test_signals.py", "test_disk_errors.py",
+    "test_machine.py", "test_disk_full.py", "test_kill.py", "test_power_reordered.py", "test_races.py",
+)  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The agent's byte code, as pip makes it: who runs the agent here may not write it, and would compile at each start."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(PROJECT / "agent" / "bb_release", quiet=2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A boot takes minutes: begun last, all others would have ended long before it."""
-    items.sort(key=lambda item: not item.path.name.endswith("booted.py"))
+    items.sort(key=lambda item: next((n for n, end in enumerate(LONG) if item.path.name.endswith(end)), len(LONG)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import power_host as host
 import required
 from disk_room import Answer, answer, name_of_live
-from power_cut import Scenario, Seen, end, follow, scene, start
+from power_cut import Scenario, Seen, end, follow, read_before, remember, scene, start
 from power_ground import Ground
 from power_oracle import problems
 
@@ -124,7 +124,9 @@ def calls_of(ground: Ground, scenario: Scenario, stop: int = 0) -> list[Call]:
 
 def fail(ground: Ground, scenario: Scenario, call: Call, error: str, *, for_ever: bool, stop: int = 0) -> Failed:
     """Let the call fail; then look, repair without the fault, and look again."""
-    known = partial(ground.known, *ground.revisions, *([""] if scenario.base == "empty" else []), rows=scenario.rows)
+    read = read_before(ground, scenario, KIND)
+    may_be_live = [*ground.revisions, *([""] if scenario.base == "empty" else [])]
+    known = partial(ground.known, *may_be_live, rows=scenario.rows, read=read)
     with scene(ground, scenario, KIND) as (site, image), host.mounted(image, KIND, site.root):
         if stop:
             kill_before(site, KILLED, stop)
@@ -137,4 +139,5 @@ def fail(ground: Ground, scenario: Scenario, call: Call, error: str, *, for_ever
         first.broken = problems(site.root, known())
         repair = answer(ground, site, ("recover",), known)
         repair.broken += problems(site.root, known(), repaired=True)
+        remember(ground, scenario, KIND, read)
         return Failed(call, error, for_ever, hit, first, repair)

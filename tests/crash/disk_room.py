@@ -7,10 +7,11 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import power_host as host
-from power_cut import Scenario, Seen, end, follow, scene, start
+from power_cut import Scenario, Seen, end, follow, read_before, remember, scene, start
 from power_ground import Ground
 from power_oracle import Known, problems
 
@@ -116,8 +117,12 @@ def on_a_bad_disk(
             fill_bytes(site.root, left)
         else:
             TROUBLES[trouble](site.root)
+        read = read_before(ground, scenario, kind)
+        known = partial(ground.known, *ground.revisions, read=read)
         try:
-            return [answer(ground, site, words) for words in commands]
+            answers = [answer(ground, site, words, known) for words in commands]
+            remember(ground, scenario, kind, read)
+            return answers
         finally:
             if trouble == "read-only":
                 host.run(["mount", "-o", "remount,rw", str(site.root)])

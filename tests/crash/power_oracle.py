@@ -51,32 +51,38 @@ def fingerprint(release: Path, read: Read | None = None) -> Fingerprint:
     """Kind, mode and content of everything in a release, with the release's own name taken out."""
     found: Fingerprint = {}
     read = {} if read is None else read
-    for path, facts in entries(str(release)):
-        relative, name = path[len(str(release)) + 1 :], path.rpartition("/")[2]
+    for relative, entry in entries(str(release)):
+        facts, name = entry.stat(follow_symlinks=False), entry.name
         if relative in OURS or name in DATED or relative.startswith(AHEAD):
             continue
         if stat.S_ISLNK(facts.st_mode):
-            found[relative] = f"link to {os.readlink(path)}".replace(release.name, "NAME")
+            found[relative] = f"link to {os.readlink(entry.path)}".replace(release.name, "NAME")
         elif stat.S_ISDIR(facts.st_mode):
             if name != "__pycache__":
                 found[relative] = f"folder {facts.st_mode & 0o777:o}"
         else:
             # a file that several releases share cannot hold the name of one
             key = (facts.st_ino, facts.st_size, facts.st_ctime_ns, release.name if facts.st_nlink == 1 else "")
+            is_compiled = name.endswith(".pyc")
             if key not in read:
-                read[key] = bytecode(path) if path.endswith(".pyc") else digest(path, release.name)
-            if not path.endswith(".pyc"):
+                read[key] = bytecode(entry.path) if is_compiled else digest(entry.path, release.name)
+            if not is_compiled:
                 found[relative] = f"file {facts.st_mode & 0o777:o} {read[key]}"
             elif read[key] == TORN:
                 found[relative] = TORN
     return found
 
 
-def entries(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    for entry in os.scandir(folder):
-        yield entry.path, entry.stat(follow_symlinks=False)
-        if entry.is_dir(follow_symlinks=False):
-            yield from entries(entry.path)
+def entries(top: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Everything below a folder, with its path in it; no recursion, since there are very many."""
+    waiting = [""]
+    while waiting:
+        inner = waiting.pop()
+        with os.scandir(f"{top}/{inner}") as found:
+            for entry in found:
+                yield inner + entry.name, entry
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{inner}{entry.name}/")
 
 
 def bytecode(path: str) -> str:
@@ -167,7 +173,7 @@ def check_release(folder: Path, known: Known, found: list[str], *, live: bool, r
         found.append(f"{folder.name} is still {state}, or has a manifest half written")
     wanted = known.revisions[revision]
     has = fingerprint(folder, known.read)
-    for path in sorted(wanted.keys() | has.keys()):
+    for path in sorted(wanted.keys() | has.keys()) if wanted != has else ():
         if wanted.get(path) != has.get(path):
             size = (folder / path).lstat().st_size if path in has else 0
             found.append(
@@ -179,11 +185,11 @@ def check_release(folder: Path, known: Known, found: list[str], *, live: bool, r
 def check_sets(root: Path, known: Known, found: list[str]) -> None:
     """A package set that has its name was on the disk before: every file is what its package's RECORD says."""
     for record in sorted(root.glob("sets/[!.]*/venv/lib/python*/site-packages/*.dist-info/RECORD")):
+        site = str(record.parents[1])
         with record.open(newline="") as file:
-            for row in csv.reader(file):
-                path = os.path.normpath(record.parents[1] / row[0])
-                if row[2] and recorded(path, known.read) != row[1]:
-                    found.append(f"{os.path.relpath(path, root)} is not what its package recorded")
+            for name, wanted, size in csv.reader(file):
+                if size and recorded(f"{site}/{name}", known.read) != wanted:
+                    found.append(f"{os.path.relpath(f'{site}/{name}', root)} is not what its package recorded")
 
 
 def recorded(path: str, read: Read) -> str:

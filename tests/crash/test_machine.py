@@ -100,7 +100,7 @@ class Machine(RuleBasedStateMachine):
         self.kills[words[0]] += self.cut
         if done.returncode < 0 or (self.cut and words[0] == "prune"):  # what it removed half is removed by the next
             self.recovered = False
-        elif repairs:
+        elif repairs and done.returncode != 130:  # which may have come before the repair: it is as it was
             self.recovered = True
         return done.returncode
 

@@ -28,6 +28,7 @@ class TinySite(Site):
         super().__init__(folder, cache=cache)
         self.bare = True
         self.columns = 0
+        self.kept_inodes: dict[Path, set[tuple[str, int]]] = {}
         shutil.copy(SERVE, folder / "serve.py")  # a checkout may lie in a private folder
         shutil.copytree(FAILPOINTS, folder / "failpoints", ignore=shutil.ignore_patterns("__pycache__"))
         self.own()
@@ -109,6 +110,7 @@ class TinySite(Site):
     def keep(self, name: str = "kept") -> None:
         """Remember the root as it is now."""
         saved = self.folder / name
+        self.kept_inodes.clear()
         if saved.exists():
             shutil.rmtree(saved)
         subprocess.run(["cp", "-a", "--link", f"{self.root}/.", saved], check=True)
@@ -134,7 +136,7 @@ class TinySite(Site):
             return
         here.mkdir(exist_ok=True)
         for path in here.iterdir():
-            if not (kept / path.name).exists() or not is_same(kept / path.name, path):
+            if not (kept / path.name).exists() or not self._is_same(kept / path.name, path):
                 remove(path)
         for path in kept.iterdir():
             if not (here / path.name).exists():
@@ -146,6 +148,12 @@ class TinySite(Site):
                 manifest.unlink(missing_ok=True)
                 os.link(source, manifest)
 
+    def _is_same(self, kept: Path, found: Path) -> bool:
+        """Are all files but the manifest the very ones that were kept, links to them? (A change makes a new file.)"""
+        if kept not in self.kept_inodes:
+            self.kept_inodes[kept] = inodes(kept)
+        return self.kept_inodes[kept] == inodes(found)
+
     def _unlink_what_is_written_in_place(self, root: Path) -> None:
         """The database, journal, lock and logs are written to: the kept copy must not share them."""
         for folder in ("shared", "state", "logs"):
@@ -154,11 +162,6 @@ class TinySite(Site):
                     copy = path.with_name(f"{path.name}.copy")
                     subprocess.run(["cp", "-a", path, copy], check=True)
                     copy.replace(path)
-
-
-def is_same(kept: Path, found: Path) -> bool:
-    """Are all files but the manifest the very ones that were kept, links to them? (A change makes a new file.)"""
-    return inodes(kept) == inodes(found)
 
 
 def inodes(folder: Path) -> set[tuple[str, int]]:
