@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bb_release import errors
-from bb_release.tools import process
+from bb_release.tools import lfs, process
 from git_place import Place
 from programs import required
 
@@ -53,6 +53,13 @@ def test_every_pointer_is_replaced_by_its_object(place: Place) -> None:
     assert [0o644, 0o755] == [(tree / name).stat().st_mode & 0o777 for name in ("media/a picture.png", "run.png")]
     assert PICTURE == stored(place.mirror).read_bytes()
     assert not (place.top / ".tree1.index").exists()
+
+
+def test_a_git_that_does_not_answer_in_time_is_a_clear_failure(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.fetch()
+    monkeypatch.setattr(lfs, "LOCAL_SECONDS", 0.0)
+    with pytest.raises(errors.TreeNotExported, match=r"\.lfsconfig: it did not end within 0 s"):
+        place.export(place.first, lfs=True)
 
 
 def test_an_object_that_is_in_the_cache_is_not_fetched_again(place: Place) -> None:

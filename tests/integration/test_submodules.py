@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bb_release import errors
+from bb_release.tools import mirror
 from bb_release.tools import submodules as subject
 from git_place import Place, break_mirror
 
@@ -52,6 +53,17 @@ def test_the_pinned_commit_is_written_at_its_place_and_not_the_newest(place: Pla
     assert "one\n" == (tree / "a.txt").read_text()
     assert not list(tree.rglob(".git"))
     assert 1 == len(os.listdir(mirrors(place)))
+
+
+def test_a_mirror_that_git_cannot_look_through_in_time_is_fetched_and_used(
+    place: Place, library: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision = pin(place, "vendor/lib", library.url, library.first)
+    place.fetch()
+    place.export(revision, submodules=mirrors(place))
+    monkeypatch.setattr(mirror, "LOCAL_SECONDS", 0.0)
+    tree = place.export(revision, submodules=mirrors(place))
+    assert "library\n" == (tree / "vendor/lib/lib.txt").read_text()
 
 
 def test_a_submodule_of_a_submodule_is_written_by_urls_relative_to_its_own(place: Place, library: Place) -> None:

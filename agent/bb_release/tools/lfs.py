@@ -147,12 +147,17 @@ def _fetch(
 def _endpoint(mirror: Path, revision: str, url: str, access: Access) -> str:
     """Where the objects are: what the revision's own .lfsconfig says, else the repository's place for them.
 
-    Raises ConfigurationInvalid for a url that a repository could not have either.
+    Raises ConfigurationInvalid for a url that a repository could not have either, TreeNotExported.
     """
-    done = process.run(
-        argv(mirror, "config", f"--blob={revision}:.lfsconfig", "--no-includes", "--get", "lfs.url"),
-        env=git_environment(Access()), timeout_seconds=LOCAL_SECONDS, capture=True, check=False,
-    )  # fmt: skip
+    try:
+        done = process.run(
+            argv(mirror, "config", f"--blob={revision}:.lfsconfig", "--no-includes", "--get", "lfs.url"),
+            env=git_environment(Access()), timeout_seconds=LOCAL_SECONDS, capture=True, check=False,
+        )  # fmt: skip
+    except process.ProcessFailed as error:
+        raise TreeNotExported(
+            f"git could not be asked for .lfsconfig: it {error.reason}", remedy="Deploy again."
+        ) from error
     named = done.output.strip() if done.returncode == 0 else ""
     if named:
         check_url(named, allow_file=access.allow_file)

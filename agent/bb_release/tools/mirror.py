@@ -121,13 +121,16 @@ def fetch(
 
 
 def has_whole_commit(mirror: Path, revision: str) -> bool:
-    """Is the commit there, with every file of its tree? False too where there is no mirror, or no sound one."""
+    """Is the commit there, with all files of its tree? False too where there is no sound mirror, or git is too slow."""
     if not FULL_HASH.match(revision) or not os.path.lexists(mirror):
         return False
     settle(mirror)
     words = ("rev-list", "--objects", "--no-walk", "--quiet", revision)
     env = git_environment(Access())
-    return process.run(argv(mirror, *words), env=env, timeout_seconds=LOCAL_SECONDS, check=False).returncode == 0
+    try:
+        return process.run(argv(mirror, *words), env=env, timeout_seconds=LOCAL_SECONDS, check=False).returncode == 0
+    except process.ProcessFailed:  # not in time: who fetches will know
+        return False
 
 
 def fetch_commit(
