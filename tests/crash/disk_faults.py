@@ -58,6 +58,7 @@ class Failed:
     error: str
     for_ever: bool
     hit: str  # strace's line of the first call that failed; "" when it never came so far
+    gave_up_reserve: bool  # and tried the write once more
     first: Answer
     repair: Answer
 
@@ -126,18 +127,20 @@ def fail(ground: Ground, scenario: Scenario, call: Call, error: str, *, for_ever
     """Let the call fail; then look, repair without the fault, and look again."""
     read = read_before(ground, scenario, KIND)
     may_be_live = [*ground.revisions, *([""] if scenario.base == "empty" else [])]
-    known = partial(ground.known, *may_be_live, rows=scenario.rows, read=read)
+    known = partial(ground.known, *may_be_live, stay=scenario.stay, rows=scenario.rows, read=read)
     with scene(ground, scenario, KIND) as (site, image), host.mounted(image, KIND, site.root):
         if stop:
             kill_before(site, KILLED, stop)
         log = image.with_name("strace.log")
         when = f"{call.number}+" if for_ever else str(call.number)
         done = traced(site, scenario.words, log, "-e", f"inject={call.name}:error={error}:when={when}")
-        hit = next((line for line in log.read_text(errors="replace").splitlines() if "(INJECTED)" in line), "")
+        lines = log.read_text(errors="replace").splitlines()
+        hit = next((line for line in lines if "(INJECTED)" in line), "")
+        gave_up = any(line.startswith("unlink") and "/reserve/" in line for line in lines)
         log.unlink()
         first = Answer(scenario.words, done.returncode, done.stdout, name_of_live(ground, site))
         first.broken = problems(site.root, known())
         repair = answer(ground, site, ("recover",), known)
         repair.broken += problems(site.root, known(), repaired=True)
         remember(ground, scenario, KIND, read)
-        return Failed(call, error, for_ever, hit, first, repair)
+        return Failed(call, error, for_ever, hit, gave_up, first, repair)

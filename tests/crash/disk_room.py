@@ -148,14 +148,18 @@ def name_of_live(ground: Ground, site: Site) -> str:
     return next((name for name, revision in ground.revisions.items() if revision == live), live)
 
 
-def filled_while_deploying(ground: Ground, scenario: Scenario, at: str) -> tuple[Answer, Answer]:
-    """The site's own command at this place of the deploy takes the last block; then, with room again, `recover`."""
-    with scene(ground, scenario, KIND) as (site, image):
+def filled_while_deploying(ground: Ground, scenario: Scenario, trouble: str, at: str) -> tuple[Answer, Answer]:
+    """The site's own command at this place takes the last block or inode; then, with room again, `recover`."""
+    kind = FEW if trouble == "no inodes" else KIND
+    with scene(ground, scenario, kind) as (site, image):
         disk = f"{site.root}/shared/fill"
-        fill = f"for size in 64k 1k; do dd if=/dev/zero of={disk}.$size bs=$size 2>/dev/null; sync; done; exit 0"
+        fill = {
+            "no bytes": f"for size in 64k 1k; do dd if=/dev/zero of={disk}.$size bs=$size 2>/dev/null; sync; done; exit 0",
+            "no inodes": f"n=0; while true 2>/dev/null >{disk}.$n; do n=$((n + 1)); done; exit 0",
+        }[trouble]
         site.settings["[run]"] = f'\n[[run]]\nat = "{at}"\ncommand = ["/bin/sh", "-c", "{fill}"]\n'
         site.write_config()
-        with host.mounted(image, KIND, site.root):
+        with host.mounted(image, kind, site.root):
             first = answer(ground, site, scenario.words)
             for path in (site.root / "shared").glob("fill.*"):
                 path.unlink()

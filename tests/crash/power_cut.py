@@ -48,6 +48,11 @@ class Scenario:
     part: str = ""  # cut only until the last operation on this path: what follows is another scenario's
 
     @property
+    def stay(self) -> tuple[str, ...]:
+        """The revisions whose releases are there before and afterwards."""
+        return () if self.base == "empty" else ("third",) if self.name == "prune" else ("first", "second", "third")
+
+    @property
     def rows(self) -> int:
         """What the database holds and must keep: nothing before the first release."""
         return 0 if self.base == "empty" else ROWS
@@ -143,7 +148,7 @@ def look_and_repair(
 ) -> None:
     """The oracle, `recover`, the oracle, and perhaps a deploy: each in its turn must find and leave all well."""
     read = read_before(ground, scenario, seen.kind)
-    known = partial(ground.known, rows=scenario.rows, read=read)
+    known = partial(ground.known, stay=scenario.stay, rows=scenario.rows, read=read)
     passing = {"bad"} if not scenario.healthy else set()
     said_so = seen.exit_code == scenario.exit_code  # then it holds
     may = {scenario.after} if said_so else {scenario.before, scenario.after} | passing

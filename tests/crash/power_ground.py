@@ -20,6 +20,7 @@ from typing import Any
 import power_host as host
 import pytest
 from power_oracle import Fingerprint, Known, Read, fingerprint
+from test_mirror_damage import cut_short, pack
 
 from example_site import Site
 
@@ -56,13 +57,17 @@ class Ground:
                 fresh.rename(path)
         return path
 
-    def known(self, *may_be_live: str, rows: int = ROWS, read: Read | None = None) -> Known:
-        """What the oracle compares with, when one of these revisions (by our names for them) may be live."""
+    def known(self, *may_be_live: str, stay: tuple[str, ...] = (), rows: int = ROWS, read: Read | None = None) -> Known:
+        """What the oracle compares with, when one of these revisions (by our names for them) may be live.
+
+        `stay`: those whose releases must still be there.
+        """
         names = {"": "", **self.revisions}
         return Known(
             self.fingerprints,
             self.migrations,
             {names[name] for name in may_be_live},
+            {names[name] for name in stay},
             rows,
             {} if read is None else read,
         )
@@ -121,7 +126,8 @@ def grow_old(site: Site) -> None:
 def keep_bases(ground: Ground) -> None:
     """The root moves to the images' folder; in its place stays an empty folder, the mount point.
 
-    "damaged" is "three" with a mirror whose pack was cut short.
+    "damaged" is "three" with a mirror whose largest pack was cut short; where no object is left at all, an ordinary fetch
+    would mend it in place.
     """
     three, empty = ground.images / "three", ground.images / "empty"
     empty.mkdir()
@@ -132,9 +138,7 @@ def keep_bases(ground: Ground) -> None:
     host.run(["cp", "-a", str(ground.root), str(three)])
     damaged = ground.images / "damaged"
     host.run(["cp", "-a", str(three), str(damaged)])
-    for path in (damaged / "mirror.git/objects/pack").glob("*.pack"):
-        path.chmod(0o644)
-        os.truncate(path, path.stat().st_size // 2)
+    cut_short(pack(damaged / "mirror.git"))
     shutil.rmtree(ground.root)
     ground.root.mkdir()
     ground.root.chmod(0o755)

@@ -31,7 +31,7 @@ EXT4 = ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", f"root_owner={NOBODY}:{NOBODY}
 MAKE = {
     "ext4": [*EXT4, "-i", "4096"],
     "ext4-writeback": [*EXT4, "-i", "4096"],
-    "ext4-few-inodes": [*EXT4, "-N", "30000"],
+    "ext4-few-inodes": [*EXT4, "-N", "45000"],
     "xfs": ["mkfs.xfs", "-q", "-f"],
 }
 OPTIONS = {"ext4": "loop", "ext4-few-inodes": "loop", "ext4-writeback": "loop,data=writeback", "xfs": "loop,nouuid"}

@@ -43,6 +43,7 @@ class Known:
     revisions: dict[str, Fingerprint] = field(default_factory=dict)
     migrations: dict[str, set[str]] = field(default_factory=dict)  # what the code of a revision needs
     may_be_live: set[str] = field(default_factory=set)  # revisions; "" for nothing
+    stay: set[str] = field(default_factory=set)  # revisions whose finished release was there before, and is not removed
     rows: int = 0
     read: Read = field(default_factory=dict)
 
@@ -111,12 +112,15 @@ def problems(root: Path, known: Known, *, repaired: bool = False) -> list[str]:
     found: list[str] = []
     live = live_release(root, known, found)
     states: dict[str, str] = {}
+    gone = set(known.stay)
     for folder in sorted((root / "releases").iterdir()) if (root / "releases").is_dir() else ():
         if not NAME.fullmatch(folder.name):
             if repaired:
                 found.append(f"{folder.name} is left over in releases")
             continue
         states[folder.name] = check_release(folder, known, found, live=folder.name == live, repaired=repaired)
+        gone.discard(revision_of(root, folder.name))
+    found += [f"the release of revision {revision} is gone" for revision in sorted(gone)]
     if live and states.get(live) not in LIVE:
         found.append(f"live is {live}, which is {states.get(live)}")
     check_sets(root, known, found)

@@ -50,6 +50,7 @@ def undisturbed_all(ground: Ground, workers: ProcessPoolExecutor) -> dict[str, U
         numbers = [
             int(number) for number, operation, _ in told if operation not in UNSYNCED and int(number) <= last + 1
         ]
+        assert numbers, f"{name} has no point at which it could be cut"
         link = max((int(number) for number, _, path in told if path == "current"), default=0)
         found[name] = Usual(numbers, seen.seconds, min((number for number in numbers if number > link), default=0))
     return found

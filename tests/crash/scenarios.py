@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,6 +167,19 @@ class Sweep:
         assert [] == found, f"SEED={SEED}, {words} killed after operation {at}: {found}"
         return killed
 
+    def wait_for_programs(self) -> None:
+        """Until what a killed run left has ended: it keeps the lock that long."""
+        deadline, path = time.monotonic() + 60, self.site.root / "state" / "lock"
+        if not path.exists():  # it was killed before it had one
+            return
+        with path.open("r+") as lock:
+            while time.monotonic() < deadline:
+                with suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                time.sleep(0.05)
+        raise AssertionError("something keeps the lock")
+
     def go_on(self) -> None:
         """After the repair: a build that was killed is gone on with, and a mirror is mended by whoever fetches next."""
         failed = [n for n in self.oracle.names() if state(self.oracle, n) == "failed"]
@@ -193,6 +208,12 @@ def sample(total: int, wanted: int, chance: random.Random) -> list[int]:
     stride = total / wanted
     start = chance.random()
     return sorted({1 + int((start + n) * stride) for n in range(wanted)} & set(range(1, total + 1)))
+
+
+def is_drawn(name: str, names: Collection[str], share: float) -> bool:
+    """Is this one of those that the ordinary run draws, each time others?"""
+    drawn = random.Random(SEED).sample(sorted(names), max(1, round(share * len(names))))
+    return ALL or name in drawn
 
 
 def prepared(site: TinySite, scenario: Scenario) -> Sweep:

@@ -7,10 +7,10 @@ import random
 
 import pytest
 import results
-from scenarios import SCENARIOS, SEED, prepared, sample, state
+from scenarios import SCENARIOS, SEED, is_drawn, prepared, sample, state
 from tiny_site import TinySite
 
-PAIRS = int(os.environ.get("PAIRS", "2"))  # killed runs, and killed repairs of each; with --all each point of both
+PAIRS = int(os.environ.get("PAIRS", "1"))  # killed runs, of each one repair more; with --all each point of both
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -38,9 +38,11 @@ def test_killed_after_any_operation_it_is_old_or_new_and_the_repair_finishes(res
         assert count.hit >= 0.8 * len(points)
 
 
-@pytest.mark.parametrize("name", ["switch", "rollback", "deploy that is switched back"])
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_a_repair_that_is_killed_after_any_operation_is_gone_on_with_by_the_next(restored: TinySite, name: str) -> None:
     """Pairs: the command killed at one of its points, `recover` at one of its own; some of a third kill, in the next."""
+    if not is_drawn(name, SCENARIOS, 0.5):
+        pytest.skip("not drawn in this run; with BB_ALL=1 each")
     scenario = SCENARIOS[name]
     run = prepared(restored, scenario)
     chance = random.Random(f"{SEED} {name}")
@@ -53,17 +55,19 @@ def test_a_repair_that_is_killed_after_any_operation_is_gone_on_with_by_the_next
             run.begin()
             if not run.crash(*run.words, at=at):
                 continue
+            run.wait_for_programs()
             own = len(run.count("recover"))  # how many it has depends on what it finds
             pairs.of += own
-            for inner in sample(own, PAIRS, chance):
+            for inner in sample(own, PAIRS + 1, chance):
                 run.begin()
                 if run.crash(*run.words, at=at):
+                    run.wait_for_programs()
                     pairs.one(hit=run.crash("recover", at=inner))
-                if pairs.injected % 5 == 4:
+                if pairs.injected % 5 == 2:
                     thirds.one(hit=run.crash("recover", at=chance.randint(1, own)))
                 run.repair()
         print(f"SEED={SEED}: {name}: {pairs.hit} pairs of {pairs.of}, {thirds.hit} third kills")
-        assert pairs.hit >= 0.7 * pairs.injected
+        assert pairs.hit >= max(1, 0.7 * pairs.injected)
 
 
 def first_point(lines: list[str], operation: str, path: str) -> int:

@@ -18,7 +18,7 @@ OLD, NEW = "2026-11-23-10-00-00", "2026-11-23-11-00-00"
 
 def make(root: Path) -> Known:
     """An app root with two releases, the newer one live."""
-    known = Known(may_be_live={"b" * 40}, rows=2, migrations={"b" * 40: {"brackets.0001_initial"}})
+    known = Known(may_be_live={"b" * 40}, stay={"a" * 40}, rows=2, migrations={"b" * 40: {"brackets.0001_initial"}})
     for name, letter in ((OLD, "a"), (NEW, "b")):
         release = root / "releases" / name
         (release / "app" / "__pycache__").mkdir(parents=True)
@@ -83,6 +83,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "torn bytecode": (lambda root: os.truncate(pyc(root), 16), "cannot be loaded"),
     "a manifest of zero bytes": (write(f"releases/{NEW}/release.json", ""), "cannot be read"),
     "no manifest": (lambda root: (root / "releases" / OLD / "release.json").unlink(), "has no manifest"),
+    "a release that is gone": (lambda root: shutil.rmtree(root / "releases" / OLD), "aaa is gone"),
     "live is being built": (say("building"), "which is building"),
     "live failed": (say("failed"), "which is failed"),
     "an unknown state": (say("odd"), "'odd'"),

@@ -236,6 +236,7 @@ def test_signals_at_any_moment_end_the_run_with_an_exit_code_that_tells_the_trut
     with results.counted("signals at random moments", seed=SEED) as count:
         codes = Counter(random_signal(served, oracle, chance, usual, number) for number in range(60 if ALL else 15))
         count.injected, count.hit = codes.total(), codes[130] + codes[4]
+        assert count.hit, "each run had ended before its signal"
     print(f"SEED={SEED}: exit codes {codes}")
 
 

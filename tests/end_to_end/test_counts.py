@@ -35,10 +35,9 @@ SPAWNED = {"agent": 6, "django": 3}
 SYNCED = {"agent": 15}
 # files, folders and links that were made, and renames; the agent's without the tree of packages that it links
 WRITTEN = {"agent": 80, "django": 32}
-# what these do differs between their versions, and uv's cache between indexes
+# what these do differs between their versions
 AT_MOST = {
     "git": {"spawned": 5, "synced": 5, "written": 40},
-    "uv": {"spawned": 1, "synced": 0, "written": 130},
     "python": {},
 }
 

@@ -24,7 +24,7 @@ from stage_projects import (
 
 SOME = ("check", "collectstatic", "migrate")
 EVERYTHING = ("check", "facts", "collectstatic", "migrations", "rehearse", "migrate")
-# Each supported Django with the oldest and the newest Python at hand that it runs on.
+# Each long-term Django and the newest one, with Pythons from the oldest to a new one.
 VERSIONS = [("3.8", "django~=4.2.0"), ("3.12", "django~=5.2.0"), ("3.13", "django>=6")]
 
 TELLS = """\

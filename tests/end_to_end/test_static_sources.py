@@ -16,6 +16,7 @@ VERSIONS = [("3.8", "django~=4.2.0"), ("3.12", "django~=5.2.0"), ("3.13", "djang
 PLAIN = "django.contrib.staticfiles.storage.StaticFilesStorage"
 MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
 WHITENOISE = "whitenoise.storage.CompressedManifestStaticFilesStorage"
+COMPRESSED = "whitenoise.storage.CompressedStaticFilesStorage"
 STYLE = "shop/static/shop/site.css"
 
 

@@ -452,6 +452,7 @@ def test_a_file_full_of_zeros_in_the_cache_is_found_by_its_hash_and_installed_ag
 
 def test_a_killed_linking_leaves_a_fresh_environment_that_can_be_linked_again(place: Place) -> None:
     package_set.make(place.installed("2026-01-01-00-00-01", "uv"), place.set, CHOICE)
+    cut = 0
     for number in range(2, 7):
         venv = place.venv(f"2026-01-01-00-00-{number:02}", pip=False)
         site = environment.sites(venv)[0]
@@ -466,9 +467,11 @@ def test_a_killed_linking_leaves_a_fresh_environment_that_can_be_linked_again(pl
         whole = environment.packages(venv) == environment.packages(place.set / "venv")
         assert whole or package_set.is_fresh(venv)
         if not whole:
+            cut += 1
             package_set.put_into(venv, place.set)
         assert [] == records.check_installed(venv, hashes=True)
         assert not site.with_name(package_set.ASIDE).exists()
+    assert cut, "each had ended before it was killed"
 
 
 def test_no_set_is_made_of_a_package_with_a_file_outside_of_the_environment(place: Place) -> None:

@@ -124,8 +124,8 @@ def keep(deployment: Deployment, choice: Choice) -> bool:
 def link_ahead(run: Run, live: Release) -> None:
     """Link the packages of the next release in advance, in case it has those of this one.
 
-    It costs folders, and only the live release's set has it. None where root has reflinks: those are files of their
-    own, whose content nobody could vouch for. What fails here is only told.
+    It costs folders, and only the live release's set has it. None for root, who may have reflinks: those are files
+    of their own, whose content nobody could vouch for. What fails here is only told.
     """
     layout, name = run.app.layout, live.manifest.package_set
     try:

@@ -210,7 +210,7 @@ def _explain(run: Run, error: Explained) -> None:
     if not error.site:
         error.site = f"{site_state(run.app)}; nothing live was changed"
     if durable.RECOVER not in error.remedy:  # what has to be finished first is told already
-        error.remedy = durable.remedy_for(f"{error.message}\n{error.details}") or error.remedy
+        error.remedy = durable.remedy_for(error.message, error.details, run.app.root) or error.remedy
     if run.log.path != Path(os.devnull):
         error.log = f"bb-release log {run.log.path.stem}"
     error.message, error.details = run.log.mask(error.message), run.log.mask(error.details)
