@@ -94,6 +94,7 @@ def test_a_signal_ends_the_waiting_for_a_terminal_and_what_was_done_stands(
         run.wait()
         os.close(theirs)
         os.close(ours)
+    judge(served).require_whole(recovered=True)
 
 
 def is_working(run: subprocess.Popen[bytes]) -> bool:
