@@ -38,6 +38,7 @@ def site(live_tiny: TinySite) -> Iterator[TinySite]:
     live_tiny.with_service()
     live_tiny.restart_service()
     yield live_tiny
+    live_tiny.stop()  # the next test's site may have no service
     live_tiny.bring_back()
 
 
