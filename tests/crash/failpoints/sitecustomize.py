@@ -22,7 +22,9 @@ import subprocess
 import sys
 import time
 
-_bulk = re.compile(r"/(venv|app|static|spare[^/]*|\.static-ahead[^/]*|\.removing-[^/]*|mirror\.git[^/]*/objects|cache)/")
+_bulk = re.compile(
+    r"/(venv|app|static|spare[^/]*|\.static-ahead[^/]*|\.removing-[^/]*|mirror\.git[^/]*/objects|cache)/"
+)
 _write = os.write
 _open = os.open
 _kill = os.kill
