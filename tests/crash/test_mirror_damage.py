@@ -230,9 +230,8 @@ def fetch_of_the_agent(site: TinySite, log: Path) -> tuple[list[str], dict[str, 
     )
     said = run.communicate(timeout=120)
     assert 0 == run.returncode, said
-    (line,) = [
-        line for line in log.read_text().splitlines() if 'execve("' in line and ', "fetch", ' in line and " = 0" in line
-    ]
+    seen = [line for line in log.read_text().splitlines() if 'execve("' in line and ', "fetch", ' in line]
+    line = next(line for line in seen if " = -1 " not in line)  # git was looked for in several folders
     argv, variables = line.split("], [", 1)
     words = [word.encode().decode("unicode_escape") for word in SHOWN.findall(argv)]
     pairs = [pair.encode().decode("unicode_escape").partition("=") for pair in SHOWN.findall(variables)]
