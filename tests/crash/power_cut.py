@@ -45,12 +45,8 @@ class Scenario:
     base: str = "three"
     exit_code: int = 0
     healthy: bool = True  # False: the new release is not, and must never stay
+    stay: tuple[str, ...] = ("first", "second", "third")  # the revisions whose releases are there before and afterwards
     part: str = ""  # cut only until the last operation on this path: what follows is another scenario's
-
-    @property
-    def stay(self) -> tuple[str, ...]:
-        """The revisions whose releases are there before and afterwards."""
-        return () if self.base == "empty" else ("third",) if self.name == "prune" else ("first", "second", "third")
 
     @property
     def rows(self) -> int:
@@ -63,10 +59,10 @@ SCENARIOS = {
     for scenario in (
         Scenario("switch", ("switch", "previous"), "third", "second"),
         Scenario("rollback", ("rollback",), "third", "second"),
-        Scenario("prune", ("prune", "--keep", "1"), "third", "third"),
+        Scenario("prune", ("prune", "--keep", "1"), "third", "third", stay=("third",)),
         Scenario("deploy", ("deploy",), "third", "next"),
         Scenario("switched-back", ("deploy", "bad"), "third", "third", exit_code=20, healthy=False),
-        Scenario("first-deploy", ("deploy",), "", "next", base="empty"),
+        Scenario("first-deploy", ("deploy",), "", "next", base="empty", stay=()),
         Scenario("mirror-repair", ("deploy",), "third", "next", base="damaged", part="mirror.git"),
     )
 }

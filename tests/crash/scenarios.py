@@ -210,10 +210,9 @@ def sample(total: int, wanted: int, chance: random.Random) -> list[int]:
     return sorted({1 + int((start + n) * stride) for n in range(wanted)} & set(range(1, total + 1)))
 
 
-def is_drawn(name: str, names: Collection[str], share: float) -> bool:
-    """Is this one of those that the ordinary run draws, each time others?"""
-    drawn = random.Random(SEED).sample(sorted(names), max(1, round(share * len(names))))
-    return ALL or name in drawn
+def is_drawn(name: str, names: Collection[str]) -> bool:
+    """Is this one of the half that the ordinary run draws, each time others?"""
+    return ALL or name in random.Random(SEED).sample(sorted(names), len(names) // 2)
 
 
 def prepared(site: TinySite, scenario: Scenario) -> Sweep:

@@ -68,12 +68,12 @@ def changing_calls(log: Path) -> list[tuple[str, int, bool]]:
 
 
 def chosen_of(points: list[tuple[str, int, bool]], chance: random.Random) -> list[tuple[str, int, bool]]:
-    """A sample, with one of the very many ones; with --all every point, and of the very many ones some of each kind."""
+    """A sample; with --all every point, and of the very many ones some of each kind."""
     if not ALL:
         kinds = [[point for point in points if point[2] is many] for many in (False, True)]
         return sorted(
             point
-            for kind, most in zip(kinds, (1, 1) if all(kinds) else (2, 2), strict=True)
+            for kind, most in zip(kinds, (2, 1), strict=True)
             for point in chance.sample(kind, min(most, len(kind)))
         )
     chosen = [point for point in points if not point[2]]

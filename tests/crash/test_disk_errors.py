@@ -47,7 +47,7 @@ def chosen(calls: list[Call], name: str) -> list[tuple[Call, str, bool]]:
     some += chance.sample(others, min(len(others), SAMPLE[name] - len(some)))
     some += chance.sample(ahead, min(len(ahead), 1))
     errors = itertools.cycle(chance.sample(ERRORS, len(ERRORS)))  # each of them, where there are as many calls
-    return [(call, next(errors), lasts(call) and chance.random() < 0.3) for call in some]
+    return [(call, "EIO" if call in flushes else next(errors), lasts(call) and chance.random() < 0.3) for call in some]
 
 
 def lasts(call: Call) -> bool:

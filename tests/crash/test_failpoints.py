@@ -10,7 +10,7 @@ import results
 from scenarios import SCENARIOS, SEED, is_drawn, prepared, sample, state
 from tiny_site import TinySite
 
-PAIRS = int(os.environ.get("PAIRS", "1"))  # killed runs, of each one repair more; with --all each point of both
+PAIRS = int(os.environ.get("PAIRS", "2"))  # killed runs, and killed repairs of each; with --all each point of both
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -41,7 +41,7 @@ def test_killed_after_any_operation_it_is_old_or_new_and_the_repair_finishes(res
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_repair_that_is_killed_after_any_operation_is_gone_on_with_by_the_next(restored: TinySite, name: str) -> None:
     """Pairs: the command killed at one of its points, `recover` at one of its own; some of a third kill, in the next."""
-    if not is_drawn(name, SCENARIOS, 0.5):
+    if not is_drawn(name, SCENARIOS):
         pytest.skip("not drawn in this run; with BB_ALL=1 each")
     scenario = SCENARIOS[name]
     run = prepared(restored, scenario)
@@ -58,16 +58,16 @@ def test_a_repair_that_is_killed_after_any_operation_is_gone_on_with_by_the_next
             run.wait_for_programs()
             own = len(run.count("recover"))  # how many it has depends on what it finds
             pairs.of += own
-            for inner in sample(own, PAIRS + 1, chance):
+            for inner in sample(own, PAIRS, chance):
                 run.begin()
                 if run.crash(*run.words, at=at):
                     run.wait_for_programs()
                     pairs.one(hit=run.crash("recover", at=inner))
-                if pairs.injected % 5 == 2:
+                if pairs.injected % 5 == 4:
                     thirds.one(hit=run.crash("recover", at=chance.randint(1, own)))
                 run.repair()
         print(f"SEED={SEED}: {name}: {pairs.hit} pairs of {pairs.of}, {thirds.hit} third kills")
-        assert pairs.hit >= min(0.7 * pairs.injected, pairs.injected - 1)  # a run may have an operation less
+        assert pairs.hit >= 0.7 * pairs.injected
 
 
 def first_point(lines: list[str], operation: str, path: str) -> int:
@@ -116,7 +116,6 @@ def test_control_a_release_that_is_removed_under_its_own_name_is_found_broken(re
     assert run.site.killed(done)
     found = run.oracle.problems(recovered=False)
 
-    # in which order a folder is removed is the file system's
-    assert [problem for problem in found if "has -1 bytes" in problem or "its manifest cannot be read" in problem], (
-        found
-    )
+    # in which order a folder is removed is the file system's: without a manifest nobody knows what its files should be
+    wanted = "has -1 bytes" if all(map(run.oracle.manifest, run.oracle.names())) else "its manifest cannot be read"
+    assert [problem for problem in found if wanted in problem], found

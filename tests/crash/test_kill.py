@@ -18,7 +18,7 @@ import results
 from oracle import Oracle, children_of
 from required import require
 from run_seen import judge, wait_until_stopped
-from scenarios import is_drawn, prepared
+from scenarios import SEED, is_drawn, prepared
 from test_calls import COMMANDS
 from tiny_site import TinySite
 
@@ -29,7 +29,6 @@ ALL = os.environ.get("BB_ALL") == "1"
 KILLS = int(os.environ.get("KILLS", "700" if ALL else "20"))
 TREES = int(os.environ.get("TREES", "100" if ALL else "6"))
 EACH = int(os.environ.get("EACH", "25" if ALL else "1"))
-SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 NAMES = [step.name for step in STEPS]
 
 
@@ -168,7 +167,7 @@ def test_a_killed_tree_of_processes_leaves_it_whole_in_every_step(site: TinySite
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_whatever_command_dies_as_a_whole_is_old_or_new_and_is_repaired(restored: TinySite, name: str) -> None:
-    if not is_drawn(name, COMMANDS, 0.5):
+    if not is_drawn(name, COMMANDS):
         pytest.skip("not drawn in this run; with BB_ALL=1 each")
     chance = random.Random(f"{SEED} {name}")
     run = prepared(restored, COMMANDS[name])

@@ -84,7 +84,7 @@ def test_the_deploy_after_a_power_cut_in_a_build_uses_nothing_that_was_lost(
     built = points[len(points) // 3 : 2 * len(points) // 3]  # the requirements are installed, nothing is flushed
     chance = random.Random(f"{SEED} {then}")
     with results.counted(f"power cut, ext4: the next deploy, {then.value}", of=len(built), seed=SEED) as count:
-        chosen = some(built, 1, chance)
+        chosen = some(built, 2, chance)
         all_whole([workers.submit(cut, ground, SCENARIOS["deploy"], "ext4", at, again=then) for at in chosen], count)
 
 

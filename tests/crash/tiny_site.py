@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from power_oracle import entries
+
 from example_site import Site, unprivileged
 
 HERE = Path(__file__).resolve().parent
@@ -165,16 +167,12 @@ class TinySite(Site):
 
 
 def inodes(folder: Path) -> set[tuple[str, int]]:
-    top, found, waiting = str(folder), set[tuple[str, int]](), [""]
-    while waiting:
-        inner = waiting.pop()
-        with os.scandir(f"{top}/{inner}") as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(f"{inner}{entry.name}/")
-                elif entry.name not in ("release.json", ".release.json.new"):
-                    found.add((f"{inner}{entry.name}", entry.inode()))
-    return found
+    """Everything below a folder but its folders and manifests, by path and inode."""
+    return {
+        (path, entry.inode())
+        for path, entry in entries(str(folder))
+        if not entry.is_dir(follow_symlinks=False) and entry.name not in ("release.json", ".release.json.new")
+    }
 
 
 def remove(path: Path) -> None:

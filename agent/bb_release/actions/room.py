@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bb_release.model import durable
 from bb_release.model import release as releases
 from bb_release.model.app import App
 from bb_release.tools import filesystem
 
 LEAST_FREE_BYTES = 100_000_000
 LEAST_FREE_INODES = 2_000
+# somewhat more than giving up the reserve frees (durable.fill_reserve)
+USED_UP_BYTES = 2_000_000
+USED_UP_INODES = 100
 
 
 @dataclass(frozen=True)
@@ -38,3 +42,18 @@ def room(app: App) -> Room:
     size, files = max((r.manifest.size for r in everything if r.manifest.size), default=(0, 0))
     free, inodes = filesystem.free(app.root)
     return Room(free, max(LEAST_FREE_BYTES, int(1.2 * size)), inodes, max(LEAST_FREE_INODES, int(1.2 * files)))
+
+
+def remedy_for(app: App, message: str, details: str) -> str:
+    """The remedy when the disk is at fault: by a program's own words, or as it failed on a full one; else "".
+
+    SQLite says "unable to open database file" where no file can be made.
+    """
+    said = durable.remedy_for(f"{message}\n{details}")
+    if said or not details:
+        return said
+    try:
+        free, inodes = filesystem.free(app.root)
+    except OSError:
+        return ""
+    return durable.MAKE_ROOM if free < USED_UP_BYTES or inodes < USED_UP_INODES else ""

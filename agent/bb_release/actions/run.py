@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bb_release import config
-from bb_release.actions import instances, interruption, masking, site_environment, timer
+from bb_release.actions import instances, interruption, masking, room, site_environment, timer
 from bb_release.actions.notify import notify
 from bb_release.actions.owner import require_owner, who_runs
 from bb_release.envfile import read as read_envfile
@@ -210,7 +210,7 @@ def _explain(run: Run, error: Explained) -> None:
     if not error.site:
         error.site = f"{site_state(run.app)}; nothing live was changed"
     if durable.RECOVER not in error.remedy:  # what has to be finished first is told already
-        error.remedy = durable.remedy_for(error.message, error.details, run.app.root) or error.remedy
+        error.remedy = room.remedy_for(run.app, error.message, error.details) or error.remedy
     if run.log.path != Path(os.devnull):
         error.log = f"bb-release log {run.log.path.stem}"
     error.message, error.details = run.log.mask(error.message), run.log.mask(error.details)

@@ -164,18 +164,6 @@ def storage_failed(error: OSError) -> StorageFailed:
     return StorageFailed(f"could not write {error.filename or 'a file'}: {error.strerror}", remedy=remedy)
 
 
-def remedy_for(message: str, details: str, root: Path) -> str:
-    """The remedy when the disk is at fault, by a program's own words or, where it failed on a full one, by the disk."""
-    text = f"{message}\n{details}"
-    if SAID_FULL.search(text) or (details and is_full(root)):
-        return MAKE_ROOM
-    return MEND if SAID_BROKEN.search(text) else ""
-
-
-def is_full(folder: Path) -> bool:
-    """Is there no more than the reserve had? SQLite says "unable to open database file" where no file can be made."""
-    try:
-        facts = os.statvfs(folder)
-    except OSError:
-        return False
-    return facts.f_bavail * facts.f_frsize < 2_000_000 or (facts.f_files > 0 and facts.f_favail < 100)
+def remedy_for(text: str) -> str:
+    """The remedy when a program's own words say that the disk is at fault; else ""."""
+    return MAKE_ROOM if SAID_FULL.search(text) else MEND if SAID_BROKEN.search(text) else ""
