@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,12 +32,10 @@ NAMES = [step.name for step in STEPS]
 
 
 @pytest.fixture
-def site(live_tiny: TinySite) -> Iterator[TinySite]:
-    live_tiny.with_service()
-    live_tiny.restart_service()
-    yield live_tiny
-    live_tiny.stop()  # the next test's site may have no service
-    live_tiny.bring_back()
+def site(restored: TinySite) -> TinySite:
+    restored.with_service()
+    restored.restart_service()
+    return restored
 
 
 def usual_times(site: TinySite) -> dict[str, float]:
@@ -176,6 +173,7 @@ def test_whatever_command_dies_as_a_whole_is_old_or_new_and_is_repaired(restored
     done = run.site.run(*run.words)
     usual = time.monotonic() - began
     assert COMMANDS[name].exit_code == done.returncode, done.stdout + done.stderr
+    run.scenario.settled(run.site, run.oracle, run.before)  # what must hold of a killed run holds of one that was not
     with results.counted(f"random kills of the whole tree: {name}", seed=SEED) as count:
         while count.hit < EACH and count.injected < 3 * EACH:  # some have ended before
             run.begin()
