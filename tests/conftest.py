@@ -5,6 +5,7 @@ from __future__ import annotations
 import compileall
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -57,6 +58,19 @@ def cache() -> Iterator[Path]:
         os.chown(folder, NOBODY, NOBODY)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def strace() -> str:
+    """The strace program; Debian's, where root runs the tests."""
+    if shutil.which("strace") is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "update", "-q"], capture_output=True)
+        subprocess.run(["apt-get", "install", "-q", "-y", "strace"], capture_output=True)
+    program = shutil.which("strace")
+    if program is None:
+        why = "strace is not installed, so that what is started cannot be told (apt-get install strace)"
+        (pytest.fail if os.environ.get("REQUIRE_STRACE") == "1" else pytest.skip)(f"skipped: {why}")
+    return program
 
 
 @pytest.fixture

@@ -83,6 +83,7 @@ class Site:
         self.settings: dict[str, str] = {}
         self.bare = False  # no units, no health: nothing but the build and the link
         self.program = agent()
+        self.prefix: tuple[str, ...] = ()  # before the agent's own words: who traces it
         self.supervisord: subprocess.Popen[bytes] | None = None
         self.cache = cache or folder / "cache"
         self.scratch = folder / "tmp"  # what a killed run leaves there goes with the test
@@ -222,7 +223,7 @@ class Site:
                 self.supervisord.wait()
 
     def command(self, *words: str) -> list[str]:
-        return [str(self.program), "--config", str(self.config), *words]
+        return [*self.prefix, str(self.program), "--config", str(self.config), *words]
 
     def environment(self) -> dict[str, str]:
         passed = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "NO_PROXY")

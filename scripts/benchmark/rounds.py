@@ -90,7 +90,7 @@ def play(contestants: list[Contestant], floor: Floor, project: Project, count: i
         for contestant in order:
             note_steps(contestant, measure(contestant, "code"), record)
             if number == count - 1:
-                record.disk[contestant.name] = disk_of(contestant)
+                record.disk |= disk_of(contestant)
             prove(contestant, project, record)
         floor.release()
         project.change_requirements()
@@ -143,12 +143,20 @@ def moment(line: dict[str, str]) -> float:
     return datetime.fromisoformat(line["timestamp"]).timestamp()
 
 
-def disk_of(contestant: Contestant) -> tuple[int, int]:
-    """Bytes and inodes of the live release that are nowhere else in the root, caches included."""
+def disk_of(contestant: Contestant) -> dict[str, tuple[int, int]]:
+    """Bytes and inodes of the live release that are nowhere else in the root, caches included.
+
+    What it has for the next release goes there with the next deploy, and is counted apart.
+    """
     live = contestant.live()
     others = [path for path in contestant.root.iterdir() if path.name != "releases" and not path.is_symlink()]
     others += [path for path in (contestant.root / "releases").iterdir() if path != live]
-    return added_by(live, others)
+    moves_on = [*live.glob(".static-ahead-*")]
+    found = {contestant.name: added_by(live, [*others, *moves_on])}
+    if moves_on:
+        whole, own = added_by(live, others), found[contestant.name]
+        found[f"{contestant.name}, beside the live one: for the next"] = (whole[0] - own[0], whole[1] - own[1])
+    return found
 
 
 def as_json(record: Record) -> dict[str, Any]:

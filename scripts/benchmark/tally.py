@@ -17,7 +17,7 @@ from benchmark.visitors import OK, Visit
 Facts = dict[str, Any]
 WAYS = {
     "steady": "nothing, the steady state",
-    "build": "nothing; a release is built",
+    "build": "nothing; a release is built, its packages anew",
     "restart": '`"restart"`',
     "hup": "a reload (HUP), not by bb-release",
     "socket": '`"socket"`',
@@ -37,13 +37,15 @@ def percentile(values: Sequence[float], part: float) -> float:
     return values[max(math.ceil(part * len(values)), 1) - 1]
 
 
-def tally(visits: Sequence[Visit], began: float, ended: float, live: str, release: str) -> Facts:
+def tally(
+    visits: Sequence[Visit], began: float, ended: float, live: str, release: str, *, until: float = math.inf
+) -> Facts:
     """One switch from a release to another. `began`, `ended`: of its command, monotonic. Raises NotMeasured.
 
-    Counted is who was due since the switch began; times are of those who were answered with 200.
+    Counted is who was due since the switch began, to `until`; times are of those who were answered with 200.
     """
     early = Counter(visit[3:] for visit in visits if visit.due < began)
-    counted = [visit for visit in visits if visit.due >= began]
+    counted = [visit for visit in visits if began <= visit.due <= until]
     times = sorted(visit.seconds * 1000 for visit in counted if visit.what == OK)
     if {(OK, live, live)} != set(early) or not times:
         raise NotMeasured(f"before the switch from {live}: {dict(early)}; answered with 200 since: {len(times)}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from example_site import bare_site, unprivileged
+from example_site import bare_site
 
 # programs that the agent itself starts
 STARTED = {
@@ -146,32 +145,15 @@ def result(line: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def strace() -> str:
-    """The strace program; Debian's, where root runs the tests."""
-    if shutil.which("strace") is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "update", "-q"], capture_output=True)
-        subprocess.run(["apt-get", "install", "-q", "-y", "strace"], capture_output=True)
-    program = shutil.which("strace")
-    if program is None:
-        why = "strace is not installed, so that nothing can be counted (apt-get install strace)"
-        (pytest.fail if os.environ.get("REQUIRE_STRACE") == "1" else pytest.skip)(f"skipped: {why}")
-    return program
-
-
-@pytest.fixture(scope="module")
 def seen(strace: str, cache: Path) -> Iterator[Counted]:
     """A second deploy in which one line of code changed, traced."""
     with bare_site(cache) as site:
         site.ok("deploy")
         site.edit("brackets/balance.py", (site.repository / "brackets/balance.py").read_text() + "\n# one more line\n")
         trace = site.folder / "trace"
-        done = subprocess.run(
-            [strace, "-f", "--seccomp-bpf", "-q", "-s", "65535", "-e", f"trace={WATCHED}", "-o", trace,
-             *site.command("deploy")],
-            cwd="/", env=site.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
-            **unprivileged(),
-        )  # fmt: skip
-        assert 0 == done.returncode, done.stdout + done.stderr
+        site.prefix = (strace, "-f", "--seccomp-bpf", "-q", "-s", "65535", "-e", f"trace={WATCHED}", "-o", str(trace))
+        site.ok("deploy")
+        site.prefix = ()
         found = counted(trace.read_text(errors="replace"))
         packages = (site.root / "current" / "venv" / "lib").glob("python*/site-packages")
         found.written["agent"] -= sum(len(folders) + len(files) for p in packages for _, folders, files in os.walk(p))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from test_static_links import Tree, tree
+from test_static_links import Tree, times, tree
 from test_static_sources import COMPRESSED, MANIFEST, PLAIN, VERSIONS, WHITENOISE, stored
 
 from bb_release.tools import django, links
@@ -63,10 +63,10 @@ class Shop:
             shutil.rmtree(folder, ignore_errors=True)
         before = self.alone.folder / "collected"
         links.link_tree(before, copy)
-        was = tree(before)
+        was, written = tree(before), times(before)
         del self.staged.lines[:]
         self.staged.manage(*django.COLLECT_STATIC, collected=str(copy))
-        assert was == tree(before), "what the live release has was written to"
+        assert (was, written) == (tree(before), times(before)), "what the live release has was written to"
         (copied,) = re.findall(r"^(\d+) static files? copied", "\n".join(self.staged.lines), re.MULTILINE)
         return tree(made), int(copied)
 

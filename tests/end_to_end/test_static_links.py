@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bb_release.tools.links import HASHED
 from example_site import Site
 
 SETTINGS = "broken_brackets/settings.py"
@@ -153,7 +154,7 @@ CHANGES = [nothing_changed, one_changed, one_removed, one_added, package_upgrade
 
 def test_what_is_collected_is_what_a_full_collectstatic_makes_whatever_has_changed(collected: Collected) -> None:
     for change in (*CHANGES, modes_changed if collected.storage == PLAIN else settings_changed):
-        before, was = collected.root, tree(collected.root)
+        before, was, written = collected.root, tree(collected.root), times(collected.root)
         change(collected)
 
         log = collected.deploy()
@@ -162,14 +163,15 @@ def test_what_is_collected_is_what_a_full_collectstatic_makes_whatever_has_chang
         if change in (one_changed, one_added):  # Django has seen that file, and the style sheets that lead to it
             assert re.search(r"\b[1-3] static files? copied", log), log
         assert collected.collected_in_full() == tree(collected.root), change.__name__
-        assert was == tree(before)
+        assert (was, written) == (tree(before), times(before)), "the live release's own files were opened to write"
         assert "not shared" not in log
         shared = [path for path in files(collected.root) if path.stat().st_nlink > 1]
         assert shared or change is modes_changed, f"after {change.__name__} nothing is shared with the release before"
         if change is nothing_changed:
             own = {".br", ".gz"} if collected.storage == WHITENOISE else set()
-            alone = {path.suffix for path in files(collected.root) if path.stat().st_nlink == 1}
-            assert own == alone - {""}  # .gitkeep is the tree's own
+            alone = {path for path in files(collected.root) if path.stat().st_nlink == 1}
+            assert own == {path.suffix for path in alone} - {""}  # .gitkeep is the tree's own
+            assert not [path for path in alone if HASHED.search(path.name)]
             assert times(before) == times(collected.root)
 
 

@@ -205,8 +205,12 @@ def test_a_fault_of_our_own_leaves_a_traceback_without_the_secret_that_is_in_it(
     assert [] == [text for text in (done.stdout, done.stderr, kept, *(text for _, text in room.told)) if secret in text]
 
 
-def test_no_secret_of_any_kind_is_seen_in_what_is_said_written_sent_or_run(shop: Site, room: ChatRoom) -> None:
+def test_no_secret_of_any_kind_is_seen_in_what_is_said_written_sent_or_run(
+    shop: Site, room: ChatRoom, strace: str
+) -> None:
     authorities = {"SSL_CERT_FILE": str(shop.folder / "authorities")}
+    trace = shop.folder / "trace"  # of each program that is started, however short it lives
+    shop.prefix = (strace, "-f", "--seccomp-bpf", "-q", "-A", "-s", "65535", "-e", "trace=execve", "-o", str(trace))
     said: list[str] = []
 
     def run(*words: str) -> int:
@@ -214,7 +218,7 @@ def test_no_secret_of_any_kind_is_seen_in_what_is_said_written_sent_or_run(shop:
         said.extend([done.stdout, done.stderr])
         return done.returncode
 
-    with watched_processes() as commands:
+    with watched_processes() as commands:  # what a program calls itself later is seen here alone
         assert 0 == run("deploy", "-m", "with all secrets"), said
         shop.edit("shop/migrations/0002_tells.py", MIGRATION)
         assert 4 == run("deploy"), said
@@ -234,7 +238,9 @@ def test_no_secret_of_any_kind_is_seen_in_what_is_said_written_sent_or_run(shop:
     assert any("ValueError: ****" in text for text in said)
     assert [f"/{PLANTED['webhook_file']}"] * 3 == [path for path, _ in told]
     assert any(" pip install " in line or "uv" in line for line in commands)
-    places = {"said": said, "kept": [kept], "sent": [text for _, text in told], "run": commands}
+    started = trace.read_text(errors="replace").splitlines()
+    assert all(any(f'"{word}"' in line for line in started) for word in ("fetch", "install", "env; env >&2"))
+    places = {"said": said, "kept": [kept], "sent": [text for _, text in told], "run": [*commands, *started]}
     assert [] == [(place, form) for place, texts in places.items() for form in FORMS for text in texts if form in text]
 
 

@@ -67,6 +67,11 @@ def test_counted_is_who_was_due_since_the_order_and_timed_who_was_answered() -> 
     assert (7, 900, 900) == (found["p50"], found["p99"], found["max"])
 
 
+def test_who_came_after_a_build_says_nothing_of_it() -> None:
+    found = tally.tally(SEEN, 1.0, 4.5, "a", "b", until=4.5)
+    assert (8, {"502": 4}, 5, 900) == (found["requests"], found["failures"], found["p50"], found["max"])
+
+
 def test_who_is_answered_by_the_old_release_after_the_end_is_told() -> None:
     found = tally.tally(SEEN, 1.0, 5.0, "a", "b")
     assert (7, 1, 1) == (found["after"], found["old_code"], found["old_packages"])

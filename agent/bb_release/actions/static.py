@@ -13,7 +13,7 @@ from bb_release.actions.site_commands import last_lines, run_commands
 from bb_release.actions.site_user import site_users
 from bb_release.errors import StaticNotCollected
 from bb_release.model.step import Deployment
-from bb_release.tools import django, filesystem, host, stage
+from bb_release.tools import django, filesystem, host, links, stage
 from bb_release.tools.process import ProcessFailed
 
 UNSEEN = (FileNotFoundError, NotADirectoryError, PermissionError)
@@ -56,15 +56,15 @@ def collect_inside(deployment: Deployment, root: Path) -> None:
     linked = None
     if inputs and before and inputs.key == before.inputs.key:
         linked = static_links.link_unchanged(deployment, root, before)
+        before = before if linked else None
     if linked is None:
-        if before and not static_links.is_untouched(deployment, before):
-            before = None
         same_way = inputs and before and inputs.way == before.inputs.way != ""
         with static_links.copied(deployment, before if same_way and deployment.app.stage else None) as copy:
             collect_all(deployment, root, copy)
-        if before:
+            has_all = copy is not None and not any(copy.iterdir())  # what has not changed was moved out of it
+        if before and not has_all:
             static_links.share_unchanged(deployment, root, before)
-    static_links.note_collected(deployment, root, inputs, linked)
+    static_links.note_collected(deployment, root, inputs, before, linked)
     if deployment.previous:
         static_links.drop_ahead(deployment.previous)  # it was used, or is of no use
 
@@ -72,8 +72,7 @@ def collect_inside(deployment: Deployment, root: Path) -> None:
 def collect_all(deployment: Deployment, root: Path, before: Path | None) -> None:
     """collectstatic into the release; it takes what it can from `before`, a copy of what was made in the same way."""
     begun = deployment.release.folder / ".collecting"
-    if begun.exists():  # a run before was cut short, perhaps in the middle of a file
-        drop_written(root, since=begun.stat().st_mtime_ns)
+    drop_left(root, since=begun.stat().st_mtime_ns if begun.exists() else None)
     begun.touch()
     run_collectstatic(deployment, collected=str(before or ""))
     begun.unlink()
@@ -92,13 +91,16 @@ def publish_static(deployment: Deployment) -> None:
         host.sync_tree(root)  # before the release counts as live and well
 
 
-def drop_written(root: Path, since: int) -> None:
-    """Remove what was written since a time in nanoseconds: one of them may be half a file, and would be left as it is.
+def drop_left(root: Path, since: int | None) -> None:
+    """Remove what a run that was cut short has left and this one would leave as it is, or write into.
 
-    What has another name is the live release's too, and whole.
+    One of those that were written since then, a time in nanoseconds, may be half a file. What has another name is the
+    live release's too, and whole: but WhiteNoise opens compressed copies to write.
     """
     for path, facts in files_of(root):
-        if facts.st_mtime_ns >= since and facts.st_nlink == 1:
+        is_linked = facts.st_nlink > 1
+        is_half = since is not None and facts.st_mtime_ns >= since and not is_linked
+        if is_half or (is_linked and path.suffix in links.WRITTEN_IN_PLACE):
             path.unlink()
 
 

@@ -119,8 +119,12 @@ def is_untouched(deployment: Deployment, before: Before) -> bool:
     seen = links.look(before.root)
     if seen and seen.whole == before.tree:
         return True
-    deployment.reporter.line(f"the static files of {before.release.name} are not what was collected: collect anew")
+    tell_touched(deployment, before)
     return False
+
+
+def tell_touched(deployment: Deployment, before: Before) -> None:
+    deployment.reporter.line(f"the static files of {before.release.name} are not what was collected: collect anew")
 
 
 def link_unchanged(deployment: Deployment, root: Path, before: Before) -> links.Seen | None:
@@ -132,6 +136,7 @@ def link_unchanged(deployment: Deployment, root: Path, before: Before) -> links.
     try:
         linked = link_copy(before, scratch)
         if linked is None:
+            tell_touched(deployment, before)
             return None
         if not root.is_dir():
             root.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +146,7 @@ def link_unchanged(deployment: Deployment, root: Path, before: Before) -> links.
             if not (root / path.name).exists():  # a dot file of the tree's own
                 path.rename(root / path.name)
     except links.NotPlainError:
+        tell_touched(deployment, before)
         return None
     except OSError as error:
         tell_unlinked(deployment, before, error)
@@ -230,18 +236,20 @@ def drop_ahead(release: Release) -> None:
 
 def share_unchanged(deployment: Deployment, root: Path, before: Before) -> None:
     """After collectstatic: each file that the live release has too is one file on the disk, with its older time."""
+    if not is_untouched(deployment, before):  # what else has changed there, and when again?
+        return
     scratch = clear_scratch(deployment.release)
     try:
-        shared = links.share(root, before.root, scratch)
+        links.share(root, before.root, scratch)
     except OSError as error:  # it is whole without
         deployment.reporter.line(f"static files are not shared with the release before: {error}")
-        return
     finally:
         clear_scratch(deployment.release)
-    deployment.reporter.line(f"{shared} static files are unchanged: linked to those of {before.release.name}")
 
 
-def note_collected(deployment: Deployment, root: Path, inputs: Inputs | None, linked: links.Seen | None) -> None:
+def note_collected(
+    deployment: Deployment, root: Path, inputs: Inputs | None, before: Before | None, linked: links.Seen | None
+) -> None:
     """The manifest will say what was made of what, for the next release to compare; it is written as the step ends.
 
     Of what was linked only the top folder is looked at, which has dot files of the tree's own: the rest is what it is
@@ -250,6 +258,8 @@ def note_collected(deployment: Deployment, root: Path, inputs: Inputs | None, li
     release = deployment.release
     noted = {"static_tree": ""}
     seen = links.look(root, linked) if inputs and root.is_dir() else None
+    if before and seen and not linked:
+        deployment.reporter.line(f"{seen.shared} static files are unchanged: linked to those of {before.release.name}")
     if inputs and seen:
         noted = {"static_key": inputs.key, "static_way": inputs.way, "static_tree": seen.whole}
     facts = {**release.manifest.facts, **noted}

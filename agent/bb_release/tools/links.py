@@ -5,9 +5,10 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,14 +17,17 @@ from bb_release.tools import reflink
 # WhiteNoise opens these to write, whoever else has a name for them, and Django removes what it writes anew
 # (whitenoise/compress.py, write_data; django/contrib/staticfiles/management/commands/collectstatic.py, delete_file)
 WRITTEN_IN_PLACE = (".br", ".gz", ".zst")
+# A name with its content's hash, as Django gives it (django/contrib/staticfiles/storage.py, file_hash); no date
+HASHED = re.compile(r"\.(?=\d*[a-f])[0-9a-f]{12}(\.|$)")
 
 
 class Facts(NamedTuple):
-    """Of a file or folder: mode, size in bytes, time of its last write in nanoseconds."""
+    """Of a file or folder: mode, size in bytes, time of its last write in nanoseconds, how many names it has."""
 
     mode: int
     size: int
     changed_ns: int
+    names: int
 
 
 Found = dict[str, Facts]
@@ -40,6 +44,7 @@ class Seen:
     whole: str
     below: str  # all of it but what lies in the top folder itself
     files: int
+    shared: int = field(compare=False)  # how many files have another name elsewhere
 
 
 def walk(top: Path | str) -> Iterator[tuple[str, Found]]:
@@ -62,7 +67,7 @@ def walk(top: Path | str) -> Iterator[tuple[str, Found]]:
 
 
 def _facts(of: os.stat_result) -> Facts:
-    return Facts(of.st_mode, of.st_size, of.st_mtime_ns)
+    return Facts(of.st_mode, of.st_size, of.st_mtime_ns, of.st_nlink)
 
 
 def look(top: Path, known: Seen | None = None) -> Seen | None:
@@ -87,7 +92,7 @@ class Sight:
     def __init__(self, top: Path) -> None:
         self._whole = hashlib.sha256(b"%o" % top.stat().st_mode)
         self._below = hashlib.sha256()
-        self._files = 0
+        self._files = self._shared = 0
 
     def add(self, place: str, found: Found) -> None:
         lines = [os.fsencode(place)]
@@ -96,17 +101,19 @@ class Sight:
             rest = "" if is_folder else f"{facts.size} {facts.changed_ns}"
             lines.append(os.fsencode(f"{name}\0{facts.mode:o} {rest}"))
             self._files += not is_folder
+            self._shared += not is_folder and facts.names > 1
         (self._below if place else self._whole).update(b"\0".join(lines) + b"\0\0")
 
     def seen(self, known: Seen | None = None) -> Seen:
         below = known.below if known else self._below.hexdigest()
         whole = self._whole.copy()
         whole.update(below.encode())
-        return Seen(whole.hexdigest(), below, known.files if known else self._files)
+        files, shared = (known.files, known.shared) if known else (self._files, self._shared)
+        return Seen(whole.hexdigest(), below, files, shared)
 
 
 def link_tree(source: Path, target: Path) -> Seen:
-    """Make `target` a tree like `source`, which is returned as it was; what is written in place is copied.
+    """Make `target` a tree like `source`, which is returned as it was; what may be written in place is copied.
 
     `target` must not be there. Raises NotPlainError and OSError, and leaves what it has made.
     """
@@ -120,7 +127,7 @@ def link_tree(source: Path, target: Path) -> Seen:
             if stat.S_ISDIR(facts.mode):
                 os.mkdir(there)  # noqa: PTH102
                 os.chmod(there, stat.S_IMODE(facts.mode))  # noqa: PTH101
-            elif plain_of(name) not in found:
+            elif not may_be_written(name, found):
                 os.link(here, there)
             elif not (clones and reflink.clone(here, there)):
                 clones = False
@@ -128,34 +135,34 @@ def link_tree(source: Path, target: Path) -> Seen:
     return sight.seen()
 
 
-def share(top: Path, source: Path, scratch: Path) -> int:
+def share(top: Path, source: Path, scratch: Path) -> None:
     """Replace each file of `top` by the one of `source` with that name, where mode and bytes are the same.
 
-    `scratch` is a name on the same file system that nobody else uses. Returns how many. Raises OSError.
+    `scratch` is a name on the same file system that nobody else uses. Raises OSError.
     """
-    shared = 0
     for place, mine in walk(top):
         for name, facts in mine.items():
             here, there = f"{top}/{place}{name}", f"{source}/{place}{name}"
-            if not stat.S_ISREG(facts.mode) or plain_of(name) in mine:
+            if not stat.S_ISREG(facts.mode) or may_be_written(name, mine):
                 continue
             try:
                 theirs = os.lstat(there)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             if os.path.samestat(os.lstat(here), theirs):  # it was linked when it was made
-                shared += 1
-            elif facts[:2] == _facts(theirs)[:2] and filecmp.cmp(here, there, shallow=False):
-                shared += 1
+                continue
+            if facts[:2] == _facts(theirs)[:2] and filecmp.cmp(here, there, shallow=False):
                 os.link(there, scratch)
                 os.replace(scratch, here)  # noqa: PTH105
-    return shared
 
 
-def plain_of(name: str) -> str:
-    """Of what a file is a compressed copy, by its name; "." where it is none."""
+def may_be_written(name: str, found: Container[str]) -> bool:
+    """Is this the compressed copy of a file beside it, whose name does not say what is in it?
+
+    Whoever has collectstatic write anew what has a hash in its name writes the same into it.
+    """
     plain, dot, suffix = name.rpartition(".")
-    return plain if dot + suffix in WRITTEN_IN_PLACE else "."
+    return dot + suffix in WRITTEN_IN_PLACE and plain in found and not HASHED.search(plain)
 
 
 def _copy(source: str, target: str, facts: Facts) -> None:
