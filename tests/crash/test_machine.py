@@ -53,6 +53,10 @@ ENDS = st.sampled_from(("KILL", "KILL", "KILL", "INT", "TERM"))
 CRASHES = st.one_of(st.just(NEVER), *[st.builds(End, st.integers(low, low + 14), ENDS) for low in (1, 15, 30)])
 EARLY = st.one_of(st.just(NEVER), st.builds(End, st.integers(1, 12), ENDS))  # of what has few operations
 PLACES = st.integers(0, 9)
+READING = (
+    ("status",), ("status", "--json"), ("check",), ("list", "--json"), ("show",), ("history",), ("log",), ("config",),
+    ("deploy", "--plan"),
+)  # fmt: skip
 
 
 class Machine(RuleBasedStateMachine):
@@ -283,6 +287,25 @@ class Machine(RuleBasedStateMachine):
     def hold(self, hold: bool) -> None:
         assert 0 == self.do("hold" if hold else "unhold", repairs=False)
         self.held = hold
+
+    @rule(words=st.sampled_from(READING))
+    def look(self, words: tuple[str, ...]) -> None:
+        """Whatever state it is in, it can be looked at, and nothing becomes another by that."""
+        before = self.kept()
+        assert self.do(*words, repairs=False) in (0, 1, 11), self.said
+        others = {path for path, _ in before.items() ^ self.kept().items()}
+        assert others <= {f"{self.site.root}/state/lock"}, self.said  # which says who has it: a plan, while it fetches
+
+    def kept(self) -> dict[str, tuple[int, ...]]:
+        """All of the root but the mirror, into which a plan fetches, and what the site itself writes."""
+        found = {}
+        for folder, folders, files in os.walk(self.site.root):
+            if folder == str(self.site.root):
+                folders[:] = sorted(set(folders) - {"mirror.git", "shared"})
+            for name in (*folders, *files):
+                facts = os.lstat(path := os.path.join(folder, name))
+                found[path] = (facts.st_mode, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        return found
 
     @rule(clock=st.sampled_from(CLOCKS))
     def clock_jumps(self, clock: str) -> None:
