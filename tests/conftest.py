@@ -5,7 +5,6 @@ from __future__ import annotations
 import compileall
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bb_release.model.layout import Layout
 from example_site import NOBODY, PROJECT, Site, running_site
+from required import install, require
 
 # Begun last, one of these would go on alone when all others have ended; and those that need the power tests' images are
 # not next to each other, as only one of several can make them.
@@ -63,14 +63,10 @@ def cache() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def strace() -> str:
     """The strace program; Debian's, where root runs the tests."""
-    if shutil.which("strace") is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "update", "-q"], capture_output=True)
-        subprocess.run(["apt-get", "install", "-q", "-y", "strace"], capture_output=True)
-    program = shutil.which("strace")
-    if program is None:
-        why = "strace is not installed, so that what is started cannot be told (apt-get install strace)"
-        (pytest.fail if os.environ.get("REQUIRE_STRACE") == "1" else pytest.skip)(f"skipped: {why}")
-    return program
+    if not shutil.which("strace"):
+        install("strace")
+    require("STRACE", bool(shutil.which("strace")), "strace is not installed (apt-get install strace)")
+    return "strace"
 
 
 @pytest.fixture

@@ -140,8 +140,8 @@ def inodes(folders: Iterable[Path]) -> dict[tuple[int, int], int]:
     return found
 
 
-def added_by(release: Path, others: Iterable[Path]) -> tuple[int, int]:
-    """Bytes and inodes that are in a release and nowhere in `others`: hard links count once."""
+def added_by(folders: Iterable[Path], others: Iterable[Path]) -> tuple[int, int]:
+    """Bytes and inodes that are in some folders and nowhere in `others`: hard links count once."""
     elsewhere = inodes(others).keys()
-    own = {key: size for key, size in inodes([release]).items() if key not in elsewhere}
+    own = {key: size for key, size in inodes(folders).items() if key not in elsewhere}
     return sum(own.values()), len(own)

@@ -152,11 +152,14 @@ def disk_of(contestant: Contestant) -> dict[str, tuple[int, int]]:
     others = [path for path in contestant.root.iterdir() if path.name != "releases" and not path.is_symlink()]
     others += [path for path in (contestant.root / "releases").iterdir() if path != live]
     moves_on = [*live.glob(".static-ahead-*")]
-    found = {contestant.name: added_by(live, [*others, *moves_on])}
-    if moves_on:
-        whole, own = added_by(live, others), found[contestant.name]
-        found[f"{contestant.name}, beside the live one: for the next"] = (whole[0] - own[0], whole[1] - own[1])
-    return found
+    size, count = added_by([live], others)
+    if not moves_on:
+        return {contestant.name: (size, count)}
+    next_size, next_count = added_by(moves_on, [*others, *set(live.iterdir()).difference(moves_on)])
+    return {
+        contestant.name: (size - next_size, count - next_count),
+        f"{contestant.name}, beside the live one: for the next": (next_size, next_count),
+    }
 
 
 def as_json(record: Record) -> dict[str, Any]:

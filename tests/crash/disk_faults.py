@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 
 import power_host as host
-import required
 from disk_room import Answer, answer, name_of_live
 from power_cut import Scenario, Seen, end, follow, read_before, remember, scene, start
 from power_ground import Ground
 from power_oracle import problems
 
+import required
 from example_site import Site, unprivileged
 
 KIND = "ext4"

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 import psutil
+
 import required
 
 FS_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32), include/uapi/linux/fs.h; ext4 and xfs know it

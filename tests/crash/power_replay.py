@@ -15,9 +15,10 @@ from pathlib import Path
 
 import power_host as host
 import power_log
-import required
 from power_cut import Scenario, Seen, follow, look_and_repair, scene, start
 from power_ground import Ground
+
+import required
 
 LOGGER = Path(power_log.__file__)
 

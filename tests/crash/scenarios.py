@@ -136,6 +136,20 @@ SCENARIOS = {
 }
 
 
+def wait_for_programs(site: TinySite) -> None:
+    """Until what a killed run left has ended: it keeps the lock that long."""
+    deadline, path = time.monotonic() + 60, site.root / "state" / "lock"
+    if not path.exists():  # it was killed before it had one
+        return
+    with path.open("r+") as lock:
+        while time.monotonic() < deadline:
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(0.05)
+    raise AssertionError("something keeps the lock")
+
+
 @dataclass
 class Sweep:
     """One scenario under way."""
@@ -166,19 +180,6 @@ class Sweep:
         found = self.oracle.problems(recovered=not killed)
         assert [] == found, f"SEED={SEED}, {words} killed after operation {at}: {found}"
         return killed
-
-    def wait_for_programs(self) -> None:
-        """Until what a killed run left has ended: it keeps the lock that long."""
-        deadline, path = time.monotonic() + 60, self.site.root / "state" / "lock"
-        if not path.exists():  # it was killed before it had one
-            return
-        with path.open("r+") as lock:
-            while time.monotonic() < deadline:
-                with suppress(BlockingIOError):
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return
-                time.sleep(0.05)
-        raise AssertionError("something keeps the lock")
 
     def go_on(self) -> None:
         """After the repair: a build that was killed is gone on with, and a mirror is mended by whoever fetches next."""

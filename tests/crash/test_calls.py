@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 import results
-from required import require_strace
 from run_seen import wait_until_stopped
 from scenarios import SCENARIOS, Scenario, old_or_new, prepared
 from tiny_site import KILLED, TinySite
+
+from required import require_strace
 
 ALL = os.environ.get("BB_ALL") == "1"
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))

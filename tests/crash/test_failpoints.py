@@ -7,7 +7,7 @@ import random
 
 import pytest
 import results
-from scenarios import SCENARIOS, SEED, is_drawn, prepared, sample, state
+from scenarios import SCENARIOS, SEED, is_drawn, prepared, sample, state, wait_for_programs
 from tiny_site import TinySite
 
 PAIRS = int(os.environ.get("PAIRS", "2"))  # killed runs, and killed repairs of each; with --all each point of both
@@ -55,13 +55,13 @@ def test_a_repair_that_is_killed_after_any_operation_is_gone_on_with_by_the_next
             run.begin()
             if not run.crash(*run.words, at=at):
                 continue
-            run.wait_for_programs()
+            wait_for_programs(run.site)
             own = len(run.count("recover"))  # how many it has depends on what it finds
             pairs.of += own
             for inner in sample(own, PAIRS, chance):
                 run.begin()
                 if run.crash(*run.words, at=at):
-                    run.wait_for_programs()
+                    wait_for_programs(run.site)
                     pairs.one(hit=run.crash("recover", at=inner))
                 if pairs.injected % 5 == 4:
                     thirds.one(hit=run.crash("recover", at=chance.randint(1, own)))

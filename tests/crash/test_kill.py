@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import results
 from oracle import Oracle, children_of
-from required import require
 from run_seen import judge, wait_until_stopped
 from scenarios import SEED, is_drawn, prepared
 from test_calls import COMMANDS
@@ -23,6 +22,7 @@ from tiny_site import TinySite
 
 from bb_release.actions.deploy import STEPS
 from example_site import NOBODY
+from required import require
 
 ALL = os.environ.get("BB_ALL") == "1"
 KILLS = int(os.environ.get("KILLS", "700" if ALL else "20"))

@@ -62,6 +62,8 @@ class Shop:
         for folder in (made, copy):
             shutil.rmtree(folder, ignore_errors=True)
         before = self.alone.folder / "collected"
+        for path in before.rglob("*.gz"):  # WhiteNoise gives what it writes the time of what it compresses
+            os.utime(path, ns=(10**18, 10**18))
         links.link_tree(before, copy)
         was, written = tree(before), times(before)
         del self.staged.lines[:]
@@ -243,6 +245,26 @@ def test_scripts_that_import_each_other_are_found_where_the_storage_looks_into_t
         made.in_full()
         made.put("code/part.js", "export const a = 2;\n")
         assert 2 == made.is_the_same()
+
+
+def test_a_source_with_the_name_that_anothers_result_gets_leaves_all_to_django(python: Path, tmp_path: Path) -> None:
+    with shop(tmp_path, python, stored(WHITENOISE)) as made:
+        made.in_full()
+        hashed = next((made.alone.folder / "collected/shop").glob("0.*.css"))
+        made.put(hashed.name, hashed.read_text())
+        assert len(made.names) <= made.is_the_same()
+
+
+def test_what_cannot_be_moved_into_place_ends_it_and_nothing_of_the_live_release_is_opened(
+    python: Path, tmp_path: Path
+) -> None:
+    broken = "import os\ndef rename(old, new): raise OSError(28, 'No space left on device')\nos.rename = rename"
+    with shop(tmp_path, python, {**stored(WHITENOISE), **when_ready(broken)}) as made:
+        made.in_full()
+        made.put("0.css", "a { color: red }\n")
+        with pytest.raises(ProcessFailed) as failed:
+            made.changed()
+        assert "No space left on device" in "".join(failed.value.output)
 
 
 def test_what_the_tree_has_in_static_root_stays(python: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ STATIC = "brackets/static/brackets"
 PLAIN = "django.contrib.staticfiles.storage.StaticFilesStorage"
 MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
 WHITENOISE = "whitenoise.storage.CompressedManifestStaticFilesStorage"
-ALL = "static files are unchanged: linked"
+ALL = re.compile(r"all \d+ static files are unchanged: linked")
 Tree = dict[str, tuple[int, str]]
 
 
@@ -159,7 +159,7 @@ def test_what_is_collected_is_what_a_full_collectstatic_makes_whatever_has_chang
 
         log = collected.deploy()
 
-        assert (change is nothing_changed) == (f"all {number_of_files(collected.root)} {ALL}" in log), log
+        assert (change is nothing_changed) == (f"all {number_of_files(collected.root)} static files are" in log), log
         if change in (one_changed, one_added):  # Django has seen that file, and the style sheets that lead to it
             assert re.search(r"\b[1-3] static files? copied", log), log
         assert collected.collected_in_full() == tree(collected.root), change.__name__
@@ -177,7 +177,7 @@ def test_what_is_collected_is_what_a_full_collectstatic_makes_whatever_has_chang
 
 def test_what_runs_in_a_linked_release_later_writes_nothing_into_the_one_before(collected: Collected) -> None:
     before, log = collected.root, collected.deploy()
-    assert ALL in log
+    assert ALL.search(log)
     was = tree(before)
     (collected.root.parent / STATIC / "one.css").write_text(".one { color: red }\n" + "/* edited */\n" * 90)
     collected.site.own(collected.root.parent / STATIC / "one.css")
@@ -247,7 +247,7 @@ def test_what_was_linked_in_advance_is_taken_as_it_was_made_or_not_at_all(collec
 
         log = collected.deploy()
 
-        assert ALL in log
+        assert ALL.search(log)
         assert (harm is as_it_was_made) == (folder == (collected.root / "brackets").stat().st_ino), harm.__name__
         assert was == tree(collected.root) == tree(before)
         assert times(before) == times(collected.root)

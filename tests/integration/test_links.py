@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +28,8 @@ def source(tmp_path: Path) -> Path:
     for name, content in {
         "a.css": "a", "a.css.gz": "packed", "a.css.br": "packed", "shop/b.gz": "no copy of anything", "shop/b.js": "b",
         "shop/b.0123456789ab.js": "b", "shop/b.0123456789ab.js.gz": "packed",
-        "b.202611301200.js": "of a day", "b.202611301200.js.gz": "packed",
+        "shop/of.0123456789ab.js": "no plain one", "shop/of.0123456789ab.js.gz": "packed",
+        "b.js": "b", "b.202611301200.js": "of a day", "b.202611301200.js.gz": "packed",
     }.items():  # fmt: skip
         (top / name).write_text(content)
         os.utime(top / name, ns=(10**18, 10**18 + 7))
@@ -42,8 +44,9 @@ def test_a_linked_tree_is_the_same_and_has_copies_of_what_may_be_written_in_plac
     names = [str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()]
     assert len(names) == linked.files
     same = {name: (source / name).samefile(tmp_path / "target" / name) for name in names}
-    assert {"a.css.gz", "a.css.br", "b.202611301200.js.gz"} == {name for name in names if not same[name]}
-    assert (0, 6) == (linked.shared, getattr(links.look(tmp_path / "target"), "shared", None))
+    written = {"a.css.gz", "a.css.br", "b.202611301200.js.gz", "shop/of.0123456789ab.js.gz"}
+    assert written == {name for name in names if not same[name]}
+    assert (0, 8) == (linked.shared, getattr(links.look(tmp_path / "target"), "shared", None))
     assert "packed" == (tmp_path / "target" / "a.css.gz").read_text()
 
 
@@ -100,19 +103,32 @@ def test_what_was_linked_before_is_shared_too_and_stops_no_sharing_of_the_rest(s
 
 
 def test_a_collecting_that_is_begun_anew_changes_no_file_of_the_live_release(source: Path, tmp_path: Path) -> None:
-    top = tmp_path / "top"
-    top.mkdir()
-    for name in ("a.css", "shop/b.0123456789ab.js", "shop/b.0123456789ab.js.gz"):  # WhiteNoise would open the last
+    release = Release(tmp_path / "2026-01-01-00-00-00", Manifest(name="2026-01-01-00-00-00", state=State.BUILDING))
+    top = release.folder / "static"
+    top.mkdir(parents=True)
+    linked = ("a.css", "shop/b.0123456789ab.js", "shop/b.0123456789ab.js.gz")
+    for name in linked:
         os.link(source / name, top / name.rpartition("/")[2])
     (top / "half.0123456789ab.png").write_text("a")
     (top / "moved.css.gz").write_text("of before")
+    (top / "link").symlink_to("a.css")
+    os.link(top / "link", top / "link too", follow_symlinks=False)
     os.utime(top / "moved.css.gz", ns=(10**17, 10**17))
     was = links.look(source)
-    static.drop_left(top, since=None)
-    assert {"a.css", "b.0123456789ab.js", "half.0123456789ab.png", "moved.css.gz"} == set(os.listdir(top))
-    static.drop_left(top, since=10**18)
-    assert {"a.css", "b.0123456789ab.js", "moved.css.gz"} == set(os.listdir(top))
+
+    static.drop_half(top, since=10**18)
+    static.part_linked(Deployment(App("shop", "", tmp_path), release, None, Notes(), -1, {}, {}), top)  # type: ignore[arg-type]
+
+    assert {"a.css", "b.0123456789ab.js", "b.0123456789ab.js.gz", "link", "link too", "moved.css.gz"} == set(
+        os.listdir(top)
+    )
+    for name in linked:
+        own = top / name.rpartition("/")[2]
+        assert (1, (source / name).read_bytes()) == (own.stat().st_nlink, own.read_bytes())
+        assert (source / name).stat()[stat.ST_MTIME] == own.stat()[stat.ST_MTIME]
+        own.write_text("written into")
     assert was == links.look(source)
+    assert ["static"] == os.listdir(release.folder)
 
 
 def test_a_file_that_is_a_folder_now_stops_no_sharing(source: Path, tmp_path: Path) -> None:
@@ -136,7 +152,14 @@ def test_only_what_is_the_same_in_mode_and_bytes_is_shared(source: Path, tmp_pat
     links.share(top, source, tmp_path / "scratch")
 
     shared = {str(path.relative_to(top)) for path in before if path.stat().st_nlink > 1}
-    assert {"b.202611301200.js", "shop/b.js", "shop/b.0123456789ab.js", "shop/b.0123456789ab.js.gz"} == shared
+    assert {
+        "b.js",
+        "b.202611301200.js",
+        "shop/of.0123456789ab.js",
+        "shop/b.js",
+        "shop/b.0123456789ab.js",
+        "shop/b.0123456789ab.js.gz",
+    } == shared
     assert len(shared) == getattr(links.look(top), "shared", None)
     assert before == {path: path.read_text() for path in top.rglob("*") if path.is_file()}
     assert not (tmp_path / "scratch").exists()

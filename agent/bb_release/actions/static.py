@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -61,8 +62,7 @@ def collect_inside(deployment: Deployment, root: Path) -> None:
         same_way = inputs and before and inputs.way == before.inputs.way != ""
         with static_links.copied(deployment, before if same_way and deployment.app.stage else None) as copy:
             collect_all(deployment, root, copy)
-            has_all = copy is not None and not any(copy.iterdir())  # what has not changed was moved out of it
-        if before and not has_all:
+        if before:
             static_links.share_unchanged(deployment, root, before)
     static_links.note_collected(deployment, root, inputs, before, linked)
     if deployment.previous:
@@ -72,7 +72,8 @@ def collect_inside(deployment: Deployment, root: Path) -> None:
 def collect_all(deployment: Deployment, root: Path, before: Path | None) -> None:
     """collectstatic into the release; it takes what it can from `before`, a copy of what was made in the same way."""
     begun = deployment.release.folder / ".collecting"
-    drop_left(root, since=begun.stat().st_mtime_ns if begun.exists() else None)
+    drop_half(root, since=begun.stat().st_mtime_ns) if begun.exists() else None
+    part_linked(deployment, root)
     begun.touch()
     run_collectstatic(deployment, collected=str(before or ""))
     begun.unlink()
@@ -91,17 +92,22 @@ def publish_static(deployment: Deployment) -> None:
         host.sync_tree(root)  # before the release counts as live and well
 
 
-def drop_left(root: Path, since: int | None) -> None:
-    """Remove what a run that was cut short has left and this one would leave as it is, or write into.
+def drop_half(root: Path, since: int) -> None:
+    """Remove what a run that was cut short wrote since a time in nanoseconds: one may be half a file, and would stay.
 
-    One of those that were written since then, a time in nanoseconds, may be half a file. What has another name is the
-    live release's too, and whole: but WhiteNoise opens compressed copies to write.
+    What has another name is the live release's too, and whole.
     """
     for path, facts in files_of(root):
-        is_linked = facts.st_nlink > 1
-        is_half = since is not None and facts.st_mtime_ns >= since and not is_linked
-        if is_half or (is_linked and path.suffix in links.WRITTEN_IN_PLACE):
+        if facts.st_mtime_ns >= since and facts.st_nlink == 1:
             path.unlink()
+
+
+def part_linked(deployment: Deployment, root: Path) -> None:
+    """What a run that was cut short has linked becomes the release's own, before anything else writes there."""
+    scratch = static_links.clear_scratch(deployment.release)
+    for path, facts in files_of(root):
+        if facts.st_nlink > 1 and stat.S_ISREG(facts.st_mode):
+            links.part(path, scratch)
 
 
 def make_old(root: Path) -> dict[int, Path]:

@@ -114,19 +114,6 @@ def collected_before(previous: Release | None) -> Before | None:
     return Before(previous, source, facts["static_tree"], Inputs(facts["static_key"], facts.get("static_way", "")))
 
 
-def is_untouched(deployment: Deployment, before: Before) -> bool:
-    """Has the live release still what it collected? Says so when not."""
-    seen = links.look(before.root)
-    if seen and seen.whole == before.tree:
-        return True
-    tell_touched(deployment, before)
-    return False
-
-
-def tell_touched(deployment: Deployment, before: Before) -> None:
-    deployment.reporter.line(f"the static files of {before.release.name} are not what was collected: collect anew")
-
-
 def link_unchanged(deployment: Deployment, root: Path, before: Before) -> links.Seen | None:
     """Fill an empty STATIC_ROOT with links to the live release's files; how that looks.
 
@@ -136,7 +123,7 @@ def link_unchanged(deployment: Deployment, root: Path, before: Before) -> links.
     try:
         linked = link_copy(before, scratch)
         if linked is None:
-            tell_touched(deployment, before)
+            deployment.reporter.line(touched(before))
             return None
         if not root.is_dir():
             root.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +133,7 @@ def link_unchanged(deployment: Deployment, root: Path, before: Before) -> links.
             if not (root / path.name).exists():  # a dot file of the tree's own
                 path.rename(root / path.name)
     except links.NotPlainError:
-        tell_touched(deployment, before)
+        deployment.reporter.line(touched(before))
         return None
     except OSError as error:
         tell_unlinked(deployment, before, error)
@@ -182,6 +169,10 @@ def link_copy(before: Before, scratch: Path) -> links.Seen | None:
     """
     linked = take_ahead(before, scratch) or links.link_tree(before.root, scratch)
     return linked if linked.whole == before.tree else None
+
+
+def touched(before: Before) -> str:
+    return f"the static files of {before.release.name} are not what was collected: collect anew"
 
 
 def tell_unlinked(deployment: Deployment, before: Before, error: OSError) -> None:
@@ -236,8 +227,6 @@ def drop_ahead(release: Release) -> None:
 
 def share_unchanged(deployment: Deployment, root: Path, before: Before) -> None:
     """After collectstatic: each file that the live release has too is one file on the disk, with its older time."""
-    if not is_untouched(deployment, before):  # what else has changed there, and when again?
-        return
     scratch = clear_scratch(deployment.release)
     try:
         links.share(root, before.root, scratch)
@@ -258,7 +247,7 @@ def note_collected(
     release = deployment.release
     noted = {"static_tree": ""}
     seen = links.look(root, linked) if inputs and root.is_dir() else None
-    if before and seen and not linked:
+    if before and seen and seen.shared and not linked:
         deployment.reporter.line(f"{seen.shared} static files are unchanged: linked to those of {before.release.name}")
     if inputs and seen:
         noted = {"static_key": inputs.key, "static_way": inputs.way, "static_tree": seen.whole}

@@ -55,6 +55,8 @@ class Collected:
             raise Otherwise("there is more than what is known of")
         if self.own & {name.split("/")[0] for name in self.found}:
             raise Otherwise("the tree has something of that name")
+        if set(self.found) & {made for name, made in self.hashed.items() if made != name}:
+            raise Otherwise("a source has the name that another's result gets")
         for name in self.before | set(self.found):
             if "\\" in name or "%" in name:  # a name and how a style sheet writes it are not the same
                 raise Otherwise("an odd name")
@@ -124,11 +126,11 @@ def begin_with(folder):
     storage = staticfiles_storage._wrapped
     try:
         collected = Collected(folder, sources.found(), storage)
-        if not collected.stays:
-            return False
-        collected.move()
     except (Otherwise, OSError, AttributeError, KeyError, TypeError, ValueError):
-        return False  # what was moved is what Django would make
+        return False
+    if not collected.stays:
+        return False
+    collected.move()  # what fails here ends it: WhiteNoise would open what was moved, which is the live release's too
     for finder in get_finders():
         show(finder, [place for name, place in collected.found.items() if name in collected.changed])
     if collected.manifest:

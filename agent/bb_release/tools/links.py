@@ -17,8 +17,8 @@ from bb_release.tools import reflink
 # WhiteNoise opens these to write, whoever else has a name for them, and Django removes what it writes anew
 # (whitenoise/compress.py, write_data; django/contrib/staticfiles/management/commands/collectstatic.py, delete_file)
 WRITTEN_IN_PLACE = (".br", ".gz", ".zst")
-# A name with its content's hash, as Django gives it (django/contrib/staticfiles/storage.py, file_hash); no date
-HASHED = re.compile(r"\.(?=\d*[a-f])[0-9a-f]{12}(\.|$)")
+# A name with its content's hash, as Django gives it (django/contrib/staticfiles/storage.py, hashed_name); no date
+HASHED = re.compile(r"\.(?=\d*[a-f])[0-9a-f]{12}(?=(\.[^.]*)?$)")
 
 
 class Facts(NamedTuple):
@@ -113,7 +113,7 @@ class Sight:
 
 
 def link_tree(source: Path, target: Path) -> Seen:
-    """Make `target` a tree like `source`, which is returned as it was; what may be written in place is copied.
+    """Make `target` a tree like `source`, which is returned as it was before; what may be written in place is copied.
 
     `target` must not be there. Raises NotPlainError and OSError, and leaves what it has made.
     """
@@ -143,13 +143,11 @@ def share(top: Path, source: Path, scratch: Path) -> None:
     for place, mine in walk(top):
         for name, facts in mine.items():
             here, there = f"{top}/{place}{name}", f"{source}/{place}{name}"
-            if not stat.S_ISREG(facts.mode) or may_be_written(name, mine):
-                continue
+            if not stat.S_ISREG(facts.mode) or facts.names > 1 or may_be_written(name, mine):
+                continue  # what has another name was linked when it was made
             try:
                 theirs = os.lstat(there)
             except (FileNotFoundError, NotADirectoryError):
-                continue
-            if os.path.samestat(os.lstat(here), theirs):  # it was linked when it was made
                 continue
             if facts[:2] == _facts(theirs)[:2] and filecmp.cmp(here, there, shallow=False):
                 os.link(there, scratch)
@@ -157,12 +155,21 @@ def share(top: Path, source: Path, scratch: Path) -> None:
 
 
 def may_be_written(name: str, found: Container[str]) -> bool:
-    """Is this the compressed copy of a file beside it, whose name does not say what is in it?
+    """Is this the compressed copy of a file beside it, and may collectstatic write something else into it?
 
-    Whoever has collectstatic write anew what has a hash in its name writes the same into it.
+    It writes the same where Django has named that file by the hash of what it made of another one, also beside it.
     """
     plain, dot, suffix = name.rpartition(".")
-    return dot + suffix in WRITTEN_IN_PLACE and plain in found and not HASHED.search(plain)
+    if dot + suffix not in WRITTEN_IN_PLACE or plain not in found:
+        return False
+    made_of = HASHED.sub("", plain)
+    return made_of == plain or made_of not in found
+
+
+def part(path: Path, scratch: Path) -> None:
+    """Give a file with several names one of its own, with a copy of its content. `scratch` is a free name beside."""
+    _copy(str(path), str(scratch), _facts(path.lstat()))
+    scratch.replace(path)
 
 
 def _copy(source: str, target: str, facts: Facts) -> None:
