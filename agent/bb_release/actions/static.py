@@ -59,6 +59,7 @@ def collect_inside(deployment: Deployment, root: Path) -> None:
         linked = static_links.link_unchanged(deployment, root, before)
         before = before if linked else None
     if linked is None:
+        part_linked(deployment, root)
         same_way = inputs and before and inputs.way == before.inputs.way != ""
         with static_links.copied(deployment, before if same_way and deployment.app.stage else None) as copy:
             collect_all(deployment, root, copy)
@@ -73,7 +74,6 @@ def collect_all(deployment: Deployment, root: Path, before: Path | None) -> None
     """collectstatic into the release; it takes what it can from `before`, a copy of what was made in the same way."""
     begun = deployment.release.folder / ".collecting"
     drop_half(root, since=begun.stat().st_mtime_ns) if begun.exists() else None
-    part_linked(deployment, root)
     begun.touch()
     run_collectstatic(deployment, collected=str(before or ""))
     begun.unlink()
