@@ -18,10 +18,12 @@ from disk_faults import ERRORS, Call, Failed
 from power_cut import SCENARIOS, Scenario
 from power_ground import Ground
 from power_usual import Usual
+from test_calls import BULK, MOST_OF_A_KIND
 
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 FULL = ("ENOSPC", "EDQUOT")
-# How many calls of a scenario fail in the ordinary run; with BB_ALL=1 all do, with each error.
+# How many calls of a scenario fail in the ordinary run; with BB_ALL=1 all do, with each error, but of those that are alike
+# (BULK), in which one package or one object after the other is written, some of each kind.
 SAMPLE = {"switch": 4, "rollback": 3, "prune": 2, "deploy": 2, "switched-back": 2, "first-deploy": 2, "recover": 3}
 # of a switch that was killed when the link had just moved
 RECOVER = Scenario("recover", ("recover",), "second", "second")
@@ -35,12 +37,17 @@ AHEAD = re.compile(r"sets/\w+/spare\b|releases/[^/]+/\.static-(ahead|links$)")
 def chosen(calls: list[Call], name: str) -> list[tuple[Call, str, bool]]:
     """Which call fails with which error, once or for ever."""
     chance = random.Random(f"{SEED} {name}")
+    if host.everything():
+        alike: dict[str, list[Call]] = {}
+        for call in calls:
+            alike.setdefault(call.name, []).append(call) if is_alike(call) else None
+        some = [call for kind in alike.values() for call in chance.sample(kind, min(MOST_OF_A_KIND, len(kind)))]
+        each = [call for call in calls if not is_alike(call)]
+        once = [(call, error, False) for call in each for error in ERRORS]
+        once += [(call, chance.choice(ERRORS), False) for call in some]
+        return once + [(call, error, True) for call in each if lasts(call) for error in ERRORS]
     ahead = [call for call in calls if AHEAD.match(call.path)]
     calls = [call for call in calls if not AHEAD.match(call.path)]
-    if host.everything():
-        step = 1 if name in ("switch", "rollback", "recover") else 5
-        once = [(call, error, False) for call in [*calls[::step], *ahead[::500]] for error in ERRORS]
-        return once + [(call, error, True) for call in calls if lasts(call) for error in ERRORS]
     flushes = [call for call in calls if call.name in ("fsync", "syncfs")]
     others = [call for call in calls if call not in flushes]
     some = chance.sample(flushes, min(len(flushes), SAMPLE[name] // 2))
@@ -48,6 +55,10 @@ def chosen(calls: list[Call], name: str) -> list[tuple[Call, str, bool]]:
     some += chance.sample(ahead, min(len(ahead), 1))
     errors = itertools.cycle(chance.sample(ERRORS, len(ERRORS)))  # each of them, where there are as many calls
     return [(call, "EIO" if call in flushes else next(errors), lasts(call) and chance.random() < 0.3) for call in some]
+
+
+def is_alike(call: Call) -> bool:
+    return any(part in f"/{call.path}" for part in BULK)
 
 
 def lasts(call: Call) -> bool:
