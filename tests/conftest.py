@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bb_release.model.layout import Layout
 from example_site import NOBODY, PROJECT, Site, running_site
-from required import install, require
+from required import require_program
 
 # Begun last, one of these would go on alone when all others have ended; and those that need the power tests' images are
 # not next to each other, as only one of several can make them.
@@ -63,9 +63,7 @@ def cache() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def strace() -> str:
     """The strace program; Debian's, where root runs the tests."""
-    if not shutil.which("strace"):
-        install("strace")
-    require("STRACE", bool(shutil.which("strace")), "strace is not installed (apt-get install strace)")
+    require_program("strace", "STRACE")
     return "strace"
 
 

@@ -22,12 +22,12 @@ def require(what: str, there: bool, why: str) -> None:
     pytest.skip(f"skipped: {why}")
 
 
-def require_program(name: str) -> None:
+def require_program(name: str, what: str = "CRASH_TESTS") -> None:
     """The program, installed from the distribution's package where we may."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     if not shutil.which(name, path=path):
         install(PACKAGES[name])
-    require("CRASH_TESTS", bool(shutil.which(name, path=path)), f"there is no program {name}")
+    require(what, bool(shutil.which(name, path=path)), f"there is no program {name}")
 
 
 def require_strace() -> None:

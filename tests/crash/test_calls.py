@@ -13,7 +13,9 @@ import re
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import results
@@ -23,6 +25,7 @@ from tiny_site import KILLED, TinySite
 
 from required import require_strace
 
+T = TypeVar("T")
 ALL = os.environ.get("BB_ALL") == "1"
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 CALLS = ("rename", "link", "unlink", "symlink", "mkdir", "rmdir", "fsync", "fdatasync", "syncfs", "write", "pwrite64",
@@ -78,10 +81,16 @@ def chosen_of(points: list[tuple[str, int, bool]], chance: random.Random) -> lis
             for point in chance.sample(kind, min(most, len(kind)))
         )
     chosen = [point for point in points if not point[2]]
-    for name in {point[0] for point in points}:
-        many = [point for point in points if point[2] and point[0] == name]
-        chosen += chance.sample(many, min(MOST_OF_A_KIND, len(many)))
-    return sorted(chosen)
+    return sorted(chosen + some_of_each_kind([point for point in points if point[2]], lambda point: point[0], chance))
+
+
+def some_of_each_kind(many: list[T], kind: Callable[[T], str], chance: random.Random) -> list[T]:
+    """Of very many that are alike."""
+    chosen = []
+    for name in sorted(set(map(kind, many))):
+        alike = [point for point in many if kind(point) == name]
+        chosen += chance.sample(alike, min(MOST_OF_A_KIND, len(alike)))
+    return chosen
 
 
 def prepare_recover(site: TinySite) -> tuple[str, ...]:

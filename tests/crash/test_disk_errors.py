@@ -18,7 +18,7 @@ from disk_faults import ERRORS, Call, Failed
 from power_cut import SCENARIOS, Scenario
 from power_ground import Ground
 from power_usual import Usual
-from test_calls import BULK, MOST_OF_A_KIND
+from test_calls import BULK, some_of_each_kind
 
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 FULL = ("ENOSPC", "EDQUOT")
@@ -38,11 +38,8 @@ def chosen(calls: list[Call], name: str) -> list[tuple[Call, str, bool]]:
     """Which call fails with which error, once or for ever."""
     chance = random.Random(f"{SEED} {name}")
     if host.everything():
-        alike: dict[str, list[Call]] = {}
-        for call in calls:
-            alike.setdefault(call.name, []).append(call) if is_alike(call) else None
-        some = [call for kind in alike.values() for call in chance.sample(kind, min(MOST_OF_A_KIND, len(kind)))]
         each = [call for call in calls if not is_alike(call)]
+        some = some_of_each_kind([call for call in calls if is_alike(call)], lambda call: call.name, chance)
         once = [(call, error, False) for call in each for error in ERRORS]
         once += [(call, chance.choice(ERRORS), False) for call in some]
         return once + [(call, error, True) for call in each if lasts(call) for error in ERRORS]

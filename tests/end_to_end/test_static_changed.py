@@ -265,6 +265,8 @@ def test_what_cannot_be_moved_into_place_ends_it_and_nothing_of_the_live_release
         with pytest.raises(ProcessFailed) as failed:
             made.changed()
         assert "No space left on device" in "".join(failed.value.output)
+        live = (made.alone.folder / "collected").rglob("*.gz")
+        assert {10**18} == {path.stat().st_mtime_ns for path in live}, "WhiteNoise has written them"
 
 
 def test_what_the_tree_has_in_static_root_stays(python: Path, tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ def test_a_linked_tree_is_the_same_and_has_copies_of_what_may_be_written_in_plac
     same = {name: (source / name).samefile(tmp_path / "target" / name) for name in names}
     written = {"a.css.gz", "a.css.br", "b.202611301200.js.gz", "shop/of.0123456789ab.js.gz"}
     assert written == {name for name in names if not same[name]}
-    assert (0, 8) == (linked.shared, getattr(links.look(tmp_path / "target"), "shared", None))
+    now = links.look(tmp_path / "target")
+    assert now
+    assert (0, 8) == (linked.shared, now.shared)
     assert "packed" == (tmp_path / "target" / "a.css.gz").read_text()
 
 
@@ -116,8 +118,11 @@ def test_a_collecting_that_is_begun_anew_changes_no_file_of_the_live_release(sou
     os.utime(top / "moved.css.gz", ns=(10**17, 10**17))
     was = links.look(source)
 
-    static.drop_half(top, since=10**18)
-    static.part_linked(Deployment(App("shop", "", tmp_path), release, None, Notes(), -1, {}, {}), top)  # type: ignore[arg-type]
+    (release.folder / ".collecting").touch()
+    os.utime(release.folder / ".collecting", ns=(10**18, 10**18))
+    deployment = Deployment(App("shop", "", tmp_path), release, None, Notes(), -1, {}, {})  # type: ignore[arg-type]
+
+    static.mend_what_was_cut_short(deployment, top)
 
     assert {"a.css", "b.0123456789ab.js", "b.0123456789ab.js.gz", "link", "link too", "moved.css.gz"} == set(
         os.listdir(top)
@@ -128,7 +133,7 @@ def test_a_collecting_that_is_begun_anew_changes_no_file_of_the_live_release(sou
         assert (source / name).stat()[stat.ST_MTIME] == own.stat()[stat.ST_MTIME]
         own.write_text("written into")
     assert was == links.look(source)
-    assert ["static"] == os.listdir(release.folder)
+    assert {".collecting", "static"} == set(os.listdir(release.folder))
 
 
 def test_a_file_that_is_a_folder_now_stops_no_sharing(source: Path, tmp_path: Path) -> None:
@@ -160,7 +165,9 @@ def test_only_what_is_the_same_in_mode_and_bytes_is_shared(source: Path, tmp_pat
         "shop/b.0123456789ab.js",
         "shop/b.0123456789ab.js.gz",
     } == shared
-    assert len(shared) == getattr(links.look(top), "shared", None)
+    now = links.look(top)
+    assert now
+    assert len(shared) == now.shared
     assert before == {path: path.read_text() for path in top.rglob("*") if path.is_file()}
     assert not (tmp_path / "scratch").exists()
 

@@ -17,6 +17,7 @@ from bb_release.model.step import Deployment
 from bb_release.tools import django, filesystem, host, links, stage
 from bb_release.tools.process import ProcessFailed
 
+COLLECTING = ".collecting"  # in the release while collectstatic runs
 UNSEEN = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
@@ -59,7 +60,7 @@ def collect_inside(deployment: Deployment, root: Path) -> None:
         linked = static_links.link_unchanged(deployment, root, before)
         before = before if linked else None
     if linked is None:
-        part_linked(deployment, root)
+        mend_what_was_cut_short(deployment, root)
         same_way = inputs and before and inputs.way == before.inputs.way != ""
         with static_links.copied(deployment, before if same_way and deployment.app.stage else None) as copy:
             collect_all(deployment, root, copy)
@@ -72,8 +73,7 @@ def collect_inside(deployment: Deployment, root: Path) -> None:
 
 def collect_all(deployment: Deployment, root: Path, before: Path | None) -> None:
     """collectstatic into the release; it takes what it can from `before`, a copy of what was made in the same way."""
-    begun = deployment.release.folder / ".collecting"
-    drop_half(root, since=begun.stat().st_mtime_ns) if begun.exists() else None
+    begun = deployment.release.folder / COLLECTING
     begun.touch()
     run_collectstatic(deployment, collected=str(before or ""))
     begun.unlink()
@@ -92,21 +92,20 @@ def publish_static(deployment: Deployment) -> None:
         host.sync_tree(root)  # before the release counts as live and well
 
 
-def drop_half(root: Path, since: int) -> None:
-    """Remove what a run that was cut short wrote since a time in nanoseconds: one may be half a file, and would stay.
+def mend_what_was_cut_short(deployment: Deployment, root: Path) -> None:
+    """Before collectstatic writes where a run before was cut short: it would leave half a file as it is.
 
-    What has another name is the live release's too, and whole.
+    What was written since that collectstatic began goes. What has another name is the live release's too, and whole:
+    it becomes the release's own.
     """
-    for path, facts in files_of(root):
-        if facts.st_mtime_ns >= since and facts.st_nlink == 1:
-            path.unlink()
-
-
-def part_linked(deployment: Deployment, root: Path) -> None:
-    """What a run that was cut short has linked becomes the release's own, before anything else writes there."""
+    begun = deployment.release.folder / COLLECTING
+    since = begun.stat().st_mtime_ns if begun.exists() else None
     scratch = static_links.clear_scratch(deployment.release)
     for path, facts in files_of(root):
-        if facts.st_nlink > 1 and stat.S_ISREG(facts.st_mode):
+        if facts.st_nlink == 1:
+            if since is not None and facts.st_mtime_ns >= since:
+                path.unlink()
+        elif stat.S_ISREG(facts.st_mode):
             links.part(path, scratch)
 
 

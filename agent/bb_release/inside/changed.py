@@ -118,7 +118,10 @@ class Collected:
 
 
 def begin_with(folder):
-    """Put into STATIC_ROOT what stays, and have collectstatic see what changed. False: it will see everything."""
+    """Put into STATIC_ROOT what stays, and have collectstatic see what changed. False: it will see everything.
+
+    Raises OSError where something was moved, or could not be.
+    """
     from django.contrib.staticfiles.finders import get_finders
     from django.contrib.staticfiles.storage import staticfiles_storage
 

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Container, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,11 +105,10 @@ class Sight:
         (self._below if place else self._whole).update(b"\0".join(lines) + b"\0\0")
 
     def seen(self, known: Seen | None = None) -> Seen:
-        below = known.below if known else self._below.hexdigest()
+        seen = known or Seen("", self._below.hexdigest(), self._files, self._shared)
         whole = self._whole.copy()
-        whole.update(below.encode())
-        files, shared = (known.files, known.shared) if known else (self._files, self._shared)
-        return Seen(whole.hexdigest(), below, files, shared)
+        whole.update(seen.below.encode())
+        return replace(seen, whole=whole.hexdigest())
 
 
 def link_tree(source: Path, target: Path) -> Seen:
