@@ -14,6 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import results
 from bb_release.model.layout import Layout
 from example_site import NOBODY, PROJECT, Site, running_site
 from required import require_program
@@ -34,6 +35,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: next((n for n, end in enumerate(LONG) if item.path.name.endswith(end)), len(LONG)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """The numbers so far go into RESULTS.md, when BB_CRASH_RESULTS=1 says so: a session that is ended keeps them.
+
+    After the fixtures have ended: those of the tests of the table itself have numbers of their own until then.
+    """
+    try:
+        yield
+    finally:
+        if results.is_wanted():
+            results.write()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

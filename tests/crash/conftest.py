@@ -9,25 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import results
 from power_ground import ground, shared, workers  # noqa: F401 - fixtures of the power and disk tests
 from power_usual import usual  # noqa: F401
 from tiny_site import TinySite, in_memory, tiny_site
 
 from example_site import NOBODY
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown() -> Iterator[None]:
-    """The numbers so far go into RESULTS.md, when BB_CRASH_RESULTS=1 says so: a session that is ended keeps them.
-
-    After the fixtures have ended: those of the tests of the table itself have numbers of their own until then.
-    """
-    try:
-        yield
-    finally:
-        if results.is_wanted():
-            results.write()
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-import results
 from run_seen import wait_until_stopped
 from scenarios import SCENARIOS, Scenario, old_or_new, prepared
 from tiny_site import KILLED, TinySite
 
+import results
 from required import require_strace
 
 T = TypeVar("T")

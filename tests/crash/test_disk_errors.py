@@ -13,12 +13,13 @@ from concurrent.futures import ProcessPoolExecutor
 import disk_faults
 import power_host as host
 import pytest
-import results
 from disk_faults import ERRORS, Call, Failed
 from power_cut import SCENARIOS, Scenario
 from power_ground import Ground
 from power_usual import Usual
 from test_calls import BULK, some_of_each_kind
+
+import results
 
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 FULL = ("ENOSPC", "EDQUOT")

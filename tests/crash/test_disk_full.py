@@ -7,11 +7,12 @@ from concurrent.futures import ProcessPoolExecutor
 import disk_room
 import power_host as host
 import pytest
-import results
 from disk_room import Answer
 from power_cut import SCENARIOS
 from power_ground import Ground
 from power_usual import Usual
+
+import results
 
 PLACES = ("before-requirements", "before-collect-static", "before-migrate", "after-migrate")
 

@@ -6,9 +6,10 @@ import os
 import random
 
 import pytest
-import results
 from scenarios import SCENARIOS, SEED, is_drawn, prepared, sample, state, wait_for_programs
 from tiny_site import TinySite
+
+import results
 
 PAIRS = int(os.environ.get("PAIRS", "2"))  # killed runs, and killed repairs of each; with --all each point of both
 

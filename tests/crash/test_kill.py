@@ -13,13 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import results
 from oracle import Oracle, children_of
 from run_seen import judge, wait_until_stopped
 from scenarios import SEED, is_drawn, prepared
 from test_calls import COMMANDS
 from tiny_site import TinySite
 
+import results
 from bb_release.actions.deploy import STEPS
 from example_site import NOBODY
 from required import require

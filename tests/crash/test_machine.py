@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-import results
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
@@ -33,6 +32,7 @@ from power_oracle import entries
 from scenarios import wait_for_programs
 from tiny_site import KILLED, TinySite, tiny_site
 
+import results
 from required import install, require
 
 ALL = os.environ.get("BB_ALL") == "1"

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import power_host as host
 import pytest
-import results
 from tiny_site import TinySite, inodes
 
 import required
+import results
 from example_site import unprivileged
 
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))

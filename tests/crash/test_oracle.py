@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import results
 from oracle import Oracle, children_of
 from tiny_site import TinySite
 
+import results
 from example_site import unprivileged
 
 Damage = Callable[[TinySite, Path], object]

@@ -14,10 +14,11 @@ from concurrent.futures import Future, ProcessPoolExecutor
 
 import power_host as host
 import pytest
-import results
 from power_cut import SCENARIOS, Again, Seen, cut
 from power_ground import Ground
 from power_usual import Usual, some
+
+import results
 
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 # At how many of its points a scenario is cut in the ordinary run, on ext4 and on xfs; 0: only with BB_ALL=1.

@@ -15,10 +15,11 @@ from pathlib import Path
 import power_host as host
 import power_replay
 import pytest
-import results
 from power_cut import SCENARIOS, Seen
 from power_ground import WORKERS, Ground
 from power_usual import Usual, some
+
+import results
 
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 # flushes to replay to in the ordinary run, and states with a random part of the writes that follow

@@ -14,9 +14,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import results
 from oracle import Oracle, children_of
 from tiny_site import KILLED, TinySite, tiny_site
+
+import results
 
 ALL = os.environ.get("BB_ALL") == "1"
 STARTS = int(os.environ.get("STARTS", "200"))

@@ -6,10 +6,10 @@ import sqlite3
 import subprocess
 import time
 
-import results
 from oracle import Oracle
 from tiny_site import TinySite
 
+import results
 from example_site import unprivileged
 
 SLOW = "__import__('time').sleep(0.5)"  # within the migration's transaction

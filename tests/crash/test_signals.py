@@ -21,11 +21,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-import results
 from oracle import Oracle
 from run_seen import history, judge, read_until, wait_for_child, wait_until_stopped
 from tiny_site import TinySite, tiny_site
 
+import results
 from bb_release.actions.deploy import BUILD, MIGRATE, STEPS
 from example_site import NOBODY, unprivileged
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-import results
 from oracle import opened
 from run_seen import history, judge, read_until, wait_for_child, wait_until_stopped
 from tiny_site import TinySite, tiny_site
 
+import results
 from example_site import NOBODY, unprivileged
 
 DEAF = (

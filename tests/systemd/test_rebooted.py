@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from booting import run_inside
 
+import results
+
 # the disk has to be on another file system than /, which lies below it
 DISKS = Path("/dev/shm")
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
@@ -48,6 +50,9 @@ def test_sites_serve_after_boots_that_ended_in_the_middle_of_a_deploy(disk: Path
     print(f"SEED={SEED}")
     boot(disk, "test_the_first_boot_sets_up_three_sites")
     wanted = STEPS if os.environ.get("BB_ALL") == "1" else (MOVED, random.Random(SEED).choice(STEPS))
-    for step in wanted:
-        boot(disk, f"test_a_boot_begins_well_and_ends_in[{step}]", "--hard-stop")
-    boot(disk, "test_the_last_boot_finishes_what_was_under_way_and_serves_it")
+    with results.counted("a host whose power goes in each step, and boots", of=len(STEPS), seed=SEED) as count:
+        for step in wanted:
+            boot(disk, f"test_a_boot_begins_well_and_ends_in[{step}]", "--hard-stop")
+            count.one()
+            count.by_step[step] += 1
+        boot(disk, "test_the_last_boot_finishes_what_was_under_way_and_serves_it")

@@ -108,14 +108,15 @@ def keep(deployment: Deployment, choice: Choice) -> bool:
     sets.mkdir(mode=0o700, exist_ok=True)
     try:
         package_set.make(deployment.release.venv, staging, choice, share_blocks=blocks_are_shared())
+        host.sync_tree(staging)
+        staging.rename(sets / name)
     except (package_set.UnusableError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in package_set.NO_LINKS:
             raise
-        shutil.rmtree(staging, ignore_errors=True)
         deployment.reporter.say(f"no package set could be made: {error}")
         return False
-    host.sync_tree(staging)
-    staging.rename(sets / name)
+    finally:  # also when a signal ends it, or the disk is full
+        shutil.rmtree(staging, ignore_errors=True)
     durable.sync_folder(sets)
     deployment.reporter.line(f"kept as the package set {name}")
     return True

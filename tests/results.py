@@ -1,4 +1,4 @@
-"""What the crash tests injected and saw, kept in RESULTS.md: a row a technique, each replaced by its newest run."""
+"""What the crash tests injected and saw, kept in crash/RESULTS.md: a row a technique, each replaced by its newest run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-TABLE = Path(__file__).with_name("RESULTS.md")
+TABLE = Path(__file__).parent / "crash" / "RESULTS.md"
 ALL = os.environ.get("BB_ALL") == "1"
 HEAD = """# What the crash tests saw
 
