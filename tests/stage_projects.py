@@ -103,6 +103,18 @@ def as_collectstatic(text: str, settings: str = "") -> dict[str, str]:
     }
 
 
+# Each Django that is supported, and the newest, with the Pythons that its release notes name.
+SUPPORTED = {
+    "django~=4.2.0": ("3.8", "3.9", "3.10", "3.11", "3.12"),
+    "django~=5.2.0": ("3.10", "3.11", "3.12", "3.13", "3.14"),
+    "django~=6.0.0": ("3.12", "3.13", "3.14"),
+    "django>=6.1": ("3.12", "3.13", "3.14"),
+}
+EACH = [(python, requirement) for requirement, pythons in SUPPORTED.items() for python in pythons]
+OLD_TO_NEW = [("3.8", "django~=4.2.0"), ("3.12", "django~=5.2.0"), ("3.13", "django>=6.1")]
+VERSIONS = EACH if os.environ.get("BB_ALL") == "1" else OLD_TO_NEW
+
+
 def environment(folder: Path, python: str, cache: Path, *requirements: str) -> Path:
     """A virtual environment with these packages; its Python."""
     uv, env = PROJECT / ".venv" / "bin" / "uv", {**os.environ, "UV_CACHE_DIR": str(cache)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -96,6 +97,13 @@ def prepare_deploy(site: TinySite) -> tuple[str, ...]:
     return ("deploy",)
 
 
+def prepare_unlinked(site: TinySite) -> tuple[str, ...]:
+    """Nothing was linked in advance: the packages are linked while the release is built."""
+    for spare in site.root.glob("sets/*/spare"):
+        shutil.rmtree(spare)
+    return prepare_deploy(site)
+
+
 def prepare_resume(site: TinySite) -> tuple[str, ...]:
     return ("deploy", "--resume", built(site))
 
@@ -113,8 +121,11 @@ def prepare_rollback(site: TinySite) -> tuple[str, ...]:
 
 
 def prepare_prune(site: TinySite) -> tuple[str, ...]:
-    for _ in range(3):
-        built(site)
+    """Releases that nobody needs, and a package set that only one of them has."""
+    usual = (site.repository / "requirements.txt").read_text()
+    built(site, requirements_txt=usual.replace("sqlparse==0.5.3", "sqlparse==0.5.2"))
+    built(site, requirements_txt=usual)
+    built(site)
     return ("prune",)
 
 
@@ -127,6 +138,7 @@ def prepare_mirror(site: TinySite) -> tuple[str, ...]:
 SCENARIOS = {
     "first deploy": Scenario(prepare_first, old_or_nothing, 5),
     "good deploy": Scenario(prepare_deploy, old_or_new, 5),
+    "good deploy, nothing linked ahead": Scenario(prepare_unlinked, old_or_new, 5),
     "deploy of what is built": Scenario(prepare_resume, old_or_new, 5, service=True),
     "deploy that is switched back": Scenario(prepare_bad, went_back, 5, service=True, exit_code=20),
     "switch": Scenario(prepare_switch, switched_or_not, 5, service=True),
@@ -165,7 +177,10 @@ class Sweep:
         self.site.restart_service() if self.before else None
 
     def count(self, *words: str, exit_code: int = 0, **sabotage: str) -> list[str]:
-        """Every point that the command passes, as the failpoints trace it. It must end as it does undisturbed."""
+        """Every point that the command passes, as the failpoints trace it. It must end as it does undisturbed.
+
+        Counted is what follows `begin`, as every killed run does: another root would have other points.
+        """
         trace = self.site.folder / "trace"
         trace.write_text("")
         trace.chmod(0o666)
@@ -225,4 +240,6 @@ def prepared(site: TinySite, scenario: Scenario) -> Sweep:
     words = scenario.prepare(site)
     site.keep("scenario")
     oracle = Oracle(site.root, site.repository, site.database, port=site.port if scenario.service else 0)
-    return Sweep(site, oracle, words, scenario, oracle.current())
+    run = Sweep(site, oracle, words, scenario, oracle.current())
+    run.begin()
+    return run

@@ -85,7 +85,7 @@ def chosen_of(points: list[tuple[str, int, bool]], chance: random.Random) -> lis
 
 
 def some_of_each_kind(many: list[T], kind: Callable[[T], str], chance: random.Random) -> list[T]:
-    """Of very many that are alike."""
+    """At most MOST_OF_A_KIND of each kind, by chance."""
     chosen = []
     for name in sorted(set(map(kind, many))):
         alike = [point for point in many if kind(point) == name]

@@ -6,7 +6,7 @@ import os
 import random
 
 import pytest
-from scenarios import SCENARIOS, SEED, is_drawn, prepared, sample, state, wait_for_programs
+from scenarios import ALL, SCENARIOS, SEED, is_drawn, prepared, sample, state, wait_for_programs
 from tiny_site import TinySite
 
 import results
@@ -29,7 +29,10 @@ def test_killed_after_any_operation_it_is_old_or_new_and_the_repair_finishes(res
     with results.counted(f"failpoints: {name}", of=total, seed=SEED) as count:
         for at in points:
             run.begin()
-            count.one(hit=run.crash(*run.words, at=at))
+            killed = run.crash(*run.words, at=at)
+            count.one(hit=killed)
+            if killed:
+                count.by_step["old live" if run.before == run.oracle.current() else "new live"] += 1
             run.repair()
             run.go_on()
         if name in ("first deploy", "good deploy"):  # what follows a repair is an ordinary deploy
@@ -37,6 +40,9 @@ def test_killed_after_any_operation_it_is_old_or_new_and_the_repair_finishes(res
             assert len(run.oracle.require_whole(recovered=True)) == 19
         print(f"SEED={SEED}: {name}: {total} points, {len(points)} tried, {count.hit} kills")
         assert count.hit >= 0.8 * len(points)
+        assert not ALL or {"old live"} < set(count.by_step) or name in ("prune", "mirror repair"), (
+            "none after the switch"
+        )
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import subprocess
 
 import pytest
 from run_seen import history
-from scenarios import SCENARIOS, SEED, Sweep, is_drawn, prepared, sample, wait_for_programs
+from scenarios import ALL, SCENARIOS, SEED, Sweep, is_drawn, prepared, sample, wait_for_programs
 from tiny_site import TinySite
 
 import results
@@ -29,20 +30,21 @@ def signalled(run: Sweep, *words: str, at: int, chance: random.Random) -> tuple[
     return done, said
 
 
-def is_heard(done: subprocess.CompletedProcess[str]) -> bool:
-    """Did the signal come before the run's end, which no signal changes?"""
-    return done.returncode in INTERRUPTED or any(words in done.stdout for words in WAITING.values())
+def is_heard(run: Sweep, done: subprocess.CompletedProcess[str]) -> bool:
+    """Did the signal come before the run's end, which no signal changes? A run without lines says so in its log."""
+    log = max((run.site.root / "logs").glob("*.log"), default=None)
+    told = done.stdout + (log.read_text() if log else "")
+    return done.returncode in INTERRUPTED or any(words in told for words in WAITING.values())
 
 
-def is_told(run: Sweep, words: tuple[str, ...], done: subprocess.CompletedProcess[str], said: str) -> bool:
-    """How it ended is in the history. A run that had not begun when the signal came has changed nothing, and is not."""
-    last = history(run.site)[-1] if (run.site.root / "state/journal.jsonl").exists() else {}
-    ended = "finished" if done.returncode == 0 else "failed"
-    begun = f"{words[0]}_{ended}" == last.get("event")
-    assert begun or run.before == run.oracle.current(), said
-    assert begun or done.returncode in (130, -signal.SIGTERM), said
-    assert not begun or last.get("exit_code", 0) == done.returncode, said
-    return begun
+def noted(run: Sweep) -> list[dict[str, object]]:
+    return history(run.site) if (run.site.root / "state/journal.jsonl").exists() else []
+
+
+def is_told(lines: list[dict[str, object]], words: tuple[str, ...], exit_code: int) -> bool:
+    """Do the history's new lines say how the run ended?"""
+    event = f"{words[0]}_{'finished' if exit_code == 0 else 'failed'}"
+    return bool(lines) and event == lines[-1]["event"] and exit_code == lines[-1].get("exit_code", 0)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -56,15 +58,19 @@ def test_a_signal_after_any_operation_ends_a_run_with_what_it_says(restored: Tin
     with results.counted(f"signals: {name}", of=total, seed=SEED) as count:
         for at in sample(total, POINTS, chance):
             run.begin()
+            known = len(noted(run))
             done, said = signalled(run, *run.words, at=at, chance=chance)
             interrupted = done.returncode in INTERRUPTED
-            count.one(hit=is_heard(done))
+            count.one(hit=is_heard(run, done))
             count.by_step[str(done.returncode)] += 1
             assert interrupted or done.returncode == scenario.exit_code, said
             assert "Traceback" not in said, said
             assert "this is a bug" not in said, said
-            told = is_told(run, run.words, done, said)
-            assert [] == run.oracle.problems(recovered=told), said
+            lines = noted(run)[known:]
+            begun = bool(lines)  # else the signal came before it had done anything
+            assert begun == is_told(lines, run.words, done.returncode), f"{said}\n{lines}"
+            assert begun or interrupted, said
+            assert [] == run.oracle.problems(recovered=begun), said
             if interrupted:
                 assert run.before == run.oracle.current(), said
             elif scenario.settled.__name__ not in ("unchanged", "went_back"):
@@ -73,6 +79,8 @@ def test_a_signal_after_any_operation_ends_a_run_with_what_it_says(restored: Tin
             run.go_on()
         print(f"SEED={SEED}: {name}: {total} points, {count.injected} tried, {count.hit} heard: {dict(count.by_step)}")
         assert count.hit, "each run had ended before its signal"
+        ended = {str(scenario.exit_code), "130"}
+        assert not ALL or ended <= set(count.by_step), "none came before the switch, or none after it"
 
 
 @pytest.mark.parametrize("name", REPAIRED)
@@ -88,18 +96,34 @@ def test_a_signal_after_any_operation_of_a_repair_waits_for_its_end(restored: Ti
             if not run.crash(*run.words, at=at):
                 continue
             wait_for_programs(run.site)
-            own = len(run.count("recover"))
-            count.of += own
-            for inner in sample(own, 2, chance):
+            passed = run.count("recover")
+            count.of += len(passed)
+            # the run has begun when its first line is in the history; what follows is the repair
+            begun = next(n for n, line in enumerate(passed, 1) if " fsync " in line and line.endswith("/journal.jsonl"))
+            for inner in sample(len(passed), 2, chance):
                 run.begin()
                 if not run.crash(*run.words, at=at):
                     continue
                 wait_for_programs(run.site)
                 done, said = signalled(run, "recover", at=inner, chance=chance)
-                count.one(hit=is_heard(done))
-                assert done.returncode in (0, 130, -signal.SIGTERM), said
+                count.one(hit=is_heard(run, done))
+                assert done.returncode == 0 or (inner <= begun and done.returncode in (130, -signal.SIGTERM)), said
                 if done.returncode == 0:
                     assert [] == run.oracle.problems(recovered=True), said
                 run.repair()
         print(f"SEED={SEED}: {name}: {count.injected} signals of {count.of}, {count.hit} heard")
         assert count.hit, "each repair had ended before its signal"
+
+
+def test_a_signal_while_a_package_set_is_made_leaves_nothing_of_it(restored: TinySite) -> None:
+    run = prepared(restored, SCENARIOS["first deploy"])
+    making = [int(line.split()[2]) for line in run.count("deploy") if re.search(r"/sets/\.\w+\.new(/|$)", line)]
+    assert making
+    for at in (making[0], making[-2], making[-1]):  # as it begins, before its rename, after that
+        run.begin()
+        done = run.site.run("deploy", **run.site.failpoints(crash_at=at, crash_signal="TERM"))
+
+        assert 130 == done.returncode, done.stdout + done.stderr
+        left = [path.name for path in (run.site.root / "sets").iterdir()]
+        assert len(left) <= 1, left
+        assert not [name for name in left if name.startswith(".")], left

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -143,12 +144,19 @@ class TinySite(Site):
         for path in kept.iterdir():
             if not (here / path.name).exists():
                 subprocess.run(["cp", "-a", "--link", path, here], check=True)
+                self._make_spare(here / path.name)
             for manifest in here.joinpath(path.name).glob(".release.json.*"):
                 manifest.unlink()
             source, manifest = path / "release.json", here / path.name / "release.json"
             if source.exists() and (not manifest.exists() or manifest.read_bytes() != source.read_bytes()):
                 manifest.unlink(missing_ok=True)
                 os.link(source, manifest)
+
+    def _make_spare(self, folder: Path) -> None:
+        """The links made in advance, in a set that had them: they are known by their folders, which a copy has not."""
+        if (folder / "spare").exists():
+            words = "import pathlib, sys; from bb_release.tools import package_set as p; p.make_spare(pathlib.Path(sys.argv[1]))"
+            subprocess.run([sys.executable, "-c", words, folder], cwd="/", check=True, **unprivileged())
 
     def _is_same(self, kept: Path, found: Path) -> bool:
         """Are all files but the manifest the very ones that were kept, links to them? (A change makes a new file.)"""

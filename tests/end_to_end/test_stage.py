@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from bb_release.tools import process
 from stage_projects import (
     MANAGE,
     SETTINGS,
+    VERSIONS,
     WSGI,
     as_collectstatic,
     both,
@@ -25,16 +25,6 @@ from stage_projects import (
 
 SOME = ("check", "collectstatic", "migrate")
 EVERYTHING = ("check", "facts", "collectstatic", "migrations", "rehearse", "migrate")
-# Each long-term Django and the newest one, with the Pythons that its release notes name; of these the ordinary run has
-# one each, from the oldest to a new one.
-SUPPORTED = {
-    "django~=4.2.0": ("3.8", "3.9", "3.10", "3.11", "3.12"),
-    "django~=5.2.0": ("3.10", "3.11", "3.12", "3.13", "3.14"),
-    "django~=6.0.0": ("3.12", "3.13", "3.14"),
-}
-EACH = [(python, django) for django, pythons in SUPPORTED.items() for python in pythons]
-SOME_OF_EACH = [("3.8", "django~=4.2.0"), ("3.12", "django~=5.2.0"), ("3.13", "django~=6.0.0")]
-VERSIONS = EACH if os.environ.get("BB_ALL") == "1" else SOME_OF_EACH
 
 TELLS = """\
 import __main__, gc, os, signal

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from bb_release.tools import django
-from stage_projects import Place, both, environment, in_settings, python_of, require_python, when_ready
+from stage_projects import VERSIONS, Place, both, environment, in_settings, python_of, require_python, when_ready
 
-VERSIONS = [("3.8", "django~=4.2.0"), ("3.12", "django~=5.2.0"), ("3.13", "django>=6")]
 PLAIN = "django.contrib.staticfiles.storage.StaticFilesStorage"
 MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
 WHITENOISE = "whitenoise.storage.CompressedManifestStaticFilesStorage"

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from bb_release.actions.room import room
 from bb_release.actions.run import Run
-from bb_release.errors import PreflightFailed
+from bb_release.errors import Interrupted, PreflightFailed
 from bb_release.model import durable
 from bb_release.model.layout import Layout
 from bb_release.model.release import Release
@@ -107,14 +107,15 @@ def keep(deployment: Deployment, choice: Choice) -> bool:
     staging = sets / f".{name}{durable.STAGING}"
     sets.mkdir(mode=0o700, exist_ok=True)
     try:
-        package_set.make(deployment.release.venv, staging, choice, share_blocks=blocks_are_shared())
+        try:
+            package_set.make(deployment.release.venv, staging, choice, share_blocks=blocks_are_shared())
+        except (package_set.UnusableError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in package_set.NO_LINKS:
+                raise
+            deployment.reporter.say(f"no package set could be made: {error}")
+            return False
         host.sync_tree(staging)
         staging.rename(sets / name)
-    except (package_set.UnusableError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in package_set.NO_LINKS:
-            raise
-        deployment.reporter.say(f"no package set could be made: {error}")
-        return False
     finally:  # also when a signal ends it, or the disk is full
         shutil.rmtree(staging, ignore_errors=True)
     durable.sync_folder(sets)
@@ -153,8 +154,12 @@ def remove(layout: Layout, name: str) -> None:
     """
     doomed = layout.sets / f".{name}.removing"
     shutil.rmtree(doomed, ignore_errors=True)
-    (layout.sets / name).rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    try:
+        (layout.sets / name).rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+    except Interrupted:  # what has begun to go is gone when the run ends
+        shutil.rmtree(doomed, ignore_errors=True)
+        raise
 
 
 def remove_unused(layout: Layout, everything: list[Release]) -> list[str]:

@@ -17,7 +17,7 @@ from bb_release.model.step import Deployment
 from bb_release.tools import django, filesystem, host, links, stage
 from bb_release.tools.process import ProcessFailed
 
-COLLECTING = ".collecting"  # in the release while collectstatic runs
+COLLECTING = ".collecting"  # in the release from the begin of its collectstatic until that has ended well
 UNSEEN = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
@@ -93,7 +93,7 @@ def publish_static(deployment: Deployment) -> None:
 
 
 def mend_what_was_cut_short(deployment: Deployment, root: Path) -> None:
-    """Before collectstatic writes where a run before was cut short: it would leave half a file as it is.
+    """Before collectstatic writes where a run before was cut short: collectstatic would leave half a file as it is.
 
     What was written since that collectstatic began goes. What has another name is the live release's too, and whole:
     it becomes the release's own.

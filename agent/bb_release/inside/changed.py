@@ -120,7 +120,7 @@ class Collected:
 def begin_with(folder):
     """Put into STATIC_ROOT what stays, and have collectstatic see what changed. False: it will see everything.
 
-    Raises OSError where something was moved, or could not be.
+    Raises OSError where not all that stays could be moved: some of it may lie in STATIC_ROOT then.
     """
     from django.contrib.staticfiles.finders import get_finders
     from django.contrib.staticfiles.storage import staticfiles_storage
