@@ -138,7 +138,7 @@ def prepare_mirror(site: TinySite) -> tuple[str, ...]:
 SCENARIOS = {
     "first deploy": Scenario(prepare_first, old_or_nothing, 5),
     "good deploy": Scenario(prepare_deploy, old_or_new, 5),
-    "good deploy, nothing linked ahead": Scenario(prepare_unlinked, old_or_new, 5),
+    "good deploy, nothing linked ahead": Scenario(prepare_unlinked, old_or_new, 3),
     "deploy of what is built": Scenario(prepare_resume, old_or_new, 5, service=True),
     "deploy that is switched back": Scenario(prepare_bad, went_back, 5, service=True, exit_code=20),
     "switch": Scenario(prepare_switch, switched_or_not, 5, service=True),
