@@ -137,8 +137,9 @@ GIVEN_AWAY: dict[str, tuple[Damage, int, str, str]] = {
         lambda s, name=name: (s.root / name).parent.mkdir(exist_ok=True) or (s.root / name).touch() or of_another(s.root / name),
         1, "storage-failed", "Permission denied") for name in ("state/lock", "state/journal.jsonl")},
     **{f"{name} is another user's": (
-        lambda s, name=name: of_another(s.root / name), 1, "preflight-failed", "not a folder of our own")
-       for name in ("releases", "shared", "state", "logs")},
+        lambda s, name=name: (s.root / name).mkdir(exist_ok=True) or of_another(s.root / name),
+        1, "preflight-failed", "not a folder of our own")
+       for name in ("releases", "shared", "state", "logs", "reserve", "sets", "slots", "static-pool", "mirror.git", "submodules")},
 }  # fmt: skip
 
 
@@ -149,6 +150,7 @@ def refused(shop: Site, hostile: tuple[Damage, int, str, str]) -> None:
     assert (code, f"error: {name}") == (done.returncode, (done.stderr.splitlines() or [""])[0])
     assert text in done.stderr
     assert "remedy:" in done.stderr
+    assert "not a folder of our own" not in done.stderr or "site:    " in done.stderr
     assert "Traceback" not in done.stderr
     assert ["file"] == os.listdir(canary(shop))
     assert "untouched" == (canary(shop) / "file").read_text()

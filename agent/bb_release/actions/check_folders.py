@@ -51,7 +51,11 @@ def own_folders(app: App) -> Iterator[Fact]:
     """What a run makes by itself, where it is there already."""
     layout, well = app.layout, []
     owner = app.root.stat().st_uid
-    for folder, wanted in ((layout.releases, 0o755), (layout.state, 0o700), (layout.logs, 0o700)):
+    made = {
+        layout.releases: 0o755, layout.state: 0o700, layout.logs: 0o700, layout.sets: 0o700,
+        layout.static_pool: 0o755, layout.slots: 0o755, layout.mirror: 0, layout.submodules: 0,
+    }  # fmt: skip
+    for folder, wanted in made.items():
         quoted = shlex.quote(str(folder))
         try:
             facts = folder.lstat()

@@ -63,25 +63,21 @@ class Run:
 def make_folders(app: App) -> None:
     """The folders of an app, with explicit modes whatever the umask is."""
     layout = app.layout
-    for folder in (layout.reserve, layout.sets, layout.slots, layout.static_pool):
-        if folder.is_symlink():  # what is in them is removed
-            raise PreflightFailed(
-                f"{folder} is a link, and not a folder of our own", remedy=f"see where it leads, then: rm {folder}"
-            )
-    for folder, mode in (
-        (layout.releases, 0o755), (layout.shared, 0o755), (layout.state, 0o700), (layout.logs, 0o700),
-        (app.cache_folder, 0o755),
-    ):  # fmt: skip
+    made = {layout.releases: 0o755, layout.shared: 0o755, layout.state: 0o700, layout.logs: 0o700}
+    for folder, mode in {**made, app.cache_folder: 0o755}.items():
         if not folder.exists():
             folder.mkdir(mode=mode, parents=folder == app.cache_folder)
             folder.chmod(mode)
-        facts = folder.stat()
-        if folder.is_symlink() or (facts.st_uid != os.geteuid() and folder != app.cache_folder):
+    own = (*made, layout.reserve, layout.sets, layout.slots, layout.static_pool)  # what is in them is removed
+    for folder in (*own, layout.mirror, layout.submodules):
+        is_link = folder in own and folder.is_symlink()
+        if is_link or (folder.exists() and folder.stat().st_uid != os.geteuid()):
             raise PreflightFailed(
                 f"{folder} is not a folder of our own",
-                remedy=f"see who made it, and move it away: ls -ld {folder}",
+                remedy=f"see who made it, and where it leads, and move it away: ls -ld {folder}",
             )
-        if facts.st_mode & 0o022 and folder in (layout.releases, layout.state, layout.logs):
+    for folder in (layout.releases, layout.state, layout.logs):
+        if folder.stat().st_mode & 0o022:
             raise PreflightFailed(
                 f"{folder} is writable by others", remedy=f"see what is in it, then: chmod go-w {folder}"
             )
@@ -102,6 +98,9 @@ def changing(
             lock = held.enter_context(app_lock(app.layout, action=action, who=who_runs(), wait_seconds=wait_seconds))
             log = open_log(app, action, terminal)
             log.add_secrets(masking.secrets_of(app))
+        except PreflightFailed as error:
+            error.site = f"{site_state(app)}; nothing was changed"
+            raise
         except OSError as error:
             failed = durable.storage_failed(error)
             failed.site = f"{site_state(app)}; nothing was changed"

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from bb_release.errors import PreflightFailed, StateUnreadable, StorageFailed
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSALS = (*FULL, errno.EROFS, errno.EIO)
+DENIED = (errno.EACCES, errno.EPERM)
 # how programs of all kinds repeat the system's words, and what SQLite says instead
 SAID_FULL = re.compile("No space left on device|Disk quota exceeded|disk is full")
 SAID_BROKEN = re.compile("Read-only file system|Input/output error|disk I/O error|readonly database")
@@ -161,6 +163,9 @@ def with_reserve(folder: Path, write: Callable[[], object]) -> None:
 def storage_failed(error: OSError) -> StorageFailed:
     """An operating system's refusal, in our words."""
     remedy = MAKE_ROOM if error.errno in FULL else MEND
+    if error.errno in DENIED and error.filename:
+        path = shlex.quote(os.fsdecode(error.filename))
+        remedy = f"see whose it is: namei -l {path}; what is to be changed is told by: bb-release check"
     return StorageFailed(f"could not write {error.filename or 'a file'}: {error.strerror}", remedy=remedy)
 
 
