@@ -137,7 +137,10 @@ class TinySite(Site):
             if here.exists():
                 remove(here)
             return
-        here.mkdir(exist_ok=True)
+        if not here.exists():
+            here.mkdir()
+            shutil.copymode(kept, here)
+            self.own(here)
         for path in here.iterdir():
             if not (kept / path.name).exists() or not self._is_same(kept / path.name, path):
                 remove(path)
