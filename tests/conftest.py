@@ -22,8 +22,9 @@ from required import require_program
 # Begun last, one of these would go on alone when all others have ended; and those that need the power tests' images are
 # not next to each other, as only one of several can make them.
 LONG = (
-    "booted.py", "test_failpoints.py", "test_calls.py", "test_power_loss.py", "test_signal_points.py", "test_disk_errors.py", "test_signals.py",
-    "test_machine.py", "test_disk_full.py", "test_kill.py", "test_power_reordered.py", "test_races.py",
+    "booted.py", "test_failpoints.py", "test_calls.py", "test_power_loss.py", "test_signal_points.py",
+    "test_disk_errors.py", "test_signals.py", "test_machine.py", "test_disk_full.py", "test_kill.py",
+    "test_power_reordered.py", "test_races.py",
 )  # fmt: skip
 
 

@@ -7,11 +7,12 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from oracle import Oracle
 from test_mirror_damage import cut_short, pack, require_sound
 from tiny_site import TinySite, remove
@@ -196,6 +197,27 @@ class Sweep:
         assert [] == found, f"SEED={SEED}, {words} killed after operation {at}: {found}"
         return killed
 
+    def killed_runs(self, total: int, each: int, chance: random.Random) -> Iterator[tuple[list[str], Iterator[int]]]:
+        """The command killed at some of its points: of each what `recover` passes then, and where to disturb that.
+
+        Whenever such a point is taken, the command has been killed anew, and its programs have ended.
+        """
+        for at in sample(total, each, chance):
+            self.begin()
+            if not self.crash(*self.words, at=at):
+                continue
+            wait_for_programs(self.site)
+            passed = self.count("recover")  # how many it has depends on what it finds
+            yield passed, self._killed_at(at, sample(len(passed), each, chance))
+
+    def _killed_at(self, at: int, points: list[int]) -> Iterator[int]:
+        for point in points:
+            self.begin()
+            if self.crash(*self.words, at=at):
+                wait_for_programs(self.site)
+                yield point
+            self.repair()
+
     def go_on(self) -> None:
         """After the repair: a build that was killed is gone on with, and a mirror is mended by whoever fetches next."""
         failed = [n for n in self.oracle.names() if state(self.oracle, n) == "failed"]
@@ -226,11 +248,6 @@ def sample(total: int, wanted: int, chance: random.Random) -> list[int]:
     return sorted({1 + int((start + n) * stride) for n in range(wanted)} & set(range(1, total + 1)))
 
 
-def is_drawn(name: str, names: Collection[str]) -> bool:
-    """Is this one of the half that the ordinary run draws, each time others?"""
-    return ALL or name in random.Random(SEED).sample(sorted(names), len(names) // 2)
-
-
 def prepared(site: TinySite, scenario: Scenario) -> Sweep:
     """The three releases of `live_tiny`, and what the scenario adds to them."""
     site.bring_back()
@@ -243,3 +260,10 @@ def prepared(site: TinySite, scenario: Scenario) -> Sweep:
     run = Sweep(site, oracle, words, scenario, oracle.current())
     run.begin()
     return run
+
+
+def drawn(site: TinySite, name: str, scenarios: Mapping[str, Scenario]) -> tuple[Sweep, random.Random]:
+    """One of the scenarios, and its chance; skipped where it is not of the half that the ordinary run draws."""
+    if not ALL and name not in random.Random(SEED).sample(sorted(scenarios), len(scenarios) // 2):
+        pytest.skip("not drawn in this run; with BB_ALL=1 each")
+    return prepared(site, scenarios[name]), random.Random(f"{SEED} {name}")

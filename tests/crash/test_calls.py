@@ -113,7 +113,6 @@ def test_killed_before_any_call_that_changes_something(site: TinySite, name: str
     log = site.folder / "strace.log"
     log.touch()
     log.chmod(0o666)
-    run.begin()
     done = traced(site, log, run.words, "-e", f"trace={ALL_FORMS}")
     assert COMMANDS[name].exit_code == done.returncode, done.stderr
     points = changing_calls(log)

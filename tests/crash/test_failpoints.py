@@ -6,7 +6,7 @@ import os
 import random
 
 import pytest
-from scenarios import ALL, SCENARIOS, SEED, is_drawn, prepared, sample, state, wait_for_programs
+from scenarios import ALL, SCENARIOS, SEED, drawn, prepared, sample, state, unchanged
 from tiny_site import TinySite
 
 import results
@@ -40,39 +40,24 @@ def test_killed_after_any_operation_it_is_old_or_new_and_the_repair_finishes(res
             assert len(run.oracle.require_whole(recovered=True)) == 19
         print(f"SEED={SEED}: {name}: {total} points, {len(points)} tried, {count.hit} kills")
         assert count.hit >= 0.8 * len(points)
-        assert not ALL or {"old live"} < set(count.by_step) or name in ("prune", "mirror repair"), (
-            "none after the switch"
-        )
+        assert not ALL or {"old live"} < set(count.by_step) or scenario.settled is unchanged, "none after the switch"
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_repair_that_is_killed_after_any_operation_is_gone_on_with_by_the_next(restored: TinySite, name: str) -> None:
     """Pairs: the command killed at one of its points, `recover` at one of its own; some of a third kill, in the next."""
-    if not is_drawn(name, SCENARIOS):
-        pytest.skip("not drawn in this run; with BB_ALL=1 each")
-    scenario = SCENARIOS[name]
-    run = prepared(restored, scenario)
-    chance = random.Random(f"{SEED} {name}")
-    total = len(run.count(*run.words, exit_code=scenario.exit_code))
+    run, chance = drawn(restored, name, SCENARIOS)
+    total = len(run.count(*run.words, exit_code=run.scenario.exit_code))
     with (
         results.counted(f"failpoints: {name}, then recover", seed=SEED) as pairs,
         results.counted(f"failpoints: {name}, then recover twice", seed=SEED) as thirds,
     ):
-        for at in sample(total, PAIRS, chance):
-            run.begin()
-            if not run.crash(*run.words, at=at):
-                continue
-            wait_for_programs(run.site)
-            own = len(run.count("recover"))  # how many it has depends on what it finds
-            pairs.of += own
-            for inner in sample(own, PAIRS, chance):
-                run.begin()
-                if run.crash(*run.words, at=at):
-                    wait_for_programs(run.site)
-                    pairs.one(hit=run.crash("recover", at=inner))
+        for passed, points in run.killed_runs(total, PAIRS, chance):
+            pairs.of += len(passed)
+            for at in points:
+                pairs.one(hit=run.crash("recover", at=at))
                 if pairs.injected % 5 == 4:
-                    thirds.one(hit=run.crash("recover", at=chance.randint(1, own)))
-                run.repair()
+                    thirds.one(hit=run.crash("recover", at=chance.randint(1, len(passed))))
         print(f"SEED={SEED}: {name}: {pairs.hit} pairs of {pairs.of}, {thirds.hit} third kills")
         assert pairs.hit >= 0.7 * pairs.injected
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from oracle import Oracle, children_of
 from run_seen import judge, wait_until_stopped
-from scenarios import SEED, is_drawn, prepared
+from scenarios import SEED, drawn
 from test_calls import COMMANDS
 from tiny_site import TinySite
 
@@ -164,11 +164,7 @@ def test_a_killed_tree_of_processes_leaves_it_whole_in_every_step(site: TinySite
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_whatever_command_dies_as_a_whole_is_old_or_new_and_is_repaired(restored: TinySite, name: str) -> None:
-    if not is_drawn(name, COMMANDS):
-        pytest.skip("not drawn in this run; with BB_ALL=1 each")
-    chance = random.Random(f"{SEED} {name}")
-    run = prepared(restored, COMMANDS[name])
-    run.begin()
+    run, chance = drawn(restored, name, COMMANDS)
     began = time.monotonic()
     done = run.site.run(*run.words)
     usual = time.monotonic() - began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import signal
@@ -9,7 +10,7 @@ import subprocess
 
 import pytest
 from run_seen import history
-from scenarios import ALL, SCENARIOS, SEED, Sweep, is_drawn, prepared, sample, wait_for_programs
+from scenarios import ALL, SCENARIOS, SEED, Sweep, drawn, prepared, sample, unchanged, went_back
 from tiny_site import TinySite
 
 import results
@@ -18,7 +19,8 @@ from bb_release.actions.interruption import WAITING
 NAMES = {"INT": signal.SIGINT, "TERM": signal.SIGTERM}
 INTERRUPTED = (4, 130, -signal.SIGTERM)  # the last: it had no handler yet
 POINTS = 3  # of each command in the ordinary run
-REPAIRED = ("deploy of what is built", "rollback", "switch")  # what was killed, before a signal comes to its repair
+# what was killed, before a signal comes to its repair
+REPAIRED = {name: SCENARIOS[name] for name in ("deploy of what is built", "rollback", "switch")}
 
 
 def signalled(run: Sweep, *words: str, at: int, chance: random.Random) -> tuple[subprocess.CompletedProcess[str], str]:
@@ -49,11 +51,8 @@ def is_told(lines: list[dict[str, object]], words: tuple[str, ...], exit_code: i
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_signal_after_any_operation_ends_a_run_with_what_it_says(restored: TinySite, name: str) -> None:
-    if not is_drawn(name, SCENARIOS):
-        pytest.skip("not drawn in this run; with BB_ALL=1 each")
-    scenario = SCENARIOS[name]
-    run = prepared(restored, scenario)
-    chance = random.Random(f"{SEED} {name}")
+    run, chance = drawn(restored, name, SCENARIOS)
+    scenario = run.scenario
     total = len(run.count(*run.words, exit_code=scenario.exit_code))
     with results.counted(f"signals: {name}", of=total, seed=SEED) as count:
         for at in sample(total, POINTS, chance):
@@ -73,7 +72,7 @@ def test_a_signal_after_any_operation_ends_a_run_with_what_it_says(restored: Tin
             assert [] == run.oracle.problems(recovered=begun), said
             if interrupted:
                 assert run.before == run.oracle.current(), said
-            elif scenario.settled.__name__ not in ("unchanged", "went_back"):
+            elif scenario.settled not in (unchanged, went_back):
                 assert run.before != run.oracle.current(), said
             run.repair()
             run.go_on()
@@ -85,43 +84,38 @@ def test_a_signal_after_any_operation_ends_a_run_with_what_it_says(restored: Tin
 
 @pytest.mark.parametrize("name", REPAIRED)
 def test_a_signal_after_any_operation_of_a_repair_waits_for_its_end(restored: TinySite, name: str) -> None:
-    if not is_drawn(name, REPAIRED):
-        pytest.skip("not drawn in this run; with BB_ALL=1 each")
-    run = prepared(restored, SCENARIOS[name])
-    chance = random.Random(f"{SEED} {name}")
+    run, chance = drawn(restored, name, REPAIRED)
     total = len(run.count(*run.words))
     with results.counted(f"signals in recover: {name}", seed=SEED) as count:
-        for at in sample(total, 2, chance):
-            run.begin()
-            if not run.crash(*run.words, at=at):
-                continue
-            wait_for_programs(run.site)
-            passed = run.count("recover")
+        for passed, points in run.killed_runs(total, 2, chance):
             count.of += len(passed)
             # the run has begun when its first line is in the history; what follows is the repair
             begun = next(n for n, line in enumerate(passed, 1) if " fsync " in line and line.endswith("/journal.jsonl"))
-            for inner in sample(len(passed), 2, chance):
-                run.begin()
-                if not run.crash(*run.words, at=at):
-                    continue
-                wait_for_programs(run.site)
-                done, said = signalled(run, "recover", at=inner, chance=chance)
+            for at in points:
+                done, said = signalled(run, "recover", at=at, chance=chance)
                 count.one(hit=is_heard(run, done))
-                assert done.returncode == 0 or (inner <= begun and done.returncode in (130, -signal.SIGTERM)), said
+                assert done.returncode == 0 or (at <= begun and done.returncode in (130, -signal.SIGTERM)), said
                 if done.returncode == 0:
                     assert [] == run.oracle.problems(recovered=True), said
-                run.repair()
         print(f"SEED={SEED}: {name}: {count.injected} signals of {count.of}, {count.hit} heard")
         assert count.hit, "each repair had ended before its signal"
 
 
-def test_a_signal_while_a_package_set_is_made_leaves_nothing_of_it(restored: TinySite) -> None:
-    run = prepared(restored, SCENARIOS["first deploy"])
-    making = [int(line.split()[2]) for line in run.count("deploy") if re.search(r"/sets/\.\w+\.new(/|$)", line)]
-    assert making
-    for at in (making[0], making[-2]):  # as it begins, and before its rename
+@pytest.mark.parametrize(
+    ("name", "at_work"),
+    [("first deploy", r" (mkdir|syncfs) \S*/sets/\.\w+\.new$"), ("prune", r" rename \S*/sets/\w+$")],
+    ids=["made", "removed"],
+)
+def test_a_signal_while_a_package_set_is_made_or_removed_leaves_no_half_of_it(
+    restored: TinySite, name: str, at_work: str
+) -> None:
+    run = prepared(restored, SCENARIOS[name])
+    passed = run.count(*run.words)
+    points = [number for number, line in enumerate(passed, 1) if re.search(at_work, line)]
+    assert points, "\n".join([*passed, *os.listdir(run.site.root / "sets"), run.site.ok("prune", "--dry-run")])
+    for at in points:  # as its making begins, and before its rename; as it has been renamed away
         run.begin()
-        done = run.site.run("deploy", **run.site.failpoints(crash_at=at, crash_signal="TERM"))
+        done = run.site.run(*run.words, **run.site.failpoints(crash_at=at, crash_signal="TERM"))
 
         assert 130 == done.returncode, done.stdout + done.stderr
         left = [path.name for path in (run.site.root / "sets").iterdir()]
