@@ -19,6 +19,9 @@ from tiny_site import TinySite, remove
 
 ALL = os.environ.get("BB_ALL") == "1"
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
+MOST_PAIRS = (
+    400  # with --all, of the thousands of a killed command and a disturbed repair: each of the command's points
+)
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,7 @@ class Sweep:
                 continue
             wait_for_programs(self.site)
             passed = self.count("recover")  # how many it has depends on what it finds
-            yield passed, self._killed_at(at, sample(len(passed), each, chance))
+            yield passed, self._killed_at(at, spread(len(passed), MOST_PAIRS // total if ALL else each, chance))
 
     def _killed_at(self, at: int, points: list[int]) -> Iterator[int]:
         for point in points:
@@ -240,8 +243,13 @@ class Sweep:
 
 
 def sample(total: int, wanted: int, chance: random.Random) -> list[int]:
-    """All of 1…total, or as many as are wanted, spread evenly from a random start."""
-    if ALL or wanted >= total:
+    """All of 1…total with --all, else as many as are wanted."""
+    return list(range(1, total + 1)) if ALL else spread(total, wanted, chance)
+
+
+def spread(total: int, wanted: int, chance: random.Random) -> list[int]:
+    """As many of 1…total as are wanted, spread evenly from a random start."""
+    if wanted >= total:
         return list(range(1, total + 1))
     stride = total / wanted
     start = chance.random()
