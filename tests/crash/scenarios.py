@@ -211,7 +211,7 @@ class Sweep:
                 continue
             wait_for_programs(self.site)
             passed = self.count("recover")  # how many it has depends on what it finds
-            yield passed, self._killed_at(at, spread(len(passed), MOST_PAIRS // total if ALL else each, chance))
+            yield passed, self._killed_at(at, spread(len(passed), max(1, MOST_PAIRS // total) if ALL else each, chance))
 
     def _killed_at(self, at: int, points: list[int]) -> Iterator[int]:
         for point in points:

@@ -11,7 +11,7 @@ from tiny_site import TinySite
 
 import results
 
-PAIRS = int(os.environ.get("PAIRS", "2"))  # killed runs, and killed repairs of each; with --all each point of both
+PAIRS = int(os.environ.get("PAIRS", "2"))  # killed runs, and killed repairs of each; with --all MOST_PAIRS
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -59,7 +59,7 @@ def test_a_repair_that_is_killed_after_any_operation_is_gone_on_with_by_the_next
                 if pairs.injected % 5 == 4:
                     thirds.one(hit=run.crash("recover", at=chance.randint(1, len(passed))))
         print(f"SEED={SEED}: {name}: {pairs.hit} pairs of {pairs.of}, {thirds.hit} third kills")
-        assert pairs.hit >= 0.7 * pairs.injected
+        assert pairs.hit >= max(1, 0.7 * pairs.injected)
 
 
 def first_point(lines: list[str], operation: str, path: str) -> int:

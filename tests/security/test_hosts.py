@@ -137,9 +137,11 @@ GIVEN_AWAY: dict[str, tuple[Damage, int, str, str]] = {
         lambda s, name=name: (s.root / name).parent.mkdir(exist_ok=True) or (s.root / name).touch() or of_another(s.root / name),
         1, "storage-failed", "Permission denied") for name in ("state/lock", "state/journal.jsonl")},
     **{f"{name} is another user's": (
-        lambda s, name=name: (s.root / name).mkdir(exist_ok=True) or of_another(s.root / name),
-        1, "preflight-failed", "not a folder of our own")
-       for name in ("releases", "shared", "state", "logs", "reserve", "sets", "slots", "static-pool", "mirror.git", "submodules")},
+        lambda s, name=name: of_another(s.root / name), 1, "preflight-failed", "not a folder of our own")
+       for name in ("releases", "shared", "state", "logs")},
+    "the releases are another user's, and closed": (
+        lambda s: ((s.root / "releases").chmod(0o700), of_another(s.root / "releases")),
+        1, "preflight-failed", "not a folder of our own"),
 }  # fmt: skip
 
 
@@ -150,7 +152,7 @@ def refused(shop: Site, hostile: tuple[Damage, int, str, str]) -> None:
     assert (code, f"error: {name}") == (done.returncode, (done.stderr.splitlines() or [""])[0])
     assert text in done.stderr
     assert "remedy:" in done.stderr
-    assert "not a folder of our own" not in done.stderr or "site:    " in done.stderr
+    assert "of our own" not in done.stderr or "site:    " in done.stderr
     assert "Traceback" not in done.stderr
     assert ["file"] == os.listdir(canary(shop))
     assert "untouched" == (canary(shop) / "file").read_text()
@@ -167,6 +169,21 @@ def test_a_hostile_host_is_refused_with_a_remedy(shop: Site, name: str) -> None:
 @pytest.mark.parametrize("name", GIVEN_AWAY)
 def test_what_belongs_to_somebody_else_is_refused(shop: Site, name: str) -> None:
     refused(shop, GIVEN_AWAY[name])
+
+
+@ROOT_ONLY
+def test_package_sets_that_root_made_are_told_and_check_has_the_remedy(shop: Site) -> None:
+    sets = shop.root / "sets"
+    sets.mkdir()
+    failed = shop.deploy("--build-only")
+    assert (1, "error: storage-failed") == (failed.returncode, failed.stderr.splitlines()[0])
+    assert f"namei -l {sets}/" in failed.stderr
+    checked = shop.run("check").stdout
+    assert f"{sets} belongs to root" in checked
+    assert f"sudo chown -R nobody {sets}" in checked
+    shop.own(sets)
+    shop.ok("deploy", "--build-only")
+    assert f"{sets} belongs" not in shop.run("check").stdout
 
 
 def test_what_lies_among_the_logs_and_is_none_does_not_make_a_failure_of_a_good_run(shop: Site) -> None:

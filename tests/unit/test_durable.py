@@ -134,6 +134,17 @@ def test_another_refusal_keeps_the_reserve(tmp_path: Path) -> None:
     assert "bb-release recover" in caught.value.remedy
 
 
+@pytest.mark.parametrize("number", durable.DENIED)
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("/srv/a b/sets", "namei -l '/srv/a b/sets'"), ("sets", "system log"), (None, "system log"), (3, "system log")],
+)
+def test_what_may_not_be_written_is_told_with_whose_it_is(number: int, name: object, told: str) -> None:
+    failed = durable.storage_failed(OSError(number, os.strerror(number), name))
+    assert told in failed.remedy
+    assert failed.remedy.endswith(durable.RECOVER)
+
+
 def test_what_a_killed_put_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     for name in (".pins.json.new", ".1.new", "pins.json", "a.new", ".hidden"):
         (tmp_path / name).touch()

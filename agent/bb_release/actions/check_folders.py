@@ -51,10 +51,7 @@ def own_folders(app: App) -> Iterator[Fact]:
     """What a run makes by itself, where it is there already."""
     layout, well = app.layout, []
     owner = app.root.stat().st_uid
-    made = {
-        layout.releases: 0o755, layout.state: 0o700, layout.logs: 0o700, layout.sets: 0o700,
-        layout.static_pool: 0o755, layout.slots: 0o755, layout.mirror: 0, layout.submodules: 0,
-    }  # fmt: skip
+    made = {layout.releases: 0o755, layout.state: 0o700, layout.logs: 0o700, layout.sets: 0o700}
     for folder, wanted in made.items():
         quoted = shlex.quote(str(folder))
         try:
@@ -67,7 +64,7 @@ def own_folders(app: App) -> Iterator[Fact]:
         elif facts.st_uid != owner:
             yield problem(f"{folder} belongs to {filesystem.name_of(facts.st_uid)}, not to the app root's owner",
                           f"sudo chown -R {filesystem.name_of(owner)} {quoted}")  # fmt: skip
-        elif mode & 0o022:
+        elif mode & 0o022 and folder != layout.sets:  # a deploy refuses those
             yield problem(f"{folder} can be written by others than its owner (mode {mode:04o})",
                           f"chmod go-w {quoted}")  # fmt: skip
         elif wanted == 0o700 and mode & 0o077:

@@ -63,21 +63,25 @@ class Run:
 def make_folders(app: App) -> None:
     """The folders of an app, with explicit modes whatever the umask is."""
     layout = app.layout
-    made = {layout.releases: 0o755, layout.shared: 0o755, layout.state: 0o700, layout.logs: 0o700}
-    for folder, mode in {**made, app.cache_folder: 0o755}.items():
+    for folder in (layout.reserve, layout.sets, layout.slots, layout.static_pool):
+        if folder.is_symlink():  # what is in them is removed
+            raise PreflightFailed(
+                f"{folder} is a link, and not a folder of our own", remedy=f"see where it leads, then: rm {folder}"
+            )
+    for folder, mode in (
+        (layout.releases, 0o755), (layout.shared, 0o755), (layout.state, 0o700), (layout.logs, 0o700),
+        (app.cache_folder, 0o755),
+    ):  # fmt: skip
         if not folder.exists():
             folder.mkdir(mode=mode, parents=folder == app.cache_folder)
             folder.chmod(mode)
-    own = (*made, layout.reserve, layout.sets, layout.slots, layout.static_pool)  # what is in them is removed
-    for folder in (*own, layout.mirror, layout.submodules):
-        is_link = folder in own and folder.is_symlink()
-        if is_link or (folder.exists() and folder.stat().st_uid != os.geteuid()):
+        facts = folder.stat()
+        if folder.is_symlink() or (facts.st_uid != os.geteuid() and folder != app.cache_folder):
             raise PreflightFailed(
                 f"{folder} is not a folder of our own",
-                remedy=f"see who made it, and where it leads, and move it away: ls -ld {folder}",
+                remedy=f"see who made it, and move it away: ls -ld {folder}",
             )
-    for folder in (layout.releases, layout.state, layout.logs):
-        if folder.stat().st_mode & 0o022:
+        if facts.st_mode & 0o022 and folder in (layout.releases, layout.state, layout.logs):
             raise PreflightFailed(
                 f"{folder} is writable by others", remedy=f"see what is in it, then: chmod go-w {folder}"
             )
@@ -98,13 +102,10 @@ def changing(
             lock = held.enter_context(app_lock(app.layout, action=action, who=who_runs(), wait_seconds=wait_seconds))
             log = open_log(app, action, terminal)
             log.add_secrets(masking.secrets_of(app))
-        except PreflightFailed as error:
-            error.site = f"{site_state(app)}; nothing was changed"
-            raise
-        except OSError as error:
-            failed = durable.storage_failed(error)
-            failed.site = f"{site_state(app)}; nothing was changed"
-            raise failed from error
+        except (OSError, PreflightFailed) as refused:
+            failed = durable.storage_failed(refused) if isinstance(refused, OSError) else refused
+            failed.site = f"{site_state(app)}; nothing live was changed"
+            raise failed from (None if failed is refused else refused)
         config.remember(app.root)
         run = Run(app, action, who_runs(), log.mask(reason), lock, log, by_timer=by_timer)
         # a core would have the secrets of our memory, or of a program's that we start, beside the code
@@ -221,12 +222,14 @@ def site_state(app: App) -> str:
     """In what state the site is at this moment, seen and not remembered."""
     try:
         live = activation.current(app.layout)
-    except StateUnreadable as error:
-        return f"{error.message}; {health_now(app)}"
-    if live is None:
+        if live is not None:
+            return f"still on {live.describe()}, {health_now(app, live)}{instances.but_serves(app)}"
         last = last_live(app)
         return f"{not_live(app).message}: {command_to(last)}; {health_now(app)}" if last else "nothing is live yet"
-    return f"still on {live.describe()}, {health_now(app, live)}{instances.but_serves(app)}"
+    except StateUnreadable as error:
+        return f"{error.message}; {health_now(app)}"
+    except OSError as error:
+        return f"what is live cannot be seen ({error.filename}: {error.strerror}); {health_now(app)}"
 
 
 def last_live(app: App) -> Release | None:
@@ -284,12 +287,9 @@ def environments(app: App, release: Release) -> tuple[dict[str, str], dict[str, 
     build = read_envfile(app.build_env_file) if app.build_env_file else {}
     secrets = [v for env in (site, build) for k, v in env.items() if k not in app.public]
     facts = {
-        "BB_APP": app.name,
-        "BB_RELEASE": release.name,
-        "BB_REVISION": release.manifest.revision,
-        "BB_ROOT": str(app.root),
-        "BB_RELEASE_FOLDER": str(release.folder),
-    }
+        "BB_APP": app.name, "BB_ROOT": str(app.root), "BB_REVISION": release.manifest.revision,
+        "BB_RELEASE": release.name, "BB_RELEASE_FOLDER": str(release.folder),
+    }  # fmt: skip
     settings = {"DJANGO_SETTINGS_MODULE": app.settings} if app.settings else {}
     path = {"PATH": f"{release.venv / 'bin'}:{process.PATH}", "VIRTUAL_ENV": str(release.venv)}
     inline = app.inline_environment

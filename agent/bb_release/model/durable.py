@@ -163,9 +163,9 @@ def with_reserve(folder: Path, write: Callable[[], object]) -> None:
 def storage_failed(error: OSError) -> StorageFailed:
     """An operating system's refusal, in our words."""
     remedy = MAKE_ROOM if error.errno in FULL else MEND
-    if error.errno in DENIED and error.filename:
-        path = shlex.quote(os.fsdecode(error.filename))
-        remedy = f"see whose it is: namei -l {path}; what is to be changed is told by: bb-release check"
+    if error.errno in DENIED and str(error.filename).startswith("/"):
+        whose = f"see whose it is, and its mode: namei -l {shlex.quote(str(error.filename))}"
+        remedy = f"{whose}; the owner of the app root has to be let in, then run: {RECOVER}"
     return StorageFailed(f"could not write {error.filename or 'a file'}: {error.strerror}", remedy=remedy)
 
 
