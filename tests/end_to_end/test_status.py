@@ -207,7 +207,7 @@ def test_history_says_of_how_many_lines_it_shows_some(live_site: Site, two: tupl
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="skipped: only root can be somebody else")
-@pytest.mark.parametrize("words", [("status",), ("list",), ("history",), ("log",)])
+@pytest.mark.parametrize("words", [("status",), ("list",), ("history",), ("log",), ("prune", "--dry-run")])
 def test_somebody_else_is_told_whose_it_is_and_what_to_type(live_site: Site, words: tuple[str, ...]) -> None:
     owner = live_site.config.stat()
     os.chown(live_site.config, 0, 0)  # as a file of /etc is

@@ -172,6 +172,21 @@ def test_what_belongs_to_somebody_else_is_refused(shop: Site, name: str) -> None
 
 
 @ROOT_ONLY
+@pytest.mark.parametrize(
+    "words", [("status",), ("list",), ("log",), ("show",), ("prune", "--dry-run"), ("deploy", "--if-changed")]
+)
+def test_whoever_only_looks_is_told_what_is_closed_to_him(shop: Site, words: tuple[str, ...]) -> None:
+    releases = shop.root / "releases"
+    (shop.root / "current").symlink_to("releases/2026-01-01-00-00-00")
+    releases.chmod(0o700)
+    of_another(releases)
+    done = shop.run(*words)
+    assert (1, "error: storage-failed") == (done.returncode, done.stderr.splitlines()[0])
+    assert f"namei -l {releases}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@ROOT_ONLY
 def test_package_sets_that_root_made_are_told_and_check_has_the_remedy(shop: Site) -> None:
     sets = shop.root / "sets"
     sets.mkdir()

@@ -79,7 +79,7 @@ def make_folders(app: App) -> None:
         if folder.is_symlink() or (facts.st_uid != os.geteuid() and folder != app.cache_folder):
             raise PreflightFailed(
                 f"{folder} is not a folder of our own",
-                remedy=f"see who made it, and move it away: ls -ld {folder}",
+                remedy=f"see whose it is and what it has: ls -la {folder}; then give it to who runs this, or move it",
             )
         if facts.st_mode & 0o022 and folder in (layout.releases, layout.state, layout.logs):
             raise PreflightFailed(

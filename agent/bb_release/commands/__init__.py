@@ -88,7 +88,8 @@ def command(name: str, *options: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 return function(*arguments, **named)
             except OSError as error:
-                if error.errno not in durable.REFUSALS or error.filename is None:
+                is_refused = error.errno in durable.REFUSALS or isinstance(error, PermissionError)
+                if not is_refused or error.filename is None:
                     raise
                 raise durable.storage_failed(error) from error
 

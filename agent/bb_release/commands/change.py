@@ -160,10 +160,11 @@ def recover(context: Context, quiet: bool) -> None:
 def prune(context: Context, keep: int | None, dry_run: bool, quiet: bool, as_json: bool) -> None:
     """Remove what retention lets go, with the reason for each release."""
     from bb_release.actions import prune as action
-    from bb_release.actions import recover, run
+    from bb_release.actions import recover, run, seen
 
     app = context.app()
     if dry_run:
+        seen.require_sight(app)
         verdicts = action.verdicts(app, keep)
     else:
         with run.changing(app, "prune", quiet=True) as under_way:

@@ -17,7 +17,6 @@ from bb_release.errors import PreflightFailed, StateUnreadable, StorageFailed
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSALS = (*FULL, errno.EROFS, errno.EIO)
-DENIED = (errno.EACCES, errno.EPERM)
 # how programs of all kinds repeat the system's words, and what SQLite says instead
 SAID_FULL = re.compile("No space left on device|Disk quota exceeded|disk is full")
 SAID_BROKEN = re.compile("Read-only file system|Input/output error|disk I/O error|readonly database")
@@ -110,9 +109,10 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
+        remedy = f"look at {path}; nothing was touched. Restore it, or remove it if its content does not matter"
         raise StateUnreadable(
             f"{path.name} cannot be read: {error}",
-            remedy=f"look at {path}; nothing was touched. Restore it, or remove it if its content does not matter",
+            remedy=let_in(path) if isinstance(error, PermissionError) else remedy,
         ) from error
 
 
@@ -162,11 +162,17 @@ def with_reserve(folder: Path, write: Callable[[], object]) -> None:
 
 def storage_failed(error: OSError) -> StorageFailed:
     """An operating system's refusal, in our words."""
-    remedy = MAKE_ROOM if error.errno in FULL else MEND
-    if error.errno in DENIED and str(error.filename).startswith("/"):
-        whose = f"see whose it is, and its mode: namei -l {shlex.quote(str(error.filename))}"
-        remedy = f"{whose}; the owner of the app root has to be let in, then run: {RECOVER}"
-    return StorageFailed(f"could not write {error.filename or 'a file'}: {error.strerror}", remedy=remedy)
+    path, remedy = str(error.filename or "a file"), MAKE_ROOM if error.errno in FULL else MEND
+    if not isinstance(error, PermissionError):
+        return StorageFailed(f"could not write {path}: {error.strerror}", remedy=remedy)
+    if path.startswith("/"):
+        remedy = f"{let_in(path)}, then run: {RECOVER}"
+    return StorageFailed(f"could not read or write {path}: {error.strerror}", remedy=remedy)
+
+
+def let_in(path: Path | str) -> str:
+    """The remedy for what is closed to us."""
+    return f"see whose it is, and its mode: namei -l {shlex.quote(str(path))}; let the owner of the app root in"
 
 
 def remedy_for(text: str) -> str:
