@@ -201,6 +201,25 @@ def test_package_sets_that_root_made_are_told_and_check_has_the_remedy(shop: Sit
     assert f"{sets} belongs" not in shop.run("check").stdout
 
 
+@ROOT_ONLY
+def test_a_mirror_or_a_cache_that_root_wrote_to_is_told_as_closed(shop: Site) -> None:
+    shop.ok("deploy", "--build-only")
+    lines = shop.repository / "requirements.txt"
+    for folder, error in (
+        (shop.root / "mirror.git/objects", "mirror-not-updated"),
+        (shop.cache / "uv", "requirements-not-installed"),
+    ):
+        shop.edit("requirements.txt", f"{lines.read_text()}\n# {error}\nsix==1.17.0\n")
+        subprocess.run(["chown", "-R", "root:root", folder], check=True)
+        try:
+            failed = shop.deploy("--build-only")
+        finally:
+            shop.own(folder)
+        assert (1, f"error: {error}") == (failed.returncode, failed.stderr.splitlines()[0]), failed.stderr
+        assert f"remedy:  see whose it is, and its mode: namei -l {folder}/" in failed.stderr
+    shop.ok("deploy", "--build-only")
+
+
 def test_what_lies_among_the_logs_and_is_none_does_not_make_a_failure_of_a_good_run(shop: Site) -> None:
     logs = shop.root / "logs"
     (logs / "x.log").mkdir()

@@ -145,6 +145,21 @@ def test_what_may_not_be_written_is_told_with_whose_it_is(number: int, name: obj
     assert failed.remedy.endswith(durable.RECOVER)
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("cp: /srv: No space left on device", durable.MAKE_ROOM),
+        ("OSError: [Errno 30] Read-only file system: '/srv'", durable.MEND),
+        ("OperationalError: attempt to write a readonly database", "see whose the database's file and folder are"),
+        ("Permission denied (publickey).", ""),
+    ],
+)
+def test_what_a_program_says_of_the_disk_has_its_remedy(said: str, told: str) -> None:
+    remedy = durable.remedy_for(f"first\n{said}\nlast")
+    assert remedy.startswith(told)
+    assert bool(told) == bool(remedy)
+
+
 def test_what_a_killed_put_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     for name in (".pins.json.new", ".1.new", "pins.json", "a.new", ".hidden"):
         (tmp_path / name).touch()

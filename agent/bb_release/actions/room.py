@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from bb_release.model import durable
 from bb_release.model import release as releases
@@ -14,6 +16,8 @@ LEAST_FREE_INODES = 2_000
 # somewhat more than giving up the reserve frees (durable.fill_reserve)
 USED_UP_BYTES = 2_000_000
 USED_UP_INODES = 100
+# what names a path, as git and uv quote it; ssh's "Permission denied (publickey)" is of another kind
+SAID_CLOSED = re.compile(r"[`'\"](/[^`'\"\n]+)[`'\"]: Permission denied")
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,19 @@ def room(app: App) -> Room:
 
 
 def remedy_for(app: App, message: str, details: str) -> str:
-    """The remedy when the disk is at fault: by a program's own words, or as it failed on a full one; else "".
+    """The remedy when the disk, or the mode of a place of our own, is at fault; else "".
+
+    By a program's own words, or as it failed on a full disk.
 
     SQLite says "unable to open database file" where no file can be made.
     """
     said = durable.remedy_for(f"{message}\n{details}")
     if said or not details:
         return said
+    closed = SAID_CLOSED.search(details)
+    own = (app.cache_folder, app.layout.mirror, app.layout.submodules)
+    if closed and any(Path(closed[1]).is_relative_to(folder) for folder in own):
+        return durable.let_in(closed[1])
     try:
         free, inodes = filesystem.free(app.root)
     except OSError:

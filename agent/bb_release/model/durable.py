@@ -19,7 +19,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSALS = (*FULL, errno.EROFS, errno.EIO)
 # how programs of all kinds repeat the system's words, and what SQLite says instead
 SAID_FULL = re.compile("No space left on device|Disk quota exceeded|disk is full")
-SAID_BROKEN = re.compile("Read-only file system|Input/output error|disk I/O error|readonly database")
+SAID_BROKEN = re.compile("Read-only file system|Input/output error|disk I/O error")
 FREE = "free some space"
 MAKE_ROOM = f"{FREE} (bb-release prune works on a full disk), then run the command again"
 RECOVER = "bb-release recover"
@@ -177,4 +177,6 @@ def let_in(path: Path | str) -> str:
 
 def remedy_for(text: str) -> str:
     """The remedy when a program's own words say that the disk is at fault; else ""."""
+    if "readonly database" in text and not SAID_FULL.search(text):  # SQLite says so of another user's file, too
+        return f"see whose the database's file and folder are (ls -la); where they are the site's own, {MEND}"
     return MAKE_ROOM if SAID_FULL.search(text) else MEND if SAID_BROKEN.search(text) else ""
