@@ -195,7 +195,7 @@ class StateUnreadable(ReleaseError):
 
 
 class StorageFailed(ReleaseError):
-    """The operating system refused to write: disk or inodes full, read-only, an input or output error."""
+    """The operating system refused: disk or inodes full, read-only, an input or output error, or closed to us."""
 
     code = "storage-failed"
 

@@ -171,19 +171,50 @@ def test_what_belongs_to_somebody_else_is_refused(shop: Site, name: str) -> None
     refused(shop, GIVEN_AWAY[name])
 
 
+LOOKS = {
+    "releases": [("status",), ("list",), ("log",), ("show",), ("prune", "--dry-run"), ("deploy", "--if-changed")],
+    "state": [("status",), ("list",), ("log",), ("history",), ("prune", "--dry-run")],
+    "logs": [("status",), ("list",), ("log",), ("prune", "--dry-run")],
+}
+
+
 @ROOT_ONLY
-@pytest.mark.parametrize(
-    "words", [("status",), ("list",), ("log",), ("show",), ("prune", "--dry-run"), ("deploy", "--if-changed")]
-)
-def test_whoever_only_looks_is_told_what_is_closed_to_him(shop: Site, words: tuple[str, ...]) -> None:
-    releases = shop.root / "releases"
+@pytest.mark.parametrize(("name", "words"), [(name, words) for name, all_ in LOOKS.items() for words in all_])
+def test_who_only_looks_is_told_what_is_closed_to_him(shop: Site, name: str, words: tuple[str, ...]) -> None:
+    folder = shop.root / name
     (shop.root / "current").symlink_to("releases/2026-01-01-00-00-00")
-    releases.chmod(0o700)
-    of_another(releases)
+    folder.chmod(0o700)
+    of_another(folder)
     done = shop.run(*words)
     assert (1, "error: storage-failed") == (done.returncode, done.stderr.splitlines()[0])
-    assert f"namei -l {releases}" in done.stderr
+    assert f"remedy:  see whose it is, and its mode: namei -l {folder}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@ROOT_ONLY
+def test_a_timer_tells_once_what_is_closed_to_it(shop: Site) -> None:
+    (shop.root / "current").symlink_to("releases/2026-01-01-00-00-00")
+    (shop.root / "releases").chmod(0o700)
+    of_another(shop.root / "releases")
+    first, second = shop.deploy("--if-changed"), shop.deploy("--if-changed")
+    assert (1, 1) == (first.returncode, second.returncode)
+    assert "error: storage-failed" in first.stderr
+    assert "site:    what is live cannot be seen" in first.stderr
+    assert "" == second.stderr
+
+
+@ROOT_ONLY
+def test_a_manifest_that_is_closed_is_no_reason_to_move_the_live_link(shop: Site) -> None:
+    shop.ok("deploy")
+    manifest = shop.root / "releases" / shop.current() / MANIFEST
+    os.chown(manifest, 0, 0)
+    manifest.chmod(0o600)
+    for words in (("status",), ("deploy",)):
+        told = shop.run(*words)
+        assert 21 == told.returncode, told.stderr
+        assert f"namei -l {manifest}" in told.stdout + told.stderr
+        assert "ln -sfn" not in told.stdout + told.stderr
+        assert "removed" not in told.stdout + told.stderr
 
 
 @ROOT_ONLY
@@ -212,11 +243,12 @@ def test_a_mirror_or_a_cache_that_root_wrote_to_is_told_as_closed(shop: Site) ->
         shop.edit("requirements.txt", f"{lines.read_text()}\n# {error}\nsix==1.17.0\n")
         subprocess.run(["chown", "-R", "root:root", folder], check=True)
         try:
-            failed = shop.deploy("--build-only")
+            failed, planned = shop.deploy("--build-only"), shop.deploy("--plan")
         finally:
             shop.own(folder)
         assert (1, f"error: {error}") == (failed.returncode, failed.stderr.splitlines()[0]), failed.stderr
         assert f"remedy:  see whose it is, and its mode: namei -l {folder}/" in failed.stderr
+        assert error != "mirror-not-updated" or f"namei -l {folder}/" in planned.stderr
     shop.ok("deploy", "--build-only")
 
 

@@ -136,13 +136,40 @@ def test_another_refusal_keeps_the_reserve(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
 @pytest.mark.parametrize(
-    ("name", "told"),
-    [("/srv/a b/sets", "namei -l '/srv/a b/sets'"), ("sets", "system log"), (None, "system log"), (3, "system log")],
+    ("names", "told"),
+    [
+        (["/srv/a b/sets"], "its mode: namei -l '/srv/a b/sets'; let"),
+        (["../releases/x", None, "/srv/slots/blue"], "its mode: namei -l /srv/slots/blue; let"),
+        (["/srv/from", None, "/srv/to"], "its mode: namei -l /srv/to; let"),
+        (["sets"], "its mode; let"),
+        ([], "its mode; let"),
+        ([3], "its mode; let"),
+    ],
 )
-def test_what_may_not_be_written_is_told_with_whose_it_is(number: int, name: object, told: str) -> None:
-    failed = durable.storage_failed(OSError(number, os.strerror(number), name))
+def test_what_may_not_be_written_is_told_with_whose_it_is(number: int, names: list[object], told: str) -> None:
+    failed = durable.storage_failed(OSError(number, os.strerror(number), *names))
     assert told in failed.remedy
     assert failed.remedy.endswith(durable.RECOVER)
+
+
+@pytest.mark.parametrize("number", durable.ODD)
+def test_a_link_or_a_folder_in_the_place_of_ours_is_no_matter_of_the_disk(number: int) -> None:
+    failed = durable.storage_failed(OSError(number, os.strerror(number), "/srv/a b/lock"))
+    assert "ls -ld '/srv/a b/lock'" in failed.remedy
+    assert failed.remedy.endswith(durable.RECOVER)
+
+
+def test_only_the_refusal_of_a_place_is_none_of_our_bugs() -> None:
+    assert durable.is_refusal(OSError(errno.EACCES, "x", "/srv"))
+    assert durable.is_refusal(OSError(errno.EIO, "x", "/srv"))
+    assert not durable.is_refusal(OSError(errno.EACCES, "x"))
+    assert not durable.is_refusal(OSError(errno.ENOENT, "x", "/srv"))
+
+
+def test_a_folder_where_a_file_is_read_is_told_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError) as caught:
+        durable.read_plain(tmp_path)
+    assert (errno.EISDIR, str(tmp_path)) == (caught.value.errno, caught.value.filename)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +177,7 @@ def test_what_may_not_be_written_is_told_with_whose_it_is(number: int, name: obj
     [
         ("cp: /srv: No space left on device", durable.MAKE_ROOM),
         ("OSError: [Errno 30] Read-only file system: '/srv'", durable.MEND),
-        ("OperationalError: attempt to write a readonly database", "see whose the database's file and folder are"),
+        ("OperationalError: attempt to write a readonly database", "see whether the user who deploys may write"),
         ("Permission denied (publickey).", ""),
     ],
 )

@@ -64,7 +64,7 @@ def own_folders(app: App) -> Iterator[Fact]:
         elif facts.st_uid != owner:
             yield problem(f"{folder} belongs to {filesystem.name_of(facts.st_uid)}, not to the app root's owner",
                           f"sudo chown -R {filesystem.name_of(owner)} {quoted}")  # fmt: skip
-        elif mode & 0o022 and folder != layout.sets:  # a deploy refuses those
+        elif mode & 0o022:
             yield problem(f"{folder} can be written by others than its owner (mode {mode:04o})",
                           f"chmod go-w {quoted}")  # fmt: skip
         elif wanted == 0o700 and mode & 0o077:

@@ -174,7 +174,7 @@ def served(app: App, live: Release | None) -> Release | None:
 
 def but_serves(app: App) -> str:
     """Another release that visitors are led to, for a `site:` line; "" where there is none."""
-    with suppress(ReleaseError):
+    with suppress(ReleaseError, OSError):
         other = served(app, None)
         return f"; but {other.name} serves" if other else ""
     return ""

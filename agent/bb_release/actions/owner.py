@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from bb_release.errors import NotTheOwner, PreflightFailed
+from bb_release.model import durable
 from bb_release.model.app import App
 from bb_release.tools import filesystem
 
@@ -51,7 +52,7 @@ def as_owner(owner: str) -> str:
 
 def require_owner(app: App) -> None:
     """Only the owner of the app root runs changing commands, root included. Raises NotTheOwner."""
-    if not app.root.exists():
+    if not durable.is_folder(app.root):
         try:
             app.root.mkdir(mode=0o755)
             app.root.chmod(0o755)

@@ -10,7 +10,7 @@ from typing import Any
 
 from bb_release.actions import masking, prune, seen, signed
 from bb_release.actions.owner import require_owner, who_runs
-from bb_release.actions.room import room
+from bb_release.actions.room import remedy_for, room
 from bb_release.actions.run import last_live, make_folders
 from bb_release.actions.verify import require_units
 from bb_release.actions.wanted import access_of, python_changed
@@ -37,6 +37,9 @@ def plan(app: App, ref: str) -> dict[str, Any]:
                 app.repository, app.layout.mirror, access_of(app), timeout_seconds=app.timeouts.fetch or inf,
                 on_line=lambda _: None, pass_fds=(lock,),
             )  # fmt: skip
+    except ReleaseError as error:
+        error.remedy = remedy_for(app, error.message, error.details) or error.remedy
+        raise
     except OSError as error:
         raise durable.storage_failed(error) from error
     wanted = ref or app.branch

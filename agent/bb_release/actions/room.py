@@ -58,10 +58,10 @@ def remedy_for(app: App, message: str, details: str) -> str:
     said = durable.remedy_for(f"{message}\n{details}")
     if said or not details:
         return said
-    closed = SAID_CLOSED.search(details)
     own = (app.cache_folder, app.layout.mirror, app.layout.submodules)
-    if closed and any(Path(closed[1]).is_relative_to(folder) for folder in own):
-        return durable.let_in(closed[1])
+    for closed in SAID_CLOSED.findall(details):
+        if any(Path(closed).is_relative_to(folder) for folder in own):
+            return durable.let_in(closed)
     try:
         free, inodes = filesystem.free(app.root)
     except OSError:

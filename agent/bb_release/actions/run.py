@@ -39,7 +39,7 @@ from bb_release.model.manifest import State
 from bb_release.model.release import TIME, Release
 from bb_release.model.step import bug
 from bb_release.terminal import Terminal
-from bb_release.tools import health, process, strays
+from bb_release.tools import filesystem, health, process, strays
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -63,8 +63,9 @@ class Run:
 def make_folders(app: App) -> None:
     """The folders of an app, with explicit modes whatever the umask is."""
     layout = app.layout
-    for folder in (layout.reserve, layout.sets, layout.slots, layout.static_pool):
-        if folder.is_symlink():  # what is in them is removed
+    own = (layout.releases, layout.shared, layout.state, layout.logs)
+    for folder in (*own, layout.reserve, layout.sets, layout.slots, layout.static_pool):
+        if folder.is_symlink():  # what is in them is removed, or made
             raise PreflightFailed(
                 f"{folder} is a link, and not a folder of our own", remedy=f"see where it leads, then: rm {folder}"
             )
@@ -76,10 +77,10 @@ def make_folders(app: App) -> None:
             folder.mkdir(mode=mode, parents=folder == app.cache_folder)
             folder.chmod(mode)
         facts = folder.stat()
-        if folder.is_symlink() or (facts.st_uid != os.geteuid() and folder != app.cache_folder):
+        if facts.st_uid != os.geteuid() and folder in own:
             raise PreflightFailed(
                 f"{folder} is not a folder of our own",
-                remedy=f"see whose it is and what it has: ls -la {folder}; then give it to who runs this, or move it",
+                remedy=f"see what it has: ls -la {folder}; then sudo chown {filesystem.name_of(os.geteuid())} {folder}",
             )
         if facts.st_mode & 0o022 and folder in (layout.releases, layout.state, layout.logs):
             raise PreflightFailed(
@@ -222,14 +223,14 @@ def site_state(app: App) -> str:
     """In what state the site is at this moment, seen and not remembered."""
     try:
         live = activation.current(app.layout)
-        if live is not None:
-            return f"still on {live.describe()}, {health_now(app, live)}{instances.but_serves(app)}"
-        last = last_live(app)
-        return f"{not_live(app).message}: {command_to(last)}; {health_now(app)}" if last else "nothing is live yet"
+        last = live or last_live(app)
     except StateUnreadable as error:
         return f"{error.message}; {health_now(app)}"
     except OSError as error:
         return f"what is live cannot be seen ({error.filename}: {error.strerror}); {health_now(app)}"
+    if live:
+        return f"still on {live.describe()}, {health_now(app, live)}{instances.but_serves(app)}"
+    return f"{not_live(app).message}: {command_to(last)}; {health_now(app)}" if last else "nothing is live yet"
 
 
 def last_live(app: App) -> Release | None:

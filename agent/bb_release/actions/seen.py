@@ -5,6 +5,7 @@ Looks and changes nothing. What a run needs of it, it asks itself (`verify`): a 
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import time
@@ -16,7 +17,7 @@ from bb_release.actions.instances import manager_for
 from bb_release.actions.owner import as_owner
 from bb_release.actions.run import command_to, last_live
 from bb_release.errors import NotTheOwner, ReleaseError, StateUnreadable, UnitsNotRestarted
-from bb_release.model import activation, lock
+from bb_release.model import activation, durable, lock
 from bb_release.model import release as releases
 from bb_release.model.app import App, Unit
 from bb_release.model.manifest import State
@@ -29,15 +30,20 @@ LOOK_SECONDS = 0.05
 
 
 def require_sight(app: App) -> None:
-    """Only the owner of the app root, and root, see locks, holds, logs and the journal. Raises NotTheOwner."""
+    """Only the owner of the app root, and root, see locks, holds, logs and the journal.
+
+    Raises NotTheOwner, and StorageFailed for an owner to whom one of them is closed.
+    """
     try:
-        closed = any(
-            folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK)
-            for folder in (app.layout.state, app.layout.logs)
-        )
+        closed = [
+            folder for folder in (app.layout.state, app.layout.logs)
+            if durable.is_folder(folder) and not os.access(folder, os.R_OK | os.X_OK)
+        ]  # fmt: skip
     except PermissionError:
-        closed = True
+        closed = [app.root]
     if closed:
+        if app.root.stat().st_uid == os.geteuid():
+            raise durable.storage_failed(PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(closed[0])))
         owner, me = filesystem.name_of(app.root.stat().st_uid), filesystem.name_of(os.geteuid())
         raise NotTheOwner(f"{app.root} belongs to {owner}, and {me} may not look into it", remedy=as_owner(owner))
 

@@ -33,6 +33,12 @@ def nothing_to_do(app: App) -> str:
     except ReleaseError as error:
         tell_once(app, error)
         raise
+    except OSError as error:
+        if not durable.is_refusal(error):
+            raise
+        failed = durable.storage_failed(error)
+        tell_once(app, failed)
+        raise failed from error
     app.layout.unreachable.unlink(missing_ok=True)
     config.remember(app.root)  # after an upgrade of the agent the first tick is slow, and not all until a deploy
     return why
@@ -43,7 +49,7 @@ def look(app: App) -> str:
     layout = app.layout
     if hold.read(layout):
         return "held"
-    if layout.lock.exists() and lock.is_held(layout):
+    if lock.is_held(layout):
         return "a run is under way"
     wanted = mirror.remote_revision(
         app.repository, app.branch, access_of(app), timeout_seconds=app.timeouts.fetch or inf

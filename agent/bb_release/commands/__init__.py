@@ -88,8 +88,7 @@ def command(name: str, *options: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 return function(*arguments, **named)
             except OSError as error:
-                is_refused = error.errno in durable.REFUSALS or isinstance(error, PermissionError)
-                if not is_refused or error.filename is None:
+                if not durable.is_refusal(error):
                     raise
                 raise durable.storage_failed(error) from error
 

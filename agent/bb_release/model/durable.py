@@ -17,6 +17,7 @@ from bb_release.errors import PreflightFailed, StateUnreadable, StorageFailed
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSALS = (*FULL, errno.EROFS, errno.EIO)
+ODD = (errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EINVAL)  # a link, a folder, a file, a pipe in the place of ours
 # how programs of all kinds repeat the system's words, and what SQLite says instead
 SAID_FULL = re.compile("No space left on device|Disk quota exceeded|disk is full")
 SAID_BROKEN = re.compile("Read-only file system|Input/output error|disk I/O error")
@@ -42,11 +43,12 @@ def put_note(path: Path, content: bytes) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """A failing write or flush knows only a descriptor: its error is to name the file."""
+    """A failing read, write or flush knows only a descriptor: its error is to name the file."""
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        if not isinstance(error.filename, str | os.PathLike):
+            error.filename = str(path)
         raise
 
 
@@ -85,7 +87,7 @@ def open_own(path: Path, flags: int) -> int:
 def read_plain(path: Path) -> bytes:
     """What a file of ours says. Raises OSError, also for a link or a pipe in its place."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+    with naming(path), open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no plain file", str(path))
         return file.read()
@@ -160,23 +162,53 @@ def with_reserve(folder: Path, write: Callable[[], object]) -> None:
         raise storage_failed(error) from error
 
 
+def is_refusal(error: OSError) -> bool:
+    """Is it the operating system's refusal of a place that it names, and no bug?"""
+    known = error.errno in (*REFUSALS, *ODD) or isinstance(error, PermissionError)
+    return known and error.filename is not None
+
+
 def storage_failed(error: OSError) -> StorageFailed:
     """An operating system's refusal, in our words."""
-    path, remedy = str(error.filename or "a file"), MAKE_ROOM if error.errno in FULL else MEND
-    if not isinstance(error, PermissionError):
-        return StorageFailed(f"could not write {path}: {error.strerror}", remedy=remedy)
-    if path.startswith("/"):
+    path = _place(error)
+    if isinstance(error, PermissionError):
         remedy = f"{let_in(path)}, then run: {RECOVER}"
-    return StorageFailed(f"could not read or write {path}: {error.strerror}", remedy=remedy)
+        return StorageFailed(f"could not read or write {path}: {error.strerror}", remedy=remedy)
+    if error.errno in ODD:
+        remedy = (
+            f"see what is there: ls -ld {shlex.quote(path)}; if it is none of ours, move it away, then run: {RECOVER}"
+        )
+    else:
+        remedy = MAKE_ROOM if error.errno in FULL else MEND
+    return StorageFailed(f"could not write {path}: {error.strerror}", remedy=remedy)
+
+
+def _place(error: OSError) -> str:
+    """Where it was refused: of two names the second is the place (symlink, link, rename)."""
+    named = [os.fspath(name) for name in (error.filename2, error.filename) if isinstance(name, str | os.PathLike)]
+    return next((name for name in named if name.startswith("/")), named[0] if named else "a file")
 
 
 def let_in(path: Path | str) -> str:
     """The remedy for what is closed to us."""
-    return f"see whose it is, and its mode: namei -l {shlex.quote(str(path))}; let the owner of the app root in"
+    look = f": namei -l {shlex.quote(str(path))}" if str(path).startswith("/") else ""
+    return f"see whose it is, and its mode{look}; let the owner of the app root in"
 
 
 def remedy_for(text: str) -> str:
     """The remedy when a program's own words say that the disk is at fault; else ""."""
-    if "readonly database" in text and not SAID_FULL.search(text):  # SQLite says so of another user's file, too
-        return f"see whose the database's file and folder are (ls -la); where they are the site's own, {MEND}"
-    return MAKE_ROOM if SAID_FULL.search(text) else MEND if SAID_BROKEN.search(text) else ""
+    if SAID_FULL.search(text):
+        return MAKE_ROOM
+    if SAID_BROKEN.search(text):
+        return MEND
+    if "readonly database" in text:  # SQLite: of the file or its folder, and of the file system
+        return f"see whether the user who deploys may write the database's file and its folder; where he may, {MEND}"
+    return ""
+
+
+def is_folder(path: Path) -> bool:
+    """Is a folder there? Raises OSError where that cannot be seen, which Path.is_dir hides since Python 3.14."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - see there
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -94,9 +94,10 @@ def read(folder: Path) -> Manifest:
         if manifest.name != folder.name:
             raise ValueError(f"it is the manifest of {manifest.name}")
     except (OSError, ValueError, TypeError, RecursionError) as error:
+        remedy = f"look at {path}; nothing was touched. A release that is not live may be removed by hand"
         raise StateUnreadable(
             f"the manifest of release {folder.name} cannot be read: {error}",
-            remedy=f"look at {path}; nothing was touched. A release that is not live may be removed by hand",
+            remedy=durable.let_in(path) if isinstance(error, PermissionError) else remedy,
         ) from error
     _read[folder] = version, manifest
     return manifest

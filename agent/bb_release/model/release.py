@@ -90,7 +90,7 @@ def read(folder: Path) -> Release:
 
 def names(layout: Layout) -> list[str]:
     """Every folder that bears a release's name, oldest first. Strangers are neither counted nor touched."""
-    if not layout.releases.is_dir():
+    if not durable.is_folder(layout.releases):
         return []
     return sorted(p.name for p in layout.releases.iterdir() if _moment(p.name) and not p.is_symlink())
 

@@ -129,6 +129,10 @@ def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         import shutil  # brings what unpacks archives; a timer with nothing to do removes nothing
 
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            error.filename = str(path)  # it says but the last part of what is below
+            raise
     else:
         path.unlink(missing_ok=True)
