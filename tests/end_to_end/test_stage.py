@@ -261,6 +261,13 @@ def test_in_the_stage_a_manage_py_below_the_working_directory_finds_what_it_find
     assert "" == compare(tmp_path, python, files, EVERYTHING, staged=True, manage_path="bin/manage.py")
 
 
+def test_in_the_stage_a_long_command_is_shown_whole(tmp_path: Path, python: Path) -> None:
+    """However short the path of the stage's own program is, in whose place the command's words are written."""
+    manage = f"{'/'.join(['a folder of some length'] * 5)}/manage.py"
+    files = {manage: "import os, sys\nsys.path.append(os.getcwd())\n" + MANAGE, **as_collectstatic(TELLS)}
+    assert "" == compare(tmp_path, python, files, SOME, staged=True, manage_path=manage)
+
+
 def test_in_the_stage_a_command_sees_what_a_step_between_two_commands_did(tmp_path: Path, python: Path) -> None:
     acts = ("check", "extra steps", "collectstatic", "migrations", "migrate")
     caches = (

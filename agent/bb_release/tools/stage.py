@@ -23,6 +23,7 @@ from bb_release.tools.process import Completed, TimeLimit, Watch
 from bb_release.tools.signals import undisturbed
 
 PROGRAM = Path(__file__).parents[1] / "inside" / "stage.py"
+ROOM = 500  # bytes: each command's words are written over ours, for ps to show, and are cut where ours end
 
 ANSWER_SECONDS = 60.0  # the stage only forks and looks: more is a machine that stands still
 END_SECONDS = 2.0
@@ -104,7 +105,7 @@ class Stage:
     def load(self, request: Mapping[str, Any]) -> process.Running:
         """Start the process with its first command."""
         with self._theirs as theirs, request_file(request) as asked:
-            argv: list[str | Path] = [self.place.python, PROGRAM, str(theirs.fileno()), str(asked)]
+            argv: list[str | Path] = [self.place.python, PROGRAM, str(theirs.fileno()), str(asked), " " * ROOM]
             handed = (*self.place.pass_fds, theirs.fileno(), asked)
             self._process = process.start(argv, cwd=self.place.folder, env=self.place.env, pass_fds=handed)
         return self._process
