@@ -209,7 +209,7 @@ def test_a_verdict_that_cannot_be_recorded_is_told_with_what_records_it(
         assert said["site"].endswith(
             "; but that could not be recorded: the next run, a timer's too, begins with it again"
         )
-        room = "free some space, then run: " if trouble == "full" else "see the system log for the disk and the file "
+        room = "free some space, then run: " if trouble == "full" else "see whose it is, and its mode: namei -l "
         assert said["remedy"].startswith(room)
         assert said["remedy"].endswith(f"then run: bb-release --config {site.config} recover")
 
