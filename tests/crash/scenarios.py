@@ -19,9 +19,8 @@ from tiny_site import TinySite, remove
 
 ALL = os.environ.get("BB_ALL") == "1"
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
-MOST_PAIRS = (
-    400  # with --all, of the thousands of a killed command and a disturbed repair: each of the command's points
-)
+# with --all, of the thousands of pairs of a killed command and a disturbed repair: spread over each point of the command
+MOST_PAIRS = 400
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,8 @@ def room(app: App) -> Room:
 def remedy_for(app: App, message: str, details: str) -> str:
     """The remedy when the disk, or the mode of a place of our own, is at fault; else "".
 
-    By a program's own words, or as it failed on a full disk.
-
-    SQLite says "unable to open database file" where no file can be made.
+    By a program's own words, or as it failed on a full disk: SQLite says "unable to open database file" where no file
+    can be made.
     """
     said = durable.remedy_for(f"{message}\n{details}")
     if said or not details:

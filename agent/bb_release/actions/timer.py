@@ -29,16 +29,11 @@ def nothing_to_do(app: App) -> str:
     """
     require_owner(app)
     try:
-        why = look(app)
+        with durable.refusals_told():
+            why = look(app)
     except ReleaseError as error:
         tell_once(app, error)
         raise
-    except OSError as error:
-        if not durable.is_refusal(error):
-            raise
-        failed = durable.storage_failed(error)
-        tell_once(app, failed)
-        raise failed from error
     app.layout.unreachable.unlink(missing_ok=True)
     config.remember(app.root)  # after an upgrade of the agent the first tick is slow, and not all until a deploy
     return why

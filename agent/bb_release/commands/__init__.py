@@ -85,12 +85,8 @@ def command(name: str, *options: Callable[..., Any]) -> Callable[..., Any]:
     def wrap(function: Callable[..., Any]) -> click.Command:
         @wraps(function)
         def told(*arguments: Any, **named: Any) -> Any:
-            try:
+            with durable.refusals_told():
                 return function(*arguments, **named)
-            except OSError as error:
-                if not durable.is_refusal(error):
-                    raise
-                raise durable.storage_failed(error) from error
 
         wrapped: Any = click.pass_obj(told)
         for option in (CONFIG, APP, *reversed(options)):

@@ -168,6 +168,17 @@ def is_refusal(error: OSError) -> bool:
     return known and error.filename is not None
 
 
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """A refusal of the operating system becomes StorageFailed; any other OSError stays what it is."""
+    try:
+        yield
+    except OSError as error:
+        if not is_refusal(error):
+            raise
+        raise storage_failed(error) from error
+
+
 def storage_failed(error: OSError) -> StorageFailed:
     """An operating system's refusal, in our words."""
     path = _place(error)
