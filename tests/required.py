@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 
@@ -35,6 +36,12 @@ def require_strace() -> None:
     require_program("strace")
     done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, **unprivileged())
     require("CRASH_TESTS", done.returncode == 0, "there is no right to trace a process (ptrace)")
+
+
+def strace(*options: str) -> tuple[str, ...]:
+    """strace on one processor: to change over from one to another at each call that is traced takes twice the time."""
+    processor = random.choice(sorted(os.sched_getaffinity(0)))
+    return ("taskset", "-c", str(processor), "strace", *options)
 
 
 def install(package: str) -> None:

@@ -87,7 +87,8 @@ def traced(site: Site, words: tuple[str, ...], log: Path, *options: str) -> subp
     log.touch()
     log.chmod(0o666)
     return subprocess.run(
-        ["strace", "-qq", "-y", "-s", "200", "-o", log, "-e", f"trace={','.join(CALLS)}", *options, *site.command(*words)],
+        [*required.strace("-qq", "-y", "-s", "200", "-o", str(log), "-e", f"trace={','.join(CALLS)}", *options),
+         *site.command(*words)],
         cwd="/", env=site.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, timeout=300, **unprivileged(),
     )  # fmt: skip

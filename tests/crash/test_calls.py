@@ -13,9 +13,8 @@ import re
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from run_seen import wait_until_stopped
@@ -23,23 +22,15 @@ from scenarios import SCENARIOS, Scenario, old_or_new, prepared
 from tiny_site import KILLED, TinySite
 
 import results
-from required import require_strace
+from required import require_strace, strace
 
-T = TypeVar("T")
 ALL = os.environ.get("BB_ALL") == "1"
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 CALLS = ("rename", "link", "unlink", "symlink", "mkdir", "rmdir", "fsync", "fdatasync", "syncfs", "write", "pwrite64",
          "openat", "flock", "truncate", "ftruncate", "fchmod", "chmod", "sendto")  # fmt: skip
 ALL_FORMS = f"/^({'|'.join(CALLS)})(at|at2)?$"
-MOST_OF_A_KIND = (
-    40  # with --all, of the thousands of links that make one environment or one mirror: each is like the other
-)
+# the links and folders of an environment, a package set or a mirror, made or removed one after the other
 BULK = ("/venv/", "/objects/", "/sets/", "/cache/", "/.static-ahead")
-
-
-def strace(log: Path, *options: str) -> tuple[str, ...]:
-    """Trace the agent alone."""
-    return ("strace", "-o", str(log), "-y", *options)
 
 
 @pytest.fixture
@@ -49,7 +40,8 @@ def site(restored: TinySite) -> TinySite:
 
 
 def traced(site: TinySite, log: Path, words: tuple[str, ...], *options: str) -> subprocess.CompletedProcess[str]:
-    run = site.start(*words, prefix=strace(log, *options))
+    """Trace the agent alone."""
+    run = site.start(*words, prefix=strace("-o", str(log), "-y", *options))
     out, err = run.communicate(timeout=120)
     return subprocess.CompletedProcess(run.args, run.returncode, out, err)
 
@@ -72,25 +64,10 @@ def changing_calls(log: Path) -> list[tuple[str, int, bool]]:
 
 
 def chosen_of(points: list[tuple[str, int, bool]], chance: random.Random) -> list[tuple[str, int, bool]]:
-    """A sample; with --all every point, and of the very many ones some of each kind."""
-    if not ALL:
-        kinds = [[point for point in points if point[2] is many] for many in (False, True)]
-        return sorted(
-            point
-            for kind, most in zip(kinds, (2, 1), strict=True)
-            for point in chance.sample(kind, min(most, len(kind)))
-        )
-    chosen = [point for point in points if not point[2]]
-    return sorted(chosen + some_of_each_kind([point for point in points if point[2]], lambda point: point[0], chance))
-
-
-def some_of_each_kind(many: list[T], kind: Callable[[T], str], chance: random.Random) -> list[T]:
-    """At most MOST_OF_A_KIND of each kind, by chance."""
-    chosen = []
-    for name in sorted(set(map(kind, many))):
-        alike = [point for point in many if kind(point) == name]
-        chosen += chance.sample(alike, min(MOST_OF_A_KIND, len(alike)))
-    return chosen
+    """Every one with --all, else three, at most one of them of the many that are alike."""
+    kinds = [[point for point in points if point[2] is many] for many in (False, True)]
+    some = [chance.sample(kind, min(most, len(kind))) for kind, most in zip(kinds, (2, 1), strict=True)]
+    return points if ALL else sorted(chain(*some))
 
 
 def prepare_recover(site: TinySite) -> tuple[str, ...]:

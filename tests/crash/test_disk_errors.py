@@ -17,12 +17,13 @@ from disk_faults import ERRORS, Call, Failed
 from power_cut import SCENARIOS, Scenario
 from power_ground import Ground
 from power_usual import Usual
-from test_calls import BULK, some_of_each_kind
+from test_calls import BULK
 
 import results
 
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 FULL = ("ENOSPC", "EDQUOT")
+MOST_OF_A_KIND = 40
 # How many calls of a scenario fail in the ordinary run; with BB_ALL=1 all do, with each error, but of those that are alike
 # (BULK), in which one package or one object after the other is written, some of each kind.
 SAMPLE = {"switch": 4, "rollback": 3, "prune": 2, "deploy": 2, "switched-back": 2, "first-deploy": 2, "recover": 3}
@@ -40,7 +41,7 @@ def chosen(calls: list[Call], name: str) -> list[tuple[Call, str, bool]]:
     chance = random.Random(f"{SEED} {name}")
     if host.everything():
         each = [call for call in calls if not is_alike(call)]
-        some = some_of_each_kind([call for call in calls if is_alike(call)], lambda call: call.name, chance)
+        some = some_of_each_kind([call for call in calls if is_alike(call)], chance)
         once = [(call, error, False) for call in each for error in ERRORS]
         once += [(call, chance.choice(ERRORS), False) for call in some]
         return once + [(call, error, True) for call in each if lasts(call) for error in ERRORS]
@@ -53,6 +54,12 @@ def chosen(calls: list[Call], name: str) -> list[tuple[Call, str, bool]]:
     some += chance.sample(ahead, min(len(ahead), 1))
     errors = itertools.cycle(chance.sample(ERRORS, len(ERRORS)))  # each of them, where there are as many calls
     return [(call, "EIO" if call in flushes else next(errors), lasts(call) and chance.random() < 0.3) for call in some]
+
+
+def some_of_each_kind(alike: list[Call], chance: random.Random) -> list[Call]:
+    """At most MOST_OF_A_KIND of each name, by chance."""
+    kinds = [[call for call in alike if call.name == name] for name in sorted({call.name for call in alike})]
+    return [call for kind in kinds for call in chance.sample(kind, min(MOST_OF_A_KIND, len(kind)))]
 
 
 def is_alike(call: Call) -> bool:
