@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import base64
+import csv
 import fcntl
 import hashlib
 import http.client
@@ -15,6 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from example_site import unprivileged
@@ -22,7 +25,9 @@ from example_site import unprivileged
 NAME = re.compile(r"\A\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d\Z")
 LIVE = {"verified", "activating", "returning", "bad"}  # bad: a first deploy, or a way back that failed as well
 WHOLE = {"ready", "verified", "activating", "returning", "bad"}  # what these say was proven before they were written
+Read = dict[tuple[int, int, int, str], str]  # what was read already, by inode, size and time of change
 RESTING = {"ready", "verified", "failed", "bad"}  # after a recovery nothing is under way
+STATES = {*WHOLE, *RESTING, "building"}
 
 
 @dataclass
@@ -32,10 +37,11 @@ class Oracle:
     root: Path
     repository: Path
     database: Path | None = None
-    port: int = 0  # of the service, whose process stays and must run from the live release; 0: there is none
+    port: int = 0  # of serve.py, which is asked for its health; 0: it is not there
+    serves: bytes = b"serve.py"  # is in the command line of what stays, and must run from the live release
     ignore: set[str] = field(default_factory=set)
     archives: dict[str, str] = field(default_factory=dict)  # of which revision the archive with that hash was made
-    _trees: dict[str, dict[str, str]] = field(default_factory=dict)
+    read: Read = field(default_factory=dict)
 
     def require_whole(self, *, recovered: bool) -> str:
         """The live release's name, "" for none. Raises AssertionError with every problem."""
@@ -89,12 +95,17 @@ class Oracle:
             state = self.manifest(name).get("state")
             if state is None and (recovered or not is_just_begun(self.root / "releases" / name)):
                 yield f"{name}: its manifest cannot be read"
-            if recovered and state is not None and state not in RESTING:
+            if state is not None and state not in STATES:
+                yield f"{name}: is {state!r}, which is no state"
+            if recovered and state in STATES - RESTING:
                 yield f"{name}: is {state} after the recovery"
             if state in WHOLE:
                 yield from self._release(name, starts=name in (live, previous))
         for folder in sorted((self.root / "sets").glob("[!.]*")):  # published, so whole
             yield from self._packages(f"set {folder.name}", folder)
+        for path in sorted((self.root / "state").glob("[!.]*.json")):
+            if not is_json(path):
+                yield f"{path.name} cannot be read"
         if self.database is not None:
             yield from self._database(live, names)
         if recovered:
@@ -119,7 +130,7 @@ class Oracle:
                 yield f"{name}: release.env does not name it"
         except OSError as error:
             yield f"{name}: {error}"
-        for path, wanted in self._tree(revision).items():
+        for path, wanted in tree_of(self.repository, self.archives.get(revision, revision)).items():
             found = blob_hash(folder / "app" / path, wanted)
             if found != wanted:
                 yield f"{name}: app/{path} is not what the revision has ({found})"
@@ -133,39 +144,17 @@ class Oracle:
             if done is None or done.returncode != 0:
                 yield f"{name}: its Python cannot import django: {done.stderr[-300:] if done else 'it is not there'}"
 
-    def _tree(self, revision: str) -> dict[str, str]:
-        """Path and blob hash of every file of a revision, as git has them."""
-        revision = self.archives.get(revision, revision)
-        if revision not in self._trees:
-            done = subprocess.run(
-                ["git", "-c", "safe.directory=*", "ls-tree", "-r", "-z", revision], cwd=self.repository,
-                capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
-                **unprivileged(),
-            )  # fmt: skip
-            entries = (entry.partition("\t") for entry in done.stdout.split("\0") if entry)
-            self._trees[revision] = {path: facts.split()[2] for facts, _, path in entries}
-        return self._trees[revision]
-
     def _packages(self, name: str, folder: Path) -> Iterator[str]:
-        """Every file of each wheel's RECORD is there and has its size (recording-installed-packages)."""
+        """Every file of each wheel's RECORD is there, byte for byte (recording-installed-packages)."""
         packages = next(folder.glob("venv/lib/python*/site-packages"), None)
         records = sorted(packages.glob("*.dist-info/RECORD")) if packages else []
         if packages is None or not records:
             yield f"{name}: no package is installed"
-            return
-        site = os.open(packages, os.O_RDONLY)  # each path from here: there are very many, and the way here is long
-        try:
-            for line in (line for record in records for line in record.read_text().splitlines()):
-                path, _, size = line.rsplit(",", 2)
-                if size and not path.startswith(('"', "../")):
-                    try:
-                        found = os.stat(path, dir_fd=site).st_size
-                    except FileNotFoundError:
-                        found = -1
-                    if found != int(size):
-                        yield f"{name}: {path} has {found} bytes, not {size}"
-        finally:
-            os.close(site)
+        for record in records:
+            with record.open(newline="") as file:
+                for path, wanted, size in csv.reader(file):
+                    if size and not path.startswith("../") and recorded(f"{packages}/{path}", self.read) != wanted:
+                        yield f"{name}: {path} is not what its package recorded"
 
     def _static(self, name: str) -> Iterator[str]:
         """Every file that collectstatic's own list names is there."""
@@ -204,7 +193,8 @@ class Oracle:
         if checked != "ok":
             yield f"the database is broken: {checked}"
         for name in names:
-            depends = migrations_of(self.root / "releases" / name) if name not in self.ignore else {}
+            is_whole = name not in self.ignore and self.manifest(name).get("state") in WHOLE
+            depends = migrations_of(self.root / "releases" / name) if is_whole else {}
             for migration in applied & set(depends):
                 if missing := set(depends[migration]) - applied:
                     yield f"the database has {migration} without {sorted(missing)}"
@@ -235,7 +225,8 @@ class Oracle:
                 except BlockingIOError:
                     yield f"the lock is held: {[describe(pid) for pid in holders(lock)]}"
         found = users(self.root)
-        serving = [pid for pid in found if self.port and b"serve.py" in command_line(pid)]
+        stays = self.port or self.serves != Oracle.serves
+        serving = [pid for pid in found if stays and self.serves in command_line(pid)]
         for pid in found:
             if pid not in serving:
                 yield f"a process is left: {describe(pid)}"
@@ -245,6 +236,31 @@ class Oracle:
             answer = health_of(self.port)
             if answer != (200, "well", live):
                 yield f"{live} is live and verified, but the health page says {answer}"
+
+
+@cache
+def tree_of(repository: Path, revision: str) -> dict[str, str]:
+    """Path and blob hash of every file of a revision, as git has them."""
+    done = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-tree", "-r", "-z", revision], cwd=repository,
+        capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+        **unprivileged(),
+    )  # fmt: skip
+    entries = (entry.partition("\t") for entry in done.stdout.split("\0") if entry)
+    return {path: facts.split()[2] for facts, _, path in entries}
+
+
+def recorded(path: str, read: Read) -> str:
+    """A file's hash as RECORD has it, "" when there is none."""
+    try:
+        facts = os.stat(path)
+        key = (facts.st_ino, facts.st_size, facts.st_ctime_ns, "RECORD")
+        if key not in read:
+            digest = hashlib.sha256(Path(path).read_bytes()).digest()
+            read[key] = "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    except OSError:
+        return ""
+    return read[key]
 
 
 def health_of(port: int) -> tuple[int, str, str]:
@@ -258,6 +274,14 @@ def health_of(port: int) -> tuple[int, str, str]:
         return 0, str(error), ""
     finally:
         connection.close()
+
+
+def is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return True
 
 
 def is_just_begun(folder: Path) -> bool:
@@ -276,11 +300,18 @@ def blob_hash(path: Path, like: str) -> str:
 
 
 def migrations_of(release: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """The migrations of a release's own apps and what each depends on, read as text, not run."""
+    """The migrations of a release's own apps and what each depends on, read as text, not run.
+
+    One that is damaged has none: it is not what its revision has, which is told elsewhere.
+    """
     found = {}
     for path in release.glob("app/*/migrations/[0-9]*.py"):
         depends: list[tuple[str, str]] = []
-        for node in ast.walk(ast.parse(path.read_text())):
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError):
+            continue
+        for node in ast.walk(tree):
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "dependencies":
                 depends = [d for d in ast.literal_eval(node.value) if isinstance(d, tuple)]
         found[path.parts[-3], path.stem] = depends
@@ -309,10 +340,19 @@ def users(root: Path) -> list[int]:
     return [
         pid for pid in processes()
         if pid not in ours
+        and sees(pid, root)
         and (inside in command_line(pid)
              or f"{cwd_of(pid)}/".startswith(f"{root}/")
              or any(target.startswith(f"{root}/") for target in opened(pid)))
     ]  # fmt: skip
+
+
+def sees(pid: int, root: Path) -> bool:
+    """Is it the same folder to this process? With mounts of its own it may have another one under that name."""
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/root{root}"), os.stat(root))
+    except OSError:
+        return False
 
 
 def ancestors() -> Collection[int]:

@@ -6,6 +6,7 @@ import enum
 import json
 import os
 import select
+import shutil
 import subprocess
 import threading
 import time
@@ -18,8 +19,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import power_host as host
+from oracle import Read
 from power_ground import ROWS, Ground
-from power_oracle import Read, fingerprint, problems
+from power_oracle import fingerprint, problems
 
 from example_site import Site, unprivileged
 
@@ -217,9 +219,7 @@ def scene(ground: Ground, scenario: Scenario, kind: str) -> Iterator[tuple[Site,
         try:
             yield site, image
         finally:
-            for path in (image, site.config):
-                path.unlink(missing_ok=True)
-            folder.rmdir()
+            shutil.rmtree(folder)
 
 
 @contextmanager

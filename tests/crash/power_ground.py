@@ -19,7 +19,8 @@ from typing import Any
 
 import power_host as host
 import pytest
-from power_oracle import Fingerprint, Known, Read, fingerprint
+from oracle import Read
+from power_oracle import Fingerprint, Known, fingerprint
 from test_mirror_damage import cut_short, pack
 
 from example_site import Site
@@ -64,6 +65,7 @@ class Ground:
         """
         names = {"": "", **self.revisions}
         return Known(
+            self.site.repository,
             self.fingerprints,
             self.migrations,
             {names[name] for name in may_be_live},

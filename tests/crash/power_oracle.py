@@ -1,31 +1,25 @@
-"""Is an app root whole? Reads the disk alone and nothing of the agent's code.
+"""After a power cut or on a bad disk: what the judge says, and whatever differs from a run that nothing disturbed.
 
-A release whose manifest says that it was finished must be, byte for byte, what the same revision became in a run
-that nothing disturbed. So a file of zero bytes, a missing one and one full of zeros are all found.
+A release whose manifest says that it was finished must be, byte for byte, what the same revision became in that run.
+So a file of zero bytes, a missing one and one full of zeros are all found, also where no package has a hash of it.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import csv
 import hashlib
 import importlib.util
 import json
 import marshal
 import os
-import re
 import sqlite3
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-NAME = re.compile(r"\d{4}(-\d\d){5}")
-FINISHED = {"ready", "activating", "verified", "returning", "bad"}
-UNFINISHED = {"building", "failed"}
-LIVE = {"activating", "verified", "returning", "bad"}
-IN_BETWEEN = {"building", "activating", "returning"}
+from oracle import WHOLE, Oracle, Read
+
 OURS = {"release.json", ".release.json.new", ".answer.json"}
 AHEAD = ".static-ahead-"  # links for the next release, which come and go; what becomes of them is looked at there
 # they tell when they were made, or hold the hash of a script that has the release's own path in it
@@ -33,13 +27,13 @@ DATED = {"uv_cache.json"}
 TORN = "bytecode that cannot be loaded"
 
 Fingerprint = dict[str, str]
-Read = dict[tuple[int, int, int, str], str]  # what was read already, by inode, size and time of change
 
 
 @dataclass
 class Known:
     """What is right: the fingerprint of each revision, and what the scenario may leave live."""
 
+    repository: Path
     revisions: dict[str, Fingerprint] = field(default_factory=dict)
     migrations: dict[str, set[str]] = field(default_factory=dict)  # what the code of a revision needs
     may_be_live: set[str] = field(default_factory=set)  # revisions; "" for nothing
@@ -108,39 +102,32 @@ def digest(path: str, name: str) -> str:
 
 
 def problems(root: Path, known: Known, *, repaired: bool = False) -> list[str]:
-    """All that is wrong with an app root; `repaired`: the agent has run since the crash, so nothing may be left over."""
+    """All that is wrong with an app root; `repaired`: the agent has run since the crash, so nothing may be unfinished."""
+    judge = Oracle(root, known.repository, root / "shared" / "db.sqlite3", read=known.read)
+    return [*judge.problems(recovered=repaired), *differences(root, known)]
+
+
+def differences(root: Path, known: Known) -> list[str]:
+    """Which revision is live or gone, its files and the rows: what differs from an undisturbed run."""
     found: list[str] = []
     live = live_release(root, known, found)
-    states: dict[str, str] = {}
     gone = set(known.stay)
-    for folder in sorted((root / "releases").iterdir()) if (root / "releases").is_dir() else ():
-        if not NAME.fullmatch(folder.name):
-            if repaired:
-                found.append(f"{folder.name} is left over in releases")
-            continue
-        states[folder.name] = check_release(folder, known, found, live=folder.name == live, repaired=repaired)
+    for folder in sorted((root / "releases").glob("2*")):
+        check_release(folder, known, found)
         gone.discard(revision_of(root, folder.name))
     found += [f"the release of revision {revision} is gone" for revision in sorted(gone)]
-    if live and states.get(live) not in LIVE:
-        found.append(f"live is {live}, which is {states.get(live)}")
-    check_sets(root, known, found)
     check_database(root, known, revision_of(root, live), found)
-    check_state(root, found, repaired=repaired)
     return found
 
 
 def live_release(root: Path, known: Known, found: list[str]) -> str:
     """The name that `current` leads to, "" for none."""
     link = root / "current"
-    if not os.path.lexists(link):
+    if not link.is_symlink():
         if "" not in known.may_be_live:
             found.append("current is not there")
         return ""
-    target = os.readlink(link) if link.is_symlink() else "no link"
-    name = target.removeprefix("releases/")
-    if target == name or not NAME.fullmatch(name) or not (root / target).is_dir():
-        found.append(f"current leads to {target!r}")
-        return ""
+    name = os.readlink(link).removeprefix("releases/")
     revision = revision_of(root, name)
     if revision not in known.may_be_live:
         found.append(f"live is {name} with revision {revision!r}, which is neither the old nor the new one")
@@ -154,28 +141,16 @@ def revision_of(root: Path, name: str) -> str:
         return ""
 
 
-def check_release(folder: Path, known: Known, found: list[str], *, live: bool, repaired: bool) -> str:
-    """One release; returns what its manifest says it is."""
+def check_release(folder: Path, known: Known, found: list[str]) -> None:
+    """A finished release is what the same revision became undisturbed. (A manifest that is torn is the judge's.)"""
     try:
         manifest = json.loads((folder / "release.json").read_bytes())
-        state, revision = str(manifest["state"]), str(manifest["revision"])
-    except FileNotFoundError:
-        # a run may end between the folder and its manifest: then there is nothing else in it
-        if live or repaired or set(os.listdir(folder)) - {".release.json.new"}:
-            found.append(f"{folder.name} has no manifest, and {sorted(os.listdir(folder))}")
-        return "begun"
-    except (ValueError, KeyError, TypeError) as error:
-        found.append(f"the manifest of {folder.name} cannot be read: {error!r}")
-        return "unreadable"
-    if state in UNFINISHED:
-        if repaired and state in IN_BETWEEN:
-            found.append(f"{folder.name} is still {state}")
-        return state
-    if state not in FINISHED:
-        found.append(f"{folder.name} is {state!r}")
-    if repaired and (state in IN_BETWEEN or (folder / ".release.json.new").exists()):
-        found.append(f"{folder.name} is still {state}, or has a manifest half written")
-    wanted = known.revisions[revision]
+    except (OSError, ValueError):
+        return
+    state = manifest["state"]
+    if state not in WHOLE:
+        return
+    wanted = known.revisions[manifest["revision"]]
     has = fingerprint(folder, known.read)
     for path in sorted(wanted.keys() | has.keys()) if wanted != has else ():
         if wanted.get(path) != has.get(path):
@@ -183,46 +158,15 @@ def check_release(folder: Path, known: Known, found: list[str], *, live: bool, r
             found.append(
                 f"{folder.name} is {state}, but {path} is {has.get(path)} ({size} bytes), not {wanted.get(path)}"
             )
-    return state
-
-
-def check_sets(root: Path, known: Known, found: list[str]) -> None:
-    """A package set that has its name was on the disk before: every file is what its package's RECORD says."""
-    for record in sorted(root.glob("sets/[!.]*/venv/lib/python*/site-packages/*.dist-info/RECORD")):
-        site = str(record.parents[1])
-        with record.open(newline="") as file:
-            for name, wanted, size in csv.reader(file):
-                if size and recorded(f"{site}/{name}", known.read) != wanted:
-                    found.append(f"{os.path.relpath(f'{site}/{name}', root)} is not what its package recorded")
-
-
-def recorded(path: str, read: Read) -> str:
-    """A file's hash as RECORD has it, "" when there is none."""
-    try:
-        facts = os.stat(path)
-        key = (facts.st_ino, facts.st_size, facts.st_ctime_ns, "RECORD")
-        if key not in read:
-            digest = hashlib.sha256(Path(path).read_bytes()).digest()
-            read[key] = "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-    except OSError:
-        return ""
-    return read[key]
 
 
 def check_database(root: Path, known: Known, revision: str, found: list[str]) -> None:
-    """Whole, no row lost, and with what the live code needs."""
+    """No row lost, and with what the live code needs, its packages' migrations too."""
     path = root / "shared" / "db.sqlite3"
     needed = known.migrations.get(revision, set())
     if not path.exists():
-        if needed:
-            found.append("the database is not there")
         return
-    with sqlite3.connect(
-        f"file:{path}?mode=rw", uri=True
-    ) as database:  # rw: a journal that a crash left is rolled back
-        answer = database.execute("pragma integrity_check").fetchone()[0]
-        if answer != "ok":
-            found.append(f"the database is not whole: {answer}")
+    with sqlite3.connect(f"file:{path}?mode=rw", uri=True) as database:  # a journal that a crash left is rolled back
         tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
         applied = set()
         if "django_migrations" in tables:
@@ -234,16 +178,3 @@ def check_database(root: Path, known: Known, revision: str, found: list[str]) ->
             if rows != known.rows:
                 found.append(f"the database has {rows} rows, not {known.rows}")
     database.close()
-
-
-def check_state(root: Path, found: list[str], *, repaired: bool) -> None:
-    """State files are whole or not there; after a repair nothing is left under a staging name."""
-    for path in sorted((root / "state").glob("*.json")) if (root / "state").is_dir() else ():
-        try:
-            json.loads(path.read_bytes())
-        except ValueError as error:
-            found.append(f"{path.name} cannot be read: {error}")
-    if repaired:
-        left = [path for path in (root, root / "state") if path.is_dir() for path in path.glob(".*.new")]
-        left += (root / "sets").glob(".*")
-        found += [f"{path.relative_to(root)} is left over" for path in left]

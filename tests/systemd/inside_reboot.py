@@ -19,10 +19,13 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "crash"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import booted_host
 from booted_host import AGENT, CACHE, current, health, make_root, note, sh
+from oracle import Oracle
 from test_rebooted import MOVED, STEPS
 
 KNOWN, TOLD = Path("/srv/before.json"), Path("/srv/steps.json")
@@ -87,8 +90,13 @@ def wait_until_well(app: str) -> None:
         time.sleep(0.3)
 
 
+def judge(app: str) -> Oracle:
+    return Oracle(root(app), Path(booted_host.REPOSITORY), root(app) / "shared" / "db.sqlite3", serves=b"gunicorn")
+
+
 def require_one(app: str, release: str) -> None:
     """All that has to be true whenever nothing is under way."""
+    judge(app).require_whole(recovered=True)
     assert release == current(root(app)) == health(address(app))["release"]
     if app == "waiting":
         assert "active" == ask(app, "waiting.socket", "ActiveState") == ask(app, UNITS[app], "ActiveState")
@@ -183,6 +191,7 @@ def stop_in(app: str, step: str) -> str:
         time.sleep(random.random() / 50)
     agent.send_signal(signal.SIGSTOP)  # it is still there when PID 1 is killed
     assert agent.poll() is None, f"{app} ended before it was stopped in {step}"
+    assert [] == judge(app).problems(recovered=False)
     return step
 
 
