@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from scenarios import wait_for_programs
 from tiny_site import KILLED, TinySite, tiny_site
 
 import results
+from example_site import unprivileged
 from required import install, require
 
 ALL = os.environ.get("BB_ALL") == "1"
@@ -56,9 +58,10 @@ ENDS = st.sampled_from(("KILL", "KILL", "KILL", "INT", "TERM"))
 CRASHES = st.one_of(st.just(NEVER), *[st.builds(End, st.integers(low, low + 14), ENDS) for low in (1, 15, 30)])
 EARLY = st.one_of(st.just(NEVER), st.builds(End, st.integers(1, 12), ENDS))  # of what has few operations
 PLACES = st.integers(0, 9)
+FORCE = st.sampled_from(([], ["--force"]))
 READING = (
     ("status",), ("status", "--json"), ("check",), ("list", "--json"), ("show",), ("history",), ("log",), ("config",),
-    ("deploy", "--plan"),
+    ("deploy", "--plan"), ("prune", "--dry-run"), ("units",), ("exec", "--", "true"), ("manage", "--", "showmigrations"),
 )  # fmt: skip
 
 
@@ -242,20 +245,20 @@ class Machine(RuleBasedStateMachine):
         names = self.oracle.names()
         return names[place % len(names)]
 
-    @rule(crash=CRASHES, place=PLACES)
-    def switch(self, crash: End, place: int) -> None:
+    @rule(crash=CRASHES, place=PLACES, force=FORCE)
+    def switch(self, crash: End, place: int, force: list[str]) -> None:
         name = self.chosen(place)
         was_good = name in self.undamaged() and self.oracle.manifest(name).get("state") == "verified"
-        code = self.do("switch", name, crash=crash)
+        code = self.do("switch", name, *force, crash=crash)
         assert self.cut or code == 0 or not was_good, self.said
         if code == 0:
             assert name == self.oracle.current()
 
-    @rule(crash=CRASHES)
-    def rollback(self, crash: End) -> None:
+    @rule(crash=CRASHES, force=FORCE)
+    def rollback(self, crash: End, force: list[str]) -> None:
         self.settle()
         live = self.oracle.current()
-        if self.do("rollback", crash=crash) == 0:
+        if self.do("rollback", *force, crash=crash) == 0:
             assert live != self.oracle.current()
             assert "bad" == self.oracle.manifest(live)["state"]
 
@@ -299,6 +302,26 @@ class Machine(RuleBasedStateMachine):
         assert self.do(*words, repairs=False) in (0, 1, 11), self.said
         others = {path for path, _ in before.items() ^ self.kept().items()}
         assert others <= {"state/lock"}, self.said  # which says who has it: a plan, while it fetches
+
+    @rule()
+    def init(self) -> None:
+        """A configuration for the same root is written beside the one that there is; the site is as it was."""
+        wait_for_programs(self.site)
+        written = self.site.folder / "again.toml"
+        written.unlink(missing_ok=True)
+        before = self.kept()
+        words = ("init", "--root", self.site.root, "--output", written, self.site.repository)
+        done = subprocess.run(
+            [self.site.program, *words],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env=self.site.environment(),
+            **unprivileged(),
+        )
+        assert (0, True) == (done.returncode, written.exists()), done.stdout + done.stderr
+        assert before == self.kept(), done.stdout
+        self.runs["init"] += 1
 
     def kept(self) -> dict[str, tuple[int, ...]]:
         """All of the root but the mirror, into which a plan fetches, and what the site itself writes."""
@@ -383,7 +406,7 @@ class Machine(RuleBasedStateMachine):
 
 def changing() -> int:
     """How many runs there were that change something."""
-    looks = {words[0] for words in READING} - {"deploy"}
+    looks = {"init", *(words[0] for words in READING)} - {"deploy", "prune"}
     return sum(count for words, count in Machine.runs.items() if words.split()[0] not in looks)
 
 
