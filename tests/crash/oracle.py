@@ -42,6 +42,10 @@ class Oracle:
     ignore: set[str] = field(default_factory=set)
     archives: dict[str, str] = field(default_factory=dict)  # of which revision the archive with that hash was made
     read: Read = field(default_factory=dict)
+    _others: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._others = others(self.root)
 
     def require_whole(self, *, recovered: bool) -> str:
         """The live release's name, "" for none. Raises AssertionError with every problem."""
@@ -106,6 +110,8 @@ class Oracle:
         for path in sorted((self.root / "state").glob("[!.]*.json")):
             if not is_json(path):
                 yield f"{path.name} cannot be read"
+        for path, _ in sorted(set(self._others.items()) ^ set(others(self.root).items())):
+            yield f"{path}, which is not the agent's, was changed"
         if self.database is not None:
             yield from self._database(live, names)
         if recovered:
@@ -282,6 +288,17 @@ def is_json(path: Path) -> bool:
     except ValueError:
         return False
     return True
+
+
+def others(root: Path) -> dict[str, str]:
+    """What is nobody's but the site's, and what lies beside the root: mode, owner and content of each, by path."""
+    found = {}
+    for folder in (root / "shared" / "media", root.parent / "beside"):
+        for path in (folder, *folder.rglob("*")) if folder.exists() else ():
+            facts = path.lstat()
+            content = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else ""
+            found[os.path.relpath(path, root)] = f"{facts.st_mode:o} {facts.st_uid} {content}"
+    return found
 
 
 def is_just_begun(folder: Path) -> bool:

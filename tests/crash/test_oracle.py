@@ -22,6 +22,7 @@ Damage = Callable[[TinySite, Path], object]
 @pytest.fixture
 def judged(live_tiny: TinySite) -> Iterator[TinySite]:
     yield live_tiny
+    next(live_tiny.folder.glob("beside/releases/*/file")).chmod(0o644)
     live_tiny.bring_back()
 
 
@@ -99,6 +100,9 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "a manifest is gone": (lambda s, r: (previous_of(s) / "release.json").unlink(), "cannot be read"),
     "a state that there is not": (
         lambda s, r: rewrite(previous_of(s) / "release.json", '"verified"', '"odd"'), "is 'odd', which is no state"),
+    "an upload is gone": (lambda s, r: (s.root / "shared/media/file").unlink(), "shared/media/file, which is not"),
+    "a file beside the root is changed": (
+        lambda s, r: next(s.folder.glob("beside/releases/*/file")).chmod(0o600), "beside/releases/2001-01-01-00-00-00/file"),
     "a state file is torn": (lambda s, r: (s.root / "state/hold.json").write_text("{"), "hold.json cannot be read"),
 }  # fmt: skip
 # what a run under way may have, and a recovery may not leave
@@ -120,9 +124,10 @@ UNFINISHED: dict[str, tuple[Damage, str]] = {
 @results.one_of("the judge: damages done by hand", of=len(DAMAGES))
 def test_each_damage_is_seen(judged: TinySite, damage: str) -> None:
     do, words = DAMAGES[damage]
-    assert [] == oracle_of(judged).problems(recovered=True)
+    oracle = oracle_of(judged)
+    assert [] == oracle.problems(recovered=True)
     do(judged, judged.root / "releases" / judged.current())
-    found = oracle_of(judged).problems(recovered=True)
+    found = oracle.problems(recovered=True)
 
     assert [p for p in found if words in p], found
 
@@ -132,8 +137,9 @@ def test_each_damage_is_seen(judged: TinySite, damage: str) -> None:
 def test_what_is_unfinished_may_be_there_until_the_recovery(judged: TinySite, thing: str) -> None:
     do, words = UNFINISHED[thing]
     do(judged, judged.root / "releases" / judged.current())
-    assert [] == oracle_of(judged).problems(recovered=False)
-    found = oracle_of(judged).problems(recovered=True)
+    oracle = oracle_of(judged)
+    assert [] == oracle.problems(recovered=False)
+    found = oracle.problems(recovered=True)
 
     assert [p for p in found if words in p], found
 
