@@ -11,7 +11,7 @@ import pytest
 
 from example_site import unprivileged
 
-PACKAGES = {"mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs", "strace": "strace"}
+PACKAGES = {"mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs", "strace": "strace", "taskset": "util-linux"}
 
 
 def require(what: str, there: bool, why: str) -> None:
@@ -34,13 +34,14 @@ def require_program(name: str, what: str = "CRASH_TESTS") -> None:
 def require_strace() -> None:
     """May the unprivileged user trace a process?"""
     require_program("strace")
+    require_program("taskset")
     done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, **unprivileged())
     require("CRASH_TESTS", done.returncode == 0, "there is no right to trace a process (ptrace)")
 
 
 def strace(*options: str) -> tuple[str, ...]:
     """strace on one processor: to change over from one to another at each call that is traced takes twice the time."""
-    processor = random.choice(sorted(os.sched_getaffinity(0)))
+    processor = random.choice(list(os.sched_getaffinity(0)))
     return ("taskset", "-c", str(processor), "strace", *options)
 
 

@@ -30,8 +30,8 @@ def near_cache() -> Iterator[Path]:
     try:
         with tiny_site(folder) as first:
             first.ok("deploy")
-        for django in folder.glob("uv/archive-v*/*/django"):
-            make_thin(django)
+        (django,) = folder.glob("uv/archive-v*/*/django")
+        make_thin(django)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

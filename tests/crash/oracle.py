@@ -25,9 +25,10 @@ from example_site import unprivileged
 NAME = re.compile(r"\A\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d\Z")
 LIVE = {"verified", "activating", "returning", "bad"}  # bad: a first deploy, or a way back that failed as well
 WHOLE = {"ready", "verified", "activating", "returning", "bad"}  # what these say was proven before they were written
-Read = dict[tuple[int, int, int, str], str]  # what was read already, by inode, size and time of change
 RESTING = {"ready", "verified", "failed", "bad"}  # after a recovery nothing is under way
 STATES = {*WHOLE, *RESTING, "building"}
+OTHERS = "others.json"  # beside the root: what put_others put there
+Read = dict[tuple[int, int, int, str], str]  # what was read already, by inode, size and time of change
 
 
 @dataclass
@@ -38,14 +39,10 @@ class Oracle:
     repository: Path
     database: Path | None = None
     port: int = 0  # of serve.py, which is asked for its health; 0: it is not there
-    serves: bytes = b"serve.py"  # is in the command line of what stays, and must run from the live release
+    serves: bytes = b""  # is in the command line of what stays, and must run from the live release; else serve.py
     ignore: set[str] = field(default_factory=set)
     archives: dict[str, str] = field(default_factory=dict)  # of which revision the archive with that hash was made
     read: Read = field(default_factory=dict)
-    _others: dict[str, str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._others = others(self.root)
 
     def require_whole(self, *, recovered: bool) -> str:
         """The live release's name, "" for none. Raises AssertionError with every problem."""
@@ -110,8 +107,10 @@ class Oracle:
         for path in sorted((self.root / "state").glob("[!.]*.json")):
             if not is_json(path):
                 yield f"{path.name} cannot be read"
-        for path, _ in sorted(set(self._others.items()) ^ set(others(self.root).items())):
-            yield f"{path}, which is not the agent's, was changed"
+        wanted, has = others_put(self.root), others(self.root)
+        for path in sorted(wanted.keys() | has.keys()) if wanted else ():
+            if wanted.get(path) != has.get(path):
+                yield f"{path}, which is not the agent's, was changed"
         if self.database is not None:
             yield from self._database(live, names)
         if recovered:
@@ -134,7 +133,7 @@ class Oracle:
                 yield f"{name}: REVISION is not {revision}"
             if f"BB_RELEASE={name}\n" not in (folder / "release.env").read_text():
                 yield f"{name}: release.env does not name it"
-        except OSError as error:
+        except (OSError, ValueError) as error:
             yield f"{name}: {error}"
         for path, wanted in tree_of(self.repository, self.archives.get(revision, revision)).items():
             found = blob_hash(folder / "app" / path, wanted)
@@ -157,10 +156,18 @@ class Oracle:
         if packages is None or not records:
             yield f"{name}: no package is installed"
         for record in records:
-            with record.open(newline="") as file:
-                for path, wanted, size in csv.reader(file):
-                    if size and not path.startswith("../") and recorded(f"{packages}/{path}", self.read) != wanted:
-                        yield f"{name}: {path} is not what its package recorded"
+            try:
+                with record.open(newline="") as file:
+                    rows = list(csv.reader(file))
+                wanted = {path: value for path, value, size in rows if size}
+            except (ValueError, csv.Error) as error:
+                yield f"{name}: {record.parent.name}/RECORD: {error}"
+                continue
+            if [f"{record.parent.name}/RECORD", "", ""] not in rows:
+                yield f"{name}: {record.parent.name}/RECORD does not name itself"
+            for path, value in wanted.items():
+                if recorded(f"{packages}/{path}", self.read) != value:
+                    yield f"{name}: {path} is not what its package recorded"
 
     def _static(self, name: str) -> Iterator[str]:
         """Every file that collectstatic's own list names is there."""
@@ -199,8 +206,7 @@ class Oracle:
         if checked != "ok":
             yield f"the database is broken: {checked}"
         for name in names:
-            is_whole = name not in self.ignore and self.manifest(name).get("state") in WHOLE
-            depends = migrations_of(self.root / "releases" / name) if is_whole else {}
+            depends = migrations_of(self.root / "releases" / name) if name not in self.ignore else {}
             for migration in applied & set(depends):
                 if missing := set(depends[migration]) - applied:
                     yield f"the database has {migration} without {sorted(missing)}"
@@ -213,7 +219,7 @@ class Oracle:
     def _leftovers(self) -> Iterator[str]:
         """Names that only a run under way may have. (A mirror's copy aside is the next fetch's to remove.)"""
         for folder, pattern in (
-            (self.root, r"\.current\.new"), (self.root / "state", r"\..*\.new"),
+            (self.root, r"\.current\.new"), (self.root / "state", r"\..*\.new"), (self.root / "slots", r"\..*"),
             (self.root / "releases", r"\..*"), (self.root / "sets", r"\..*"),
             *((self.root / "releases" / n, r"\.release\.json\.new") for n in self.names()),
         ):  # fmt: skip
@@ -231,8 +237,8 @@ class Oracle:
                 except BlockingIOError:
                     yield f"the lock is held: {[describe(pid) for pid in holders(lock)]}"
         found = users(self.root)
-        stays = self.port or self.serves != Oracle.serves
-        serving = [pid for pid in found if stays and self.serves in command_line(pid)]
+        serves = self.serves or (b"serve.py" if self.port else b"")
+        serving = [pid for pid in found if serves and serves in command_line(pid)]
         for pid in found:
             if pid not in serving:
                 yield f"a process is left: {describe(pid)}"
@@ -290,14 +296,28 @@ def is_json(path: Path) -> bool:
     return True
 
 
+def put_others(root: Path) -> None:
+    """Put uploads into `shared`, and beside the root what looks like another one: from now on they must stay as they are."""
+    for folder in (root / "shared" / "media", root.parent / f"beside-{root.name}" / "releases" / "2001-01-01-00-00-00"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"no release's, no agent's\xff")
+    (root.parent / f"beside-{root.name}" / "current").symlink_to("releases/2001-01-01-00-00-00")
+    (root.parent / f"{root.name}.{OTHERS}").write_text(json.dumps(others(root)))
+
+
+def others_put(root: Path) -> dict[str, str]:
+    """What there was, {} where nothing was put."""
+    path = root.parent / f"{root.name}.{OTHERS}"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def others(root: Path) -> dict[str, str]:
-    """What is nobody's but the site's, and what lies beside the root: mode, owner and content of each, by path."""
+    """What is nobody's but the site's, and what lies beside the root: mode and content of each, by path."""
     found = {}
-    for folder in (root / "shared" / "media", root.parent / "beside"):
+    for folder in (root / "shared" / "media", root.parent / f"beside-{root.name}"):
         for path in (folder, *folder.rglob("*")) if folder.exists() else ():
-            facts = path.lstat()
-            content = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else ""
-            found[os.path.relpath(path, root)] = f"{facts.st_mode:o} {facts.st_uid} {content}"
+            content = os.readlink(path) if path.is_symlink() else path.read_bytes().hex() if path.is_file() else ""
+            found[os.path.relpath(path, root)] = f"{path.lstat().st_mode:o} {content}"
     return found
 
 
@@ -319,7 +339,7 @@ def blob_hash(path: Path, like: str) -> str:
 def migrations_of(release: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
     """The migrations of a release's own apps and what each depends on, read as text, not run.
 
-    One that is damaged has none: it is not what its revision has, which is told elsewhere.
+    One that is damaged has none: if its release was finished, it is not what its revision has, which is told elsewhere.
     """
     found = {}
     for path in release.glob("app/*/migrations/[0-9]*.py"):
@@ -368,6 +388,8 @@ def sees(pid: int, root: Path) -> bool:
     """Is it the same folder to this process? With mounts of its own it may have another one under that name."""
     try:
         return os.path.samestat(os.stat(f"/proc/{pid}/root{root}"), os.stat(root))
+    except PermissionError:
+        return True  # where it cannot be asked, it is rather told
     except OSError:
         return False
 

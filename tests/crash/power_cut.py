@@ -48,7 +48,7 @@ class Scenario:
     exit_code: int = 0
     healthy: bool = True  # False: the new release is not, and must never stay
     stay: tuple[str, ...] = ("first", "second", "third")  # the revisions whose releases are there before and afterwards
-    part: str = ""  # cut only until the last operation on this path: what follows is another scenario's
+    part: str = ""  # only what is done to this path, and until it is done: what follows is another scenario's
 
     @property
     def rows(self) -> int:

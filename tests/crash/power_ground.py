@@ -19,7 +19,7 @@ from typing import Any
 
 import power_host as host
 import pytest
-from oracle import Read
+from oracle import Read, put_others
 from power_oracle import Fingerprint, Known, fingerprint
 from test_mirror_damage import cut_short, pack
 
@@ -88,6 +88,7 @@ def build(folder: Path, images: Path) -> Ground:
     (site.repository / "broken_brackets" / "__init__.py").write_text("")
     (site.repository / "requirements.txt").write_text(LEAN.format(sqlparse="0.5.3"))
     (site.root / "cache").mkdir()
+    put_others(site.root)
     site.own()
     for name in ("first", "second", "third"):
         ground.revisions[name] = site.edit("answer", f"200 {name}\n", name)

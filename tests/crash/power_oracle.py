@@ -104,7 +104,13 @@ def digest(path: str, name: str) -> str:
 def problems(root: Path, known: Known, *, repaired: bool = False) -> list[str]:
     """All that is wrong with an app root; `repaired`: the agent has run since the crash, so nothing may be unfinished."""
     judge = Oracle(root, known.repository, root / "shared" / "db.sqlite3", read=known.read)
-    return [*judge.problems(recovered=repaired), *differences(root, known)]
+    names = judge.names()
+    strangers = (
+        [path.name for path in sorted((root / "releases").glob("*")) if path.name not in names] if repaired else []
+    )
+    return [
+        *judge.problems(recovered=repaired), *differences(root, known), *(f"{name} is in releases" for name in strangers)
+    ]  # fmt: skip
 
 
 def differences(root: Path, known: Known) -> list[str]:
@@ -145,12 +151,11 @@ def check_release(folder: Path, known: Known, found: list[str]) -> None:
     """A finished release is what the same revision became undisturbed. (A manifest that is torn is the judge's.)"""
     try:
         manifest = json.loads((folder / "release.json").read_bytes())
-    except (OSError, ValueError):
+        state, wanted = manifest["state"], known.revisions.get(manifest["revision"], {})
+    except (OSError, ValueError, KeyError, TypeError):
         return
-    state = manifest["state"]
     if state not in WHOLE:
         return
-    wanted = known.revisions[manifest["revision"]]
     has = fingerprint(folder, known.read)
     for path in sorted(wanted.keys() | has.keys()) if wanted != has else ():
         if wanted.get(path) != has.get(path):
@@ -161,20 +166,25 @@ def check_release(folder: Path, known: Known, found: list[str]) -> None:
 
 
 def check_database(root: Path, known: Known, revision: str, found: list[str]) -> None:
-    """No row lost, and with what the live code needs, its packages' migrations too."""
+    """No row lost, and with what the live code needs, its packages' migrations too. (One that is torn is the judge's.)"""
     path = root / "shared" / "db.sqlite3"
     needed = known.migrations.get(revision, set())
     if not path.exists():
         return
-    with sqlite3.connect(f"file:{path}?mode=rw", uri=True) as database:  # a journal that a crash left is rolled back
+    database = sqlite3.connect(f"file:{path}?mode=rw", uri=True)  # a journal that a crash left is rolled back
+    try:
         tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
-        applied = set()
-        if "django_migrations" in tables:
-            applied = {f"{app}.{name}" for app, name in database.execute("select app, name from django_migrations")}
-        if not needed <= applied:
-            found.append(f"the live code needs {sorted(needed - applied)}, which the database does not have")
-        if known.rows:
-            rows = database.execute("select count(*) from brackets_snippet").fetchone()[0]
-            if rows != known.rows:
-                found.append(f"the database has {rows} rows, not {known.rows}")
-    database.close()
+        asked = (
+            "select app, name from django_migrations" if "django_migrations" in tables else "select 1, 1 where false"
+        )
+        applied = {f"{app}.{name}" for app, name in database.execute(asked)}
+        rows = database.execute("select count(*) from brackets_snippet").fetchone()[0] if known.rows else 0
+    except sqlite3.DatabaseError as error:
+        found.append(f"the database cannot be asked: {error}")
+        return
+    finally:
+        database.close()
+    if not needed <= applied:
+        found.append(f"the live code needs {sorted(needed - applied)}, which the database does not have")
+    if rows != known.rows:
+        found.append(f"the database has {rows} rows, not {known.rows}")

@@ -16,13 +16,16 @@ from tiny_site import TinySite
 import results
 from example_site import unprivileged
 
+BESIDE = "beside-*/releases/*/file"
 Damage = Callable[[TinySite, Path], object]
 
 
 @pytest.fixture
 def judged(live_tiny: TinySite) -> Iterator[TinySite]:
+    beside = next(live_tiny.folder.glob(BESIDE))
+    content = beside.read_bytes()
     yield live_tiny
-    next(live_tiny.folder.glob("beside/releases/*/file")).chmod(0o644)
+    beside.write_bytes(content)
     live_tiny.bring_back()
 
 
@@ -102,7 +105,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         lambda s, r: rewrite(previous_of(s) / "release.json", '"verified"', '"odd"'), "is 'odd', which is no state"),
     "an upload is gone": (lambda s, r: (s.root / "shared/media/file").unlink(), "shared/media/file, which is not"),
     "a file beside the root is changed": (
-        lambda s, r: next(s.folder.glob("beside/releases/*/file")).chmod(0o600), "beside/releases/2001-01-01-00-00-00/file"),
+        lambda s, r: next(s.folder.glob(BESIDE)).write_bytes(b""), "releases/2001-01-01-00-00-00/file, which is not"),
     "a state file is torn": (lambda s, r: (s.root / "state/hold.json").write_text("{"), "hold.json cannot be read"),
 }  # fmt: skip
 # what a run under way may have, and a recovery may not leave

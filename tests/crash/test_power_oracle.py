@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from power_oracle import Known, differences, fingerprint
+from power_oracle import Known, differences, fingerprint, problems
 
 OLD, NEW = "2026-11-23-10-00-00", "2026-11-23-11-00-00"
 
@@ -89,6 +89,19 @@ def test_each_damage_is_found(damage: str, tmp_path: Path) -> None:
     do, words = DAMAGES[damage]
     do(tmp_path)
     assert words in "\n".join(differences(tmp_path, known))
+
+
+def test_the_judge_is_asked_as_well(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "releases" / "stranger").mkdir(parents=True)
+    known = Known(tmp_path, may_be_live={""})
+    assert [] == problems(tmp_path, known)
+    (tmp_path / ".current.new").symlink_to("x")
+    assert [] == problems(tmp_path, known)
+    left = "\n".join(problems(tmp_path, known, repaired=True))
+    assert f"left over: {tmp_path}/.current.new\nstranger is in releases" == left
+    (tmp_path / "state" / "hold.json").write_text("{")
+    assert ["hold.json cannot be read"] == problems(tmp_path, known)
 
 
 def test_the_same_file_is_not_read_twice_but_a_changed_one_is(tmp_path: Path) -> None:

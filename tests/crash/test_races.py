@@ -87,27 +87,37 @@ def test_two_hundred_racing_starts_never_have_two_at_work(site: TinySite) -> Non
     assert told.count("switch_started") == told.count("switch_finished")
 
 
-def test_prunes_beside_a_deploy_remove_nothing_that_is_built_or_live(site: TinySite) -> None:
-    """What may go is worked out under the lock: a release that was begun meanwhile is in no list."""
+def prune_beside(site: TinySite, deploys: int, **sabotage: str) -> tuple[list[int], tuple[int, int]]:
+    """Deploy, with one prune after the other beside it; returns the prunes' exit codes, and `overlaps`."""
     trace = trace_file(site)
-    watched = site.failpoints(crash_trace=trace)
-    oracle = Oracle(site.root, site.repository, site.database)
+    watched = site.failpoints(crash_trace=trace, **sabotage)
     codes = []
-    for number in range(20 if ALL else 3):
+    for number in range(deploys):
         site.edit("NOTE", f"beside a prune, {number}\n")
         before = site.current()
-        deploy = site.start("deploy", "--wait", "60", **watched)
-        while deploy.poll() is None:
-            codes.append(site.run("prune", "--keep", "1", **watched).returncode)
-        assert 0 == deploy.returncode, deploy.communicate()
-        assert before < oracle.require_whole(recovered=True)
-        assert before == oracle.previous(site.current())
+        with site.start("deploy", "--wait", "60", **watched) as deploy:
+            while deploy.poll() is None:
+                codes.append(site.run("prune", "--keep", "1", **watched).returncode)
         codes.append(site.run("prune", "--keep", "1", **watched).returncode)
-        assert {before, site.current()} <= set(oracle.names())
-    worked, met = overlaps(trace)
-    print(f"{len(codes)} prunes: {codes.count(0)} ran, {codes.count(10)} were refused, {met} overlapped")
-    assert {0, 10} == set(codes)
-    assert (codes.count(0) + number + 1, 0) == (worked, met)
+        if not sabotage:
+            oracle = Oracle(site.root, site.repository, site.database)
+            assert before < oracle.require_whole(recovered=True)
+            assert before == oracle.previous(site.current())
+            assert 0 == deploy.returncode
+    return codes, overlaps(trace)
+
+
+def test_prunes_beside_a_deploy_remove_nothing_that_is_built_or_live(site: TinySite) -> None:
+    """What may go is worked out under the lock: a release that was begun meanwhile is in no list."""
+    deploys = 20 if ALL else 3
+    with results.counted("prunes beside deploys") as count:
+        codes, (worked, met) = prune_beside(site, deploys)
+        count.injected, count.hit, count.broken = len(codes), codes.count(10), met
+        assert {0, 10} == set(codes)
+        assert (codes.count(0) + deploys, 0) == (worked, met)
+    _, (_, met) = prune_beside(site, 1, sabotage="no-lock")
+    with results.controlled("prunes beside deploys", f"without the lock {met} overlap"):
+        assert met > 0, "the control did not overlap: this test could not fail"
 
 
 SLOW = "__import__('time').sleep(2)"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from oracle import put_others
 from power_oracle import entries
 
 from example_site import Site, unprivileged
@@ -34,10 +35,7 @@ class TinySite(Site):
         self.kept_inodes: dict[Path, set[tuple[str, int]]] = {}
         shutil.copy(SERVE, folder / "serve.py")  # a checkout may lie in a private folder
         shutil.copytree(FAILPOINTS, folder / "failpoints", ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("beside/releases/2001-01-01-00-00-00", "broken_brackets/shared/media"):
-            (folder / name).mkdir(parents=True)
-            (folder / name / "file").write_text("no release's, no agent's")
-        (folder / "beside" / "current").symlink_to("releases/2001-01-01-00-00-00")
+        put_others(self.root)
         self.own()
         self.write_config()
 

@@ -8,7 +8,7 @@ BB_RELEASE_CRASH_TRACE=f   append a line per operation to a file: nanoseconds, p
 BB_RELEASE_STOP_IN=step    SIGSTOP when that step of a deployment has started; `step:child`: when its program has
 BB_RELEASE_SIGNAL_IN=f:g   SIGINT at the first call out of function g of a file whose path ends in f: so inside its `try`
 BB_RELEASE_SABOTAGE=word   break one rule of the agent on purpose, so that the tests can be seen to notice it
-Files in a virtual environment, below app/ and in what prune removes count once in 200: there are thousands of them.
+Files in a virtual environment, below app/ and in what prune removes count once in 20: there are very many of them.
 """
 
 import ctypes
@@ -58,7 +58,7 @@ def _passed(operation: str, first: object, *, in_folder: bool) -> None:
     name = _name_of(first)
     if in_folder or _bulk.search(name):
         _small += 1
-        if _small % 200 != 1:
+        if _small % 20 != 1:
             return
     _count += 1
     if _trace:
