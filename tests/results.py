@@ -17,10 +17,10 @@ ALL = os.environ.get("BB_ALL") == "1"
 HEAD = """# What the crash tests saw
 
 Written by the tests themselves: `BB_CRASH_RESULTS=1 scripts/test tests/crash tests/systemd/test_rebooted.py`, a sample; with
-`--all` every point, but of pairs, and of failing calls that are alike, some of each kind. A row is replaced when its technique
-runs again, one of `--all` not by a sample in which nothing broke; the others stay. *Of*: the points that there are.
-*Injected*: faults that were set. *Hit*: those that took effect. *Broken*: states that the checker refused, before or after the
-recovery, and whatever else was not as it must be. *Control*: what was broken on purpose, and found.
+`--all` every point, but of repairs that are killed too, and of failing calls that are alike, some of each kind. A row is
+replaced when its technique runs again, one of `--all` not by a sample in which nothing broke; the others stay. *Of*: the
+points that there are. *Injected*: faults that were set. *Hit*: those that took effect. *Broken*: states that the checker
+refused, before or after the recovery, and whatever else was not as it must be. *Control*: what was broken on purpose, and found.
 
 """
 

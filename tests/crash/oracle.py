@@ -56,10 +56,8 @@ class Oracle:
 
     def current(self) -> str:
         """What the link says, "" for no link."""
-        try:
-            return os.readlink(self.root / "current").removeprefix("releases/")
-        except FileNotFoundError:
-            return ""
+        link = self.root / "current"
+        return os.readlink(link).removeprefix("releases/") if link.is_symlink() else ""
 
     def manifest(self, name: str) -> dict[str, object]:
         """A release's manifest, {} when it cannot be read."""

@@ -104,40 +104,28 @@ def digest(path: str, name: str) -> str:
 def problems(root: Path, known: Known, *, repaired: bool = False) -> list[str]:
     """All that is wrong with an app root; `repaired`: the agent has run since the crash, so nothing may be unfinished."""
     judge = Oracle(root, known.repository, root / "shared" / "db.sqlite3", read=known.read)
-    names = judge.names()
-    strangers = (
-        [path.name for path in sorted((root / "releases").glob("*")) if path.name not in names] if repaired else []
-    )
-    return [
-        *judge.problems(recovered=repaired), *differences(root, known), *(f"{name} is in releases" for name in strangers)
-    ]  # fmt: skip
-
-
-def differences(root: Path, known: Known) -> list[str]:
-    """Which revision is live or gone, its files and the rows: what differs from an undisturbed run."""
-    found: list[str] = []
-    live = live_release(root, known, found)
-    gone = set(known.stay)
-    for folder in sorted((root / "releases").glob("2*")):
-        check_release(folder, known, found)
-        gone.discard(revision_of(root, folder.name))
-    found += [f"the release of revision {revision} is gone" for revision in sorted(gone)]
-    check_database(root, known, revision_of(root, live), found)
+    found = [*judge.problems(recovered=repaired), *differences(judge, known)]
+    if repaired and (root / "releases").is_dir():
+        strangers = {*os.listdir(root / "releases")}.difference(judge.names())
+        found += [f"{name} is in releases" for name in sorted(strangers)]
     return found
 
 
-def live_release(root: Path, known: Known, found: list[str]) -> str:
-    """The name that `current` leads to, "" for none."""
-    link = root / "current"
-    if not link.is_symlink():
-        if "" not in known.may_be_live:
-            found.append("current is not there")
-        return ""
-    name = os.readlink(link).removeprefix("releases/")
-    revision = revision_of(root, name)
-    if revision not in known.may_be_live:
-        found.append(f"live is {name} with revision {revision!r}, which is neither the old nor the new one")
-    return name
+def differences(judge: Oracle, known: Known) -> list[str]:
+    """Which revision is live or gone, its files and the rows: what differs from an undisturbed run."""
+    root, live, found = judge.root, judge.current(), []
+    revision = revision_of(root, live)
+    if not live and "" not in known.may_be_live:
+        found.append("current is not there")
+    elif revision not in known.may_be_live:
+        found.append(f"live is {live} with revision {revision!r}, which is neither the old nor the new one")
+    gone = set(known.stay)
+    for name in judge.names():
+        check_release(judge, name, known, found)
+        gone.discard(revision_of(root, name))
+    found += [f"the release of revision {revision} is gone" for revision in sorted(gone)]
+    check_database(root, known, revision, found)
+    return found
 
 
 def revision_of(root: Path, name: str) -> str:
@@ -147,22 +135,18 @@ def revision_of(root: Path, name: str) -> str:
         return ""
 
 
-def check_release(folder: Path, known: Known, found: list[str]) -> None:
+def check_release(judge: Oracle, name: str, known: Known, found: list[str]) -> None:
     """A finished release is what the same revision became undisturbed. (A manifest that is torn is the judge's.)"""
-    try:
-        manifest = json.loads((folder / "release.json").read_bytes())
-        state, wanted = manifest["state"], known.revisions.get(manifest["revision"], {})
-    except (OSError, ValueError, KeyError, TypeError):
-        return
+    manifest, folder = judge.manifest(name), judge.root / "releases" / name
+    state = manifest.get("state")
     if state not in WHOLE:
         return
+    wanted = known.revisions.get(str(manifest.get("revision")), {})
     has = fingerprint(folder, known.read)
     for path in sorted(wanted.keys() | has.keys()) if wanted != has else ():
         if wanted.get(path) != has.get(path):
             size = (folder / path).lstat().st_size if path in has else 0
-            found.append(
-                f"{folder.name} is {state}, but {path} is {has.get(path)} ({size} bytes), not {wanted.get(path)}"
-            )
+            found.append(f"{name} is {state}, but {path} is {has.get(path)} ({size} bytes), not {wanted.get(path)}")
 
 
 def check_database(root: Path, known: Known, revision: str, found: list[str]) -> None:
@@ -174,10 +158,9 @@ def check_database(root: Path, known: Known, revision: str, found: list[str]) ->
     database = sqlite3.connect(f"file:{path}?mode=rw", uri=True)  # a journal that a crash left is rolled back
     try:
         tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
-        asked = (
-            "select app, name from django_migrations" if "django_migrations" in tables else "select 1, 1 where false"
-        )
-        applied = {f"{app}.{name}" for app, name in database.execute(asked)}
+        applied = set()
+        if "django_migrations" in tables:
+            applied = {f"{app}.{name}" for app, name in database.execute("select app, name from django_migrations")}
         rows = database.execute("select count(*) from brackets_snippet").fetchone()[0] if known.rows else 0
     except sqlite3.DatabaseError as error:
         found.append(f"the database cannot be asked: {error}")

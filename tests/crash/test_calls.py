@@ -66,9 +66,10 @@ def changing_calls(log: Path) -> list[tuple[str, int, bool]]:
 
 def chosen_of(points: list[tuple[str, int, bool]], chance: random.Random) -> list[tuple[str, int, bool]]:
     """Every one with --all, else three, at most one of them of the many that are alike."""
+    if ALL:
+        return points
     kinds = [[point for point in points if point[2] is many] for many in (False, True)]
-    some = [chance.sample(kind, min(most, len(kind))) for kind, most in zip(kinds, (2, 1), strict=True)]
-    return points if ALL else sorted(chain(*some))
+    return sorted(chain(*(chance.sample(kind, min(most, len(kind))) for kind, most in zip(kinds, (2, 1), strict=True))))
 
 
 def prepare_recover(site: TinySite) -> tuple[str, ...]:

@@ -23,9 +23,9 @@ import results
 
 SEED = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
 FULL = ("ENOSPC", "EDQUOT")
-MOST_OF_A_KIND = 40
 # How many calls of a scenario fail in the ordinary run; with BB_ALL=1 all do, with each error, but of those that are alike
-# (BULK), in which one package or one object after the other is written, some of each kind.
+# (BULK), in which one package or one object after the other is written, MOST_OF_A_KIND of each name.
+MOST_OF_A_KIND = 40
 SAMPLE = {"switch": 4, "rollback": 3, "prune": 2, "deploy": 2, "switched-back": 2, "first-deploy": 2, "recover": 3,
           "mirror-repair": 2}  # fmt: skip
 # of a switch that was killed when the link had just moved
@@ -58,7 +58,7 @@ def chosen(calls: list[Call], name: str) -> list[tuple[Call, str, bool]]:
 
 
 def some_of_each_kind(alike: list[Call], chance: random.Random) -> list[Call]:
-    """At most MOST_OF_A_KIND of each name, by chance."""
+    """By chance."""
     kinds = [[call for call in alike if call.name == name] for name in sorted({call.name for call in alike})]
     return [call for kind in kinds for call in chance.sample(kind, min(MOST_OF_A_KIND, len(kind)))]
 

@@ -109,9 +109,6 @@ def test_control_a_release_that_is_removed_under_its_own_name_is_found_broken(re
     found = run.oracle.problems(recovered=False)
 
     # in which order a folder is removed is the file system's: without a manifest nobody knows what its files should be
-    wanted = (
-        "is not what its package recorded"
-        if all(map(run.oracle.manifest, run.oracle.names()))
-        else "its manifest cannot be read"
-    )
+    is_torn = not all(map(run.oracle.manifest, run.oracle.names()))
+    wanted = "its manifest cannot be read" if is_torn else "is not what its package recorded"
     assert [problem for problem in found if wanted in problem], found

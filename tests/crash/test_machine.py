@@ -312,13 +312,9 @@ class Machine(RuleBasedStateMachine):
         before = self.kept()
         words = ("init", "--root", self.site.root, "--output", written, self.site.repository)
         done = subprocess.run(
-            [self.site.program, *words],
-            capture_output=True,
-            text=True,
-            cwd="/",
-            env=self.site.environment(),
+            [self.site.program, *words], capture_output=True, text=True, cwd="/", env=self.site.environment(),
             **unprivileged(),
-        )
+        )  # fmt: skip
         assert (0, True) == (done.returncode, written.exists()), done.stdout + done.stderr
         assert before == self.kept(), done.stdout
         self.runs["init"] += 1

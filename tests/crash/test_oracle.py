@@ -40,11 +40,9 @@ def execute(site: TinySite, statement: str) -> None:
 
 
 def rewrite(path: Path, old: str, new: str) -> None:
-    """Through a new file: the kept copy of a release is the same inode."""
     text = path.read_text()
     assert old in text
-    path.unlink()
-    path.write_text(text.replace(old, new))
+    refill(path, text.replace(old, new).encode())
 
 
 def previous_of(site: TinySite) -> Path:
@@ -62,9 +60,17 @@ def package_file(release: Path) -> Path:
 
 def half_written(release: Path) -> None:
     path = package_file(release)
-    content = path.read_bytes()
+    refill(path, path.read_bytes()[:100])
+
+
+def record(release: Path) -> Path:
+    return next(release.glob("venv/lib/python*/site-packages/asgiref-*.dist-info/RECORD"))
+
+
+def refill(path: Path, content: bytes) -> None:
+    """A new file, since the kept copy of a release is the same inode."""
     path.unlink()
-    path.write_bytes(content[:100])
+    path.write_bytes(content)
 
 
 DAMAGES: dict[str, tuple[Damage, str]] = {
@@ -100,6 +106,10 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "a file of a package set is gone": (
         lambda s, r: next(s.root.glob("sets/*/venv/lib/python*/site-packages/django/__init__.py")).unlink(),
         "django/__init__.py is not what its package recorded"),
+    "a script of a package set is gone": (
+        lambda s, r: next(s.root.glob("sets/*/venv/bin/django-admin")).unlink(), "bin/django-admin is not what its package"),
+    "a package's record is empty": (lambda s, r: refill(record(r), b""), "RECORD does not name itself"),
+    "a package's record is zeros": (lambda s, r: refill(record(r), b"\0" * 40), "RECORD: "),
     "a manifest is gone": (lambda s, r: (previous_of(s) / "release.json").unlink(), "cannot be read"),
     "a state that there is not": (
         lambda s, r: rewrite(previous_of(s) / "release.json", '"verified"', '"odd"'), "is 'odd', which is no state"),
@@ -115,6 +125,7 @@ UNFINISHED: dict[str, tuple[Damage, str]] = {
     "a package set's removal": (lambda s, r: (s.root / "sets/.0.removing").mkdir(), "left over"),
     "a staged link": (lambda s, r: (s.root / ".current.new").symlink_to("x"), "left over"),
     "a staged manifest": (lambda s, r: (r / ".release.json.new").touch(), "left over"),
+    "a staged slot": (lambda s, r: ((s.root / "slots").mkdir(), (s.root / "slots/.blue.new").symlink_to("x")), "left over"),
     "a staged state file": (lambda s, r: (s.root / "state/.hold.json.new").touch(), "left over"),
     "a switch": (
         lambda s, r: rewrite(r / "release.json", '"verified"', '"activating"'), "is activating after the recovery"),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from oracle import Oracle
 from power_oracle import Known, differences, fingerprint, problems
 
 OLD, NEW = "2026-11-23-10-00-00", "2026-11-23-11-00-00"
@@ -29,7 +30,7 @@ def make(root: Path) -> Known:
         body = importlib.util.MAGIC_NUMBER + b"\0" * 12 + b"N"  # marshal's None
         (release / "app" / "__pycache__" / "code.pyc").write_bytes(body)
         (release / "REVISION").write_text(f"{letter * 40}\n")
-        (release / "release.json").write_text(json.dumps({"state": "verified", "revision": letter * 40}))
+        (release / "release.json").write_text(json.dumps({"name": name, "state": "verified", "revision": letter * 40}))
         known.revisions[letter * 40] = fingerprint(release)
     (root / "current").symlink_to(f"releases/{NEW}")
     (root / "shared").mkdir()
@@ -78,9 +79,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 def test_what_is_whole_has_no_problems(tmp_path: Path) -> None:
     known = make(tmp_path)
-    assert [] == differences(tmp_path, known)
+    assert [] == differences(Oracle(tmp_path, tmp_path), known)
     shutil.rmtree(pyc(tmp_path).parent)  # it is made again
-    assert [] == differences(tmp_path, known)
+    assert [] == differences(Oracle(tmp_path, tmp_path), known)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -88,7 +89,7 @@ def test_each_damage_is_found(damage: str, tmp_path: Path) -> None:
     known = make(tmp_path)
     do, words = DAMAGES[damage]
     do(tmp_path)
-    assert words in "\n".join(differences(tmp_path, known))
+    assert words in "\n".join(differences(Oracle(tmp_path, tmp_path), known))
 
 
 def test_the_judge_is_asked_as_well(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_the_judge_is_asked_as_well(tmp_path: Path) -> None:
 
 def test_the_same_file_is_not_read_twice_but_a_changed_one_is(tmp_path: Path) -> None:
     known = make(tmp_path)
-    assert [] == differences(tmp_path, known)
+    assert [] == differences(Oracle(tmp_path, tmp_path), known)
     assert known.read
     (tmp_path / "releases" / NEW / "app" / "code.py").write_text("NAME = 'something quite different now'\n")
-    assert "app/code.py" in "\n".join(differences(tmp_path, known))
+    assert "app/code.py" in "\n".join(differences(Oracle(tmp_path, tmp_path), known))

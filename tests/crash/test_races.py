@@ -98,12 +98,13 @@ def prune_beside(site: TinySite, deploys: int, **sabotage: str) -> tuple[list[in
         with site.start("deploy", "--wait", "60", **watched) as deploy:
             while deploy.poll() is None:
                 codes.append(site.run("prune", "--keep", "1", **watched).returncode)
+            said = deploy.communicate()
         codes.append(site.run("prune", "--keep", "1", **watched).returncode)
         if not sabotage:
+            assert 0 == deploy.returncode, said
             oracle = Oracle(site.root, site.repository, site.database)
             assert before < oracle.require_whole(recovered=True)
             assert before == oracle.previous(site.current())
-            assert 0 == deploy.returncode
     return codes, overlaps(trace)
 
 
