@@ -6,16 +6,19 @@ import ast
 import base64
 import csv
 import fcntl
+import glob
 import hashlib
 import http.client
 import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -433,13 +436,31 @@ def describe(pid: int) -> str:
 
 
 def children_of(pid: int) -> list[tuple[int, str]]:
-    """The processes below one, with their command lines; a Django command may be a child of its stage."""
-    try:
-        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
+    """The processes below one, with their command lines; a Django command may be a child of its stage.
+
+    The kernel lists them for each thread on its own: what another thread of the installer started counts as well.
+    """
     found = []
-    for word in words:
-        found.append((int(word), command_line(int(word)).replace(b"\0", b" ").decode(errors="replace")))
-        found += children_of(int(word))
+    for path in glob.iglob(f"/proc/{pid}/task/*/children"):
+        try:
+            words = Path(path).read_text().split()
+        except OSError:
+            continue
+        for word in words:
+            found.append((int(word), command_line(int(word)).replace(b"\0", b" ").decode(errors="replace")))
+            found += children_of(int(word))
     return found
+
+
+def stop_tree(pid: int, *, sparing: str = "\0") -> list[int]:
+    """Stop a process and all below it, but those with a word in their command line; returns the stopped ones.
+
+    They are looked for until there are no new ones: a process starts none once it has been sent the signal.
+    """
+    stopped: list[int] = []
+    while (tree := [pid, *(child for child, line in children_of(pid) if sparing not in line)]) != stopped:
+        for one in tree:
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGSTOP)
+        stopped = tree
+    return stopped

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from oracle import Oracle, children_of
+from oracle import Oracle, children_of, stop_tree
 from run_seen import judge, wait_until_stopped
 from scenarios import SEED, drawn
 from test_calls import COMMANDS
@@ -218,12 +218,14 @@ def kill_at_random(site: TinySite, alone: list[str], step: str, within: float) -
 
 
 def kill_tree(run: subprocess.Popen[str]) -> None:
-    """A run and its programs; what serves is not one of them, whoever started it."""
-    os.kill(run.pid, signal.SIGSTOP)  # so that it starts no more
-    for pid in (run.pid, *(pid for pid, line in children_of(run.pid) if "serve.py" not in line)):
+    """A run and its programs; what serves is not one of them, whoever started it. When it returns, they have ended."""
+    tree = stop_tree(run.pid, sparing="serve.py")
+    for pid in tree:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     run.communicate()
+    for pid in tree:
+        wait_until_gone(pid)
 
 
 def after_a_tree(site: TinySite, oracle: Oracle, revision: str) -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from oracle import Oracle, children_of
+from oracle import Oracle, stop_tree, users
 from tiny_site import TinySite
 
 import results
 from example_site import unprivileged
+from required import require
 
 BESIDE = "beside-*/releases/*/file"
 Damage = Callable[[TinySite, Path], object]
@@ -160,15 +165,51 @@ def test_what_is_unfinished_may_be_there_until_the_recovery(judged: TinySite, th
 
 def test_a_process_that_is_left_and_a_held_lock_are_seen(judged: TinySite) -> None:
     lock = judged.root / "state" / "lock"
-    held = ["flock", str(lock), "sleep", "60"]
-    with subprocess.Popen(held, **unprivileged()) as process:
+    with subprocess.Popen(["flock", "--no-fork", lock, "sleep", "60"], **unprivileged()) as process:
         try:
             while True:
                 found = oracle_of(judged).problems(recovered=True)
                 if any("the lock is held" in p for p in found):
                     break
         finally:
-            for pid in (process.pid, *(pid for pid, _ in children_of(process.pid))):
-                os.kill(pid, 9)
+            process.kill()
 
     assert [p for p in found if "a process is left" in p and "sleep 60" in p], found
+
+
+def test_a_process_that_has_another_folder_under_that_name_is_not_of_the_root(tmp_path: Path) -> None:
+    words = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+    can = subprocess.run([*words, "mount", "-t", "tmpfs", "none", tmp_path], capture_output=True).returncode == 0
+    require("CRASH_TESTS", can, "unshare cannot mount here")
+    there = 'cd "$0" && echo && exec sleep 60'
+    in_another = [*words, "sh", "-c", f'mount -t tmpfs none "$0" && {there}', tmp_path]
+    with started(in_another) as other, started(["sh", "-c", there, tmp_path]) as usual:
+        found = users(tmp_path)
+
+    assert (False, True) == (other in found, usual in found)
+
+
+def test_a_tree_is_stopped_with_what_another_thread_started() -> None:
+    code = """
+        import subprocess, threading
+        thread = threading.Thread(target=lambda: (subprocess.Popen(["sleep", "60"]), print(flush=True), idle.wait()))
+        idle = threading.Event()
+        thread.start()
+    """
+    with started([sys.executable, "-c", textwrap.dedent(code)]) as pid:
+        stopped = stop_tree(pid)
+        states = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[0] for one in stopped]
+        os.kill(stopped[-1], signal.SIGKILL)
+
+    assert ["T", "T"] == states
+
+
+@contextmanager
+def started(words: list[str | Path]) -> Iterator[int]:
+    """A process that has said that it is there; it is killed at the end."""
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout and process.stdout.readline()
+            yield process.pid
+        finally:
+            process.kill()

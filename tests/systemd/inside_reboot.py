@@ -11,11 +11,9 @@ import os
 import pwd
 import random
 import re
-import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import booted_host
 from booted_host import AGENT, CACHE, current, health, make_root, note, sh
-from oracle import Oracle, children_of, put_others
+from oracle import Oracle, put_others, stop_tree
 from test_rebooted import MOVED, STEPS
 
 KNOWN, TOLD = Path("/srv/before.json"), Path("/srv/steps.json")
@@ -191,10 +189,7 @@ def stop_in(app: str, step: str) -> str:
         else:
             raise AssertionError(f"{app} ended before {step}")
         time.sleep(random.random() / 50)
-    agent.send_signal(signal.SIGSTOP)  # it is still there when PID 1 is killed
-    for pid, _ in children_of(agent.pid):  # its programs too, in the middle of what they do
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
+    stop_tree(agent.pid)  # it is still there when PID 1 is killed, as are its programs, in the middle of what they do
     assert agent.poll() is None, f"{app} ended before it was stopped in {step}"
     return step
 
