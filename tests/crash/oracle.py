@@ -17,6 +17,7 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
+import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -458,9 +459,21 @@ def stop_tree(pid: int, *, sparing: str = "\0") -> list[int]:
     They are looked for until there are no new ones: a process starts none once it has been sent the signal.
     """
     stopped: list[int] = []
+    deadline = time.monotonic() + 5  # who waits for a child that has not become its program yet cannot be stopped
     while (tree := [pid, *(child for child, line in children_of(pid) if sparing not in line)]) != stopped:
         for one in tree:
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGSTOP)
+        while any(map(goes_on, tree)) and time.monotonic() < deadline:
+            time.sleep(0.001)  # on a busy machine it may take a while until each has noticed
         stopped = tree
     return stopped
+
+
+def goes_on(pid: int) -> bool:
+    """Has any thread of a process neither ended nor been stopped?"""
+    for path in glob.iglob(f"/proc/{pid}/task/*/stat"):
+        with suppress(OSError):
+            if Path(path).read_text().rpartition(")")[2].split()[0] not in "TtZX":
+                return True
+    return False
