@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,3 +64,45 @@ def test_a_switch_back_over_a_migration_asks_and_says_that_the_database_is_ahead
     assert 0 == done.returncode, done.stderr
     assert "the database is ahead of this release by stock.0002_second" in done.stdout + done.stderr
     assert NOT_ASKED not in shop.ok("log")
+
+
+OF_ANOTHER = """
+DATABASES["legacy"] = {**DATABASES["default"], "NAME": DATABASES["default"]["NAME"].replace("db.sqlite3", "legacy.sqlite3")}
+"""
+
+
+@pytest.mark.parametrize("has_migrations_of_its_own", [False, True])
+def test_a_database_that_migrate_does_not_see_to_stops_no_way_back(shop: Site, has_migrations_of_its_own: bool) -> None:
+    """What a second database lacks is nobody's who deploys: it was so when the older release was live."""
+    with sqlite3.connect(shop.root / "shared/legacy.sqlite3") as legacy:
+        if has_migrations_of_its_own:
+            legacy.execute("CREATE TABLE django_migrations (id integer, app text, name text, applied text)")
+            legacy.execute("INSERT INTO django_migrations VALUES (1, 'wares', '0001_initial', '2020-01-01')")
+    legacy.close()
+    os.chmod(shop.root / "shared/legacy.sqlite3", 0o666)
+    shop.edit("shop/settings.py", (shop.repository / "shop/settings.py").read_text() + OF_ANOTHER)
+    shop.ok("deploy")
+    older = shop.current()
+    shop.edit("stock/migrations/0002_second.py", MIGRATION.format("('stock', '0001_first')", "second"))
+    shop.ok("deploy")
+
+    assert ["stock.0002_second"] == applied_by_live(shop)
+    done = shop.run("switch", older)
+    assert (0, older) == (done.returncode, shop.current()), done.stdout + done.stderr
+
+
+def test_what_a_command_of_the_sites_own_migrates_is_noted_as_well(shop: Site) -> None:
+    site_commands = '[[run]]\nat = "after-migrate"\ncommand = ["python", "manage.py", "migrate", "--database=legacy"]\n'
+    shop.edit("shop/settings.py", (shop.repository / "shop/settings.py").read_text() + OF_ANOTHER)
+    shop.ok("deploy")
+    shop.ok("manage", "--", "migrate", "--database=legacy")
+    shop.write_config(**{"[run]": site_commands})
+    shop.edit("stock/migrations/0002_second.py", MIGRATION.format("('stock', '0001_first')", "second"))
+    shop.ok("deploy")
+
+    assert ["legacy:stock.0002_second", "stock.0002_second"] == sorted(applied_by_live(shop))
+
+
+def applied_by_live(shop: Site) -> list[str]:
+    """What its deploy did to the databases, as the manifest has it."""
+    return list(json.loads((shop.root / "current/release.json").read_text())["migrations"])

@@ -92,8 +92,15 @@ def migrate(deployment: Deployment) -> None:
         note_applied(deployment, [name for name in pending if name not in left])
         raise failed from error
     stage.end()  # what is loaded may have looked at the database as it was
-    note_applied(deployment, pending)
+    of_default = [name for name in pending if ":" not in name]
+    note_applied(deployment, of_default)
     run_commands(deployment, "after-migrate")
+    if (
+        of_default != pending
+    ):  # manage.py migrate does the default database: others are what the site's commands made them
+        left = ask_migrations(deployment)["pending"]
+        note_applied(deployment, [name for name in pending if name not in left])
+        deployment.release = deployment.release.mark(facts={**deployment.release.manifest.facts, "unapplied": left})
 
 
 def require_migrated(deployment: Deployment) -> None:
@@ -101,11 +108,14 @@ def require_migrated(deployment: Deployment) -> None:
     if _is_like_live(deployment):
         deployment.reporter.line("the same migrations as the live release: the database is not asked")
         return
-    answer = ask_migrations(deployment)
-    if answer["pending"]:
+    answer, facts = ask_migrations(deployment), deployment.release.manifest.facts
+    pending = [
+        name for name in answer["pending"] if name not in facts.get("unapplied", ())
+    ]  # it was live without those
+    if pending:
         raise ReleaseNotUsable(
             f"release {deployment.release.describe()} has migrations that are not applied",
-            details="\n".join(answer["pending"]),
+            details="\n".join(pending),
             remedy="deploy its revision instead: bb-release deploy <revision>",
         )
     if answer["unknown"]:

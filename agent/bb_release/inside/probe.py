@@ -53,7 +53,10 @@ def static(arguments):
 
 
 def migrations(arguments):
-    """Which migrations of this code each database has applied, and which are pending. Reads only."""
+    """Which migrations of this code each database has applied, and which are pending. Reads only.
+
+    Those of another database than the default one are marked with its alias.
+    """
     from django.db import connections
     from django.db.migrations.executor import MigrationExecutor
 
@@ -61,6 +64,9 @@ def migrations(arguments):
     listed = []
     for alias in connections:
         executor = MigrationExecutor(connections[alias])
+        if alias != "default" and not executor.recorder.has_table():  # nobody migrates it: it is not this project's
+            connections[alias].close()
+            continue
         loader = executor.loader
         plan = executor.migration_plan(loader.graph.leaf_nodes())
         mark = "" if alias == "default" else alias + ":"

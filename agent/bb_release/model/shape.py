@@ -66,7 +66,7 @@ _FACTS = {
     **dict.fromkeys(
         ("application", "database", "static_key", "static_root", "static_tree", "static_way"), is_printable
     ),
-    **dict.fromkeys(("pending", "warnings"), list_of(is_text)),
+    **dict.fromkeys(("pending", "unapplied", "warnings"), list_of(is_text)),
 }
 _UNIT = record({
     **dict.fromkeys(("name", "kind", "socket"), is_text), "user": is_truth, "status": list_of(is_text)
