@@ -14,6 +14,7 @@ import pytest
 
 from example_site import Site, bare_site, unprivileged
 from programs import required
+from small_shop import small_shop
 
 
 @pytest.fixture
@@ -155,3 +156,18 @@ def test_submodules_and_git_lfs_are_errors_while_off_and_whole_when_on(place: Si
     (release,) = (name for name, state in place.states().items() if state == "ready")
     assert b"a picture" * 100 == (place.root / "releases" / release / "app/vendor/library/logo.png").read_bytes()
     assert 1 == len(os.listdir(place.root / "submodules"))
+
+
+def test_a_shared_folder_below_a_link_of_the_tree_is_the_shared_one(cache: Path) -> None:
+    """The way from where the link is made, and not from the name that led there."""
+    with small_shop(cache) as shop:
+        (shop.root / "shared/site/media").mkdir(parents=True)
+        (shop.root / "shared/site/media/photo").write_text("of a visitor")
+        shop.own(shop.root / "shared/site")
+        (shop.repository / "src/deeper").mkdir(parents=True)
+        (shop.repository / "src/deeper/page.txt").touch()
+        (shop.repository / "site").symlink_to("src/deeper")
+        shop.edit("requirements.txt", "django==5.2.19\n")
+        shop.write_config(shared_folders='["site/media"]')
+        shop.ok("deploy")
+        assert "of a visitor" == (shop.root / "current/app/site/media/photo").read_text()

@@ -11,7 +11,7 @@ import pytest
 
 from bb_release import errors
 from bb_release.tools import mirror as subject
-from bb_release.tools.git_access import Access, check_url
+from bb_release.tools.git_access import Access, check_secret, check_url, secrets_of
 from git_place import FILES, Place
 
 NOBODY = 65534
@@ -198,6 +198,14 @@ def test_owners_are_checked_without_trusting_every_folder(place: Place) -> None:
     os.chown(place.mirror, NOBODY, NOBODY)
     with pytest.raises(errors.MirrorNotUpdated, match="belongs"):
         place.fetch()
+
+
+def test_a_pipe_in_the_place_of_the_credentials_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    access = Access(credentials=tmp_path / "pipe")
+    assert [] == secrets_of(access)
+    with pytest.raises(errors.ConfigurationInvalid):
+        check_secret(tmp_path / "pipe")
 
 
 def test_a_key_that_others_can_read_is_refused(place: Place) -> None:

@@ -172,6 +172,17 @@ def test_an_expired_key_of_ssh_does_not_count_for_a_commit_that_says_it_is_older
     assert subject.signer_of_commit(place.mirror, revision, subject.read_signers([file], outside=place.top))
 
 
+@pytest.mark.parametrize(
+    "options", ["cert-authority", 'namespaces="git",Cert-Authority', 'cert-authority,namespaces="git"']
+)
+def test_a_line_that_trusts_an_authority_is_refused(place: Place, keys: Keys, tmp_path: Path, options: str) -> None:
+    """git asks whether a certificate was valid when the commit says that it was made."""
+    file = tmp_path / "allowed"
+    file.write_text("# whom we trust\n" + allowed(keys.dev, "dev@example.org", options))
+    with pytest.raises(ConfigurationInvalid, match="line 2 trusts an authority"):
+        subject.read_signers([file], outside=place.top)
+
+
 def test_a_key_that_was_revoked_is_refused(place: Place, keys: Keys, tmp_path: Path) -> None:
     with gpg_home() as gpg:
         who = gpg.make("Gone <gone@example.org>")

@@ -96,8 +96,9 @@ def link_shared(deployment: Deployment) -> None:
             link.rename(aside)
         elif link.exists():
             link.unlink()
-        target = app.layout.shared / name
-        link.symlink_to(os.path.relpath(target, link.parent))
+        # from where the link is made: the tree may have led there by a link of its own
+        target = app.layout.root.resolve() / app.layout.shared.name / name
+        link.symlink_to(os.path.relpath(target, link.parent.resolve()))
 
 
 def check_django(deployment: Deployment) -> None:

@@ -23,6 +23,7 @@ _SCP = re.compile(
     r"\A(?!(?:https?|ssh|git|file|ext|fd):)(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?([A-Za-z0-9][A-Za-z0-9._-]*):(?!-|//)\S+\Z"
 )
 
+_LARGEST = 1_000_000  # bytes of a credentials file
 _LEAST_TOKEN = 20  # characters: a user's name that long is a token
 
 
@@ -168,11 +169,13 @@ def secrets_of(access: Access) -> list[str]:
     if access.credentials is None:
         return []
     try:
-        lines = access.credentials.read_text("utf-8", "replace").splitlines()
+        handle = os.open(access.credentials, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold us
+        with os.fdopen(handle, "rb") as stream:
+            content = stream.read(_LARGEST) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
     except OSError:  # said by check_secret, with a remedy
         return []
     found = []
-    for line in lines:
+    for line in content.decode("utf-8", "replace").splitlines():
         user, _, password = line.strip().partition("://")[2].rpartition("@")[0].partition(":")
         found += [password, *([user] if len(user) >= _LEAST_TOKEN else [])]
     return [form for each in found if each for form in (each, unquote(each))]

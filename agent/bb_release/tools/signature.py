@@ -29,6 +29,8 @@ _ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
 # ssh-keygen(1), ALLOWED SIGNERS: principals, perhaps options, the key. A key alone, as in a .pub file, names nobody
 _SSH_LINE = re.compile(rb"[^\s\x00-\x1f]+ (.* )?(?:ssh|ecdsa|sk)-[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+=*(?:\s.*)?$")
 _BEFORE = re.compile(rb'valid-before="?(\d{8}|\d{12}|\d{14})(z?)"?(?:[, ]|$)', re.IGNORECASE)
+# git asks whether a certificate was valid when the commit says that it was made, and who commits says that
+_AUTHORITY = re.compile(rb"(?:^|[, ])cert-authority(?:[, ]|$)", re.IGNORECASE)
 # nothing is fetched, no daemon is started, and no trust is computed: whoever is in the file is trusted
 _GPG_CONF = "batch\nno-autostart\nno-auto-key-retrieve\nno-auto-key-import\nno-auto-check-trustdb\ntrust-model direct\n"
 _SSH_GOOD = re.compile(r'(?m)^Good "git" signature for (.+) with \S+ key (\S+)$')
@@ -63,7 +65,13 @@ def read_signers(files: Sequence[Path], *, outside: Path) -> Signers:
     contents = {file: _content(file, outside) for file in files}
     for file, content in contents.items():
         for number, line in enumerate(content.split(b"\n") if _ARMOR not in content else (), 1):
-            if line in _key_lines(line) and not _SSH_LINE.match(line):
+            match = _SSH_LINE.match(line)
+            if match and _AUTHORITY.search(match[1] or b""):
+                raise ConfigurationInvalid(
+                    f"signers {file}, line {number} trusts an authority: when its certificates end is not looked at",
+                    remedy="name the key of each who signs instead of the authority's, and take cert-authority out",
+                )
+            if line in _key_lines(line) and not match:
                 raise ConfigurationInvalid(
                     f"signers {file}, line {number} is no allowed signer",
                     remedy='write who, and then the public key: dev@example.org namespaces="git" ssh-ed25519 AAAA…',
