@@ -11,6 +11,7 @@ import pytest
 
 from chat_room import ChatRoom
 from example_site import Site, unprivileged
+from small_shop import small_shop
 
 PLACES = (
     "before-requirements", "before-collect-static", "after-collect-static", "before-migrate", "after-migrate",
@@ -100,6 +101,17 @@ def test_commands_and_webhook_are_told_of_success_failure_and_the_way_back(site:
     said = site.ok("deploy")
     assert "warning: nobody was told: the webhook could not be reached: Connection refused" in said
     assert "a-secret-address" not in said
+
+
+def test_a_command_after_a_failure_runs_also_where_the_tree_is_not_there_yet(cache: Path) -> None:
+    with small_shop(cache) as shop:
+        told = shop.folder / "told"
+        line = f"echo $BB_FAILED_STEP $PWD > {told}"
+        command = f"\n[[run]]\nat = \"after-failure\"\nfolder = \"front\"\ncommand = ['sh', '-c', '{line}']\n"
+        shop.write_config(**{"shared_files": '["lost.ini"]', "[run]": command})
+        shop.own()
+        assert 1 == shop.deploy().returncode
+        assert f"require-shared {shop.root}/releases/{max(shop.states())}\n" == told.read_text()
 
 
 def test_a_second_terminal_follows_a_run_to_its_end(live_site: Site) -> None:

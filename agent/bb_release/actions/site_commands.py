@@ -23,12 +23,14 @@ def run_commands(deployment: Deployment, at: str) -> None:
         before_build_is_done = at in ("before-requirements", "before-collect-static", "after-collect-static")
         env = deployment.build_environment if before_build_is_done else deployment.site_environment
         failed = {"BB_FAILED_STEP": deployment.failed_step.name} if deployment.failed_step else {}
+        folder = deployment.release.tree / deployment.app.subfolder / wanted.folder
+        if at == "after-failure":  # it may have come before there was a tree, and somebody waits for word
+            folder = next(path for path in (folder, *folder.parents) if path.is_dir())
         stage.end()  # the command may change what Django has loaded
         try:
             process.run(
-                wanted.command, cwd=deployment.release.tree / deployment.app.subfolder / wanted.folder,
-                env={**env, **failed, "BB_AT": at}, timeout_seconds=wanted.timeout_seconds or None,
-                on_line=deployment.reporter.line, pass_fds=(deployment.lock,),
+                wanted.command, cwd=folder, env={**env, **failed, "BB_AT": at}, on_line=deployment.reporter.line,
+                timeout_seconds=wanted.timeout_seconds or None, pass_fds=(deployment.lock,),
             )  # fmt: skip
         except ProcessFailed as error:
             if error.returncode == NOT_NOW and at.startswith("before-"):
